@@ -1,0 +1,71 @@
+"""cnnjax: ask questions about convolutional networks and get answers with error bars.
+
+The names below are the public interface. They are loaded on first use, so that `import cnnjax`
+and `cnnjax --help` import neither jax nor flax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from cnnjax.cli.study import study_command
+    from cnnjax.core.errors import Refused
+    from cnnjax.core.recipe import Data, Model, Optimizer, Recipe, Schedule
+    from cnnjax.core.registry import create_model, list_models, register_models
+    from cnnjax.data.load import load_dataset
+    from cnnjax.study.spec import Arm, Contrast, Preset, Study
+    from cnnjax.train.recipes import RECIPES, he2015_cifar, small_images
+
+_HOME = {
+    "Arm": "cnnjax.study.spec",
+    "Contrast": "cnnjax.study.spec",
+    "Data": "cnnjax.core.recipe",
+    "Model": "cnnjax.core.recipe",
+    "Optimizer": "cnnjax.core.recipe",
+    "Preset": "cnnjax.study.spec",
+    "RECIPES": "cnnjax.train.recipes",
+    "Recipe": "cnnjax.core.recipe",
+    "Refused": "cnnjax.core.errors",
+    "Schedule": "cnnjax.core.recipe",
+    "Study": "cnnjax.study.spec",
+    "create_model": "cnnjax.core.registry",
+    "he2015_cifar": "cnnjax.train.recipes",
+    "list_models": "cnnjax.core.registry",
+    "load_dataset": "cnnjax.data.load",
+    "register_models": "cnnjax.core.registry",
+    "small_images": "cnnjax.train.recipes",
+    "study_command": "cnnjax.cli.study",
+}
+
+__all__ = [  # noqa: RUF022  (the order of _HOME)
+    "Arm",
+    "Contrast",
+    "Data",
+    "Model",
+    "Optimizer",
+    "Preset",
+    "RECIPES",
+    "Recipe",
+    "Refused",
+    "Schedule",
+    "Study",
+    "create_model",
+    "he2015_cifar",
+    "list_models",
+    "load_dataset",
+    "register_models",
+    "small_images",
+    "study_command",
+]
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'cnnjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

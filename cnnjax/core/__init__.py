@@ -1,0 +1,1 @@
+"""Errors, registry, configuration, random streams, files: no jax at import."""

@@ -1,0 +1,29 @@
+"""Named random streams: one key per purpose, derived by `fold_in`, never by adding numbers.
+
+With seed + index, seed 0 at index 1 equals seed 1 at index 0, and replicates share shifted noise.
+"""
+
+import zlib
+from dataclasses import asdict
+
+from cnnjax.core.recipe import Streams
+
+STREAMS = ("init", "order", "augment", "dropout")
+
+
+def stream_keys(seed: int, streams: Streams | None = None) -> dict:
+    """A jax key for each name in `STREAMS`.
+
+    Args:
+      seed: the run's seed.
+      streams: own seeds of single streams; the others take `seed`.
+    """
+    import jax
+
+    own = asdict(streams or Streams())
+    return {
+        name: jax.random.fold_in(
+            jax.random.key(seed if own[name] is None else own[name]), zlib.crc32(name.encode())
+        )
+        for name in STREAMS
+    }

@@ -1,0 +1,111 @@
+"""A recipe: everything that decides how one network is trained, as plain frozen data.
+
+What is not in a recipe does not change a result: folders, devices, progress. A recipe and a seed
+are the identity of a run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network: the name that its users know (or FILE.py:Class) and the fields that differ."""
+
+    name: str = "cifar_resnet20"
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_field(self, name: str, value: Any) -> "Model":
+        if name == "name":
+            return Model(value, {})
+        return Model(self.name, {**self.fields, name: value})
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set and how it is read."""
+
+    name: str = "digits"
+    train_split: str = "train"  # a TFDS slice, e.g. "train[:80%]"
+    test_split: str = "test"
+    image_size: int | None = None  # pixels; needed where the sizes vary, or to resize
+    augmentation: Literal["default", "none", "pad_crop_flip"] = "default"  # default: the data's own
+
+    def __post_init__(self):
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size={self.image_size}: must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """SGD with momentum. Defaults: He et al. 2015, section 4.2."""
+
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4  # L2, on every parameter
+
+    def __post_init__(self):
+        for name in ("learning_rate", "momentum", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)}: must be 0 or more")
+        if self.momentum >= 1:
+            raise ValueError(f"momentum={self.momentum}: must be below 1")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over a run, as a multiple of `optimizer.learning_rate`.
+
+    Every position is a fraction of the run, so that a shorter run is the same recipe.
+      he2015: divided by 10 at each of `boundaries`; `warmup` at a tenth of the rate.
+      cosine: `warmup` linear from 0, then half a cosine to 0 (Loshchilov & Hutter 2017).
+      constant: after `warmup` linear from 0.
+    """
+
+    name: Literal["he2015", "cosine", "constant"] = "he2015"
+    warmup: float = 0.0
+    boundaries: tuple[float, ...] = (0.5, 0.75)
+
+    def __post_init__(self):
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup={self.warmup}: a fraction of the run, 0 to below 1")
+        if list(self.boundaries) != sorted(self.boundaries) or not all(
+            0 < b < 1 for b in self.boundaries
+        ):
+            raise ValueError(f"boundaries={self.boundaries}: rising fractions of the run")
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Seeds of single random streams; None: the run's seed (see `core.random`)."""
+
+    init: int | None = None
+    order: int | None = None
+    augment: int | None = None
+    dropout: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained. `batch_size` is global; one epoch drops the ragged last batch."""
+
+    model: Model = Model()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    streams: Streams = Streams()
+    batch_size: int = 128
+    epochs: int = 10
+    steps: int | None = None  # if given, end after so many steps instead of whole epochs
+    source: str = ""
+
+    def __post_init__(self):
+        for name in ("batch_size", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps={self.steps}: must be 1 or more")
+
+    def replace(self, **changes: Any) -> "Recipe":
+        return replace(self, **changes)
