@@ -1,0 +1,29 @@
+"""Where cnnjax keeps what it can make again."""
+
+import os
+from pathlib import Path
+
+from cnnjax.core.errors import Refused
+
+
+def user_cache(*parts: str) -> Path:
+    """A folder in the user's cache ($XDG_CACHE_HOME/cnnjax or ~/.cache/cnnjax), made if absent."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnjax"
+    return writable_folder(root.joinpath(*parts), "cache folder", "set XDG_CACHE_HOME to another")
+
+
+def writable_folder(path: Path, kind: str, hint: str) -> Path:
+    """`path` as a folder that can be written, made if absent.
+
+    Raises:
+      Refused: it is a file, or cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Refused(f"{kind} {path} cannot be written ({reason}); {hint}") from None
+    return path

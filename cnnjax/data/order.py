@@ -1,0 +1,45 @@
+"""Which examples a batch holds: a pure function of (seed, epoch, index).
+
+There is no iterator and so no iterator state: to resume is arithmetic.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from cnnjax.core.errors import Refused
+from cnnjax.data.dataset import Examples
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Whole batches in an epoch; the ragged rest is left out (another one each epoch).
+
+    Raises:
+      Refused: a batch is larger than the training set.
+    """
+    if batch_size > examples:
+        raise Refused(
+            f"batch_size={batch_size} exceeds the {examples:,} training examples;"
+            f" set batch_size to {examples} or less"
+        )
+    return examples // batch_size
+
+
+def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""] | int, examples: int) -> Int[Array, " n"]:
+    """The permutation of the training set in an epoch, from the key of stream "order"."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+
+
+def evaluation_batches(examples: Examples, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Every example exactly once, in batches of one shape; `mask` is 0 on the padding."""
+    for start in range(0, len(examples), batch_size):
+        images = examples.images[start : start + batch_size]
+        labels = examples.labels[start : start + batch_size]
+        missing = batch_size - len(labels)
+        yield {
+            "images": np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
+            "labels": np.pad(labels, (0, missing)).astype(np.int32),
+            "mask": np.pad(np.ones(len(labels), np.float32), (0, missing)),
+        }

@@ -1,0 +1,80 @@
+"""Residual and plain blocks are one class: `shortcut` is the switch (He et al. 2015, section 3.3).
+
+none  plain: no shortcut
+A     identity; where shapes differ, subsampled and padded with zero channels: no parameters
+B     identity; a 1x1 convolution where shapes differ
+C     a 1x1 convolution everywhere
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization
+
+Shortcut = Literal["none", "A", "B", "C"]
+
+
+class Block(nn.Module):
+    """What the two blocks share: relu(residual(x) + shortcut(x)), or relu(residual(x))."""
+
+    features: int
+    strides: int = 1
+    shortcut: Shortcut = "A"
+    initialization: Initialization = "he_fan_in"
+    dtype: Dtype = "float32"
+    norm_axis: str | None = None
+
+    def conv_norm(self, features: int, kernel_size: int, strides: int, name: str) -> ConvNorm:
+        return ConvNorm(
+            features,
+            kernel_size,
+            strides,
+            self.initialization,
+            self.dtype,
+            self.norm_axis,
+            name=name,
+        )
+
+    def residual(self, x: Array, *, train: bool) -> Array:
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, train: bool
+    ) -> Float[Array, "n h2 w2 features"]:
+        y = self.residual(x, train=train)
+        if self.shortcut == "none":
+            return nn.relu(y)
+        if self.shortcut == "C" or (self.shortcut == "B" and x.shape != y.shape):
+            project = self.conv_norm(y.shape[-1], 1, self.strides, "shortcut")
+            return nn.relu(y + project(x, train=train))
+        if x.shape != y.shape:
+            x = x[:, :: self.strides, :: self.strides]
+            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
+        return nn.relu(y + x)
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions (He et al. 2015, figure 5 left)."""
+
+    def residual(self, x: Array, *, train: bool) -> Array:
+        x = nn.relu(self.conv_norm(self.features, 3, self.strides, "conv1")(x, train=train))
+        return self.conv_norm(self.features, 3, 1, "conv2")(x, train=train)
+
+
+class BottleneckBlock(Block):
+    """1x1, 3x3, 1x1 to four times the features (He et al. 2015, figure 5 right).
+
+    `stride_at`: "1x1" is the paper's, "3x3" is v1.5, as torchvision has it.
+    """
+
+    stride_at: Literal["1x1", "3x3"] = "3x3"
+
+    def residual(self, x: Array, *, train: bool) -> Array:
+        first, second = (self.strides, 1) if self.stride_at == "1x1" else (1, self.strides)
+        x = nn.relu(self.conv_norm(self.features, 1, first, "conv1")(x, train=train))
+        x = nn.relu(self.conv_norm(self.features, 3, second, "conv2")(x, train=train))
+        return self.conv_norm(4 * self.features, 1, 1, "conv3")(x, train=train)

@@ -1,0 +1,103 @@
+"""Blocks of equal shape, compiled once: a scan over their stacked variables.
+
+Outside, each block has its own name and its own parameters. Inside a training program the equal
+blocks of a run lie stacked along a leading axis (`stack_blocks`, `unstack_blocks`), so that
+neither the network nor the optimiser grows with depth. `apply_blocks` takes both forms.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+Runs = Sequence[Sequence[str]]  # names of equal blocks, run by run
+
+
+def stacked_name(names: Sequence[str]) -> str:
+    """The key of a run in stacked form: "stage1_block2..stage1_block9"."""
+    return f"{names[0]}..{names[-1]}"
+
+
+def stack_blocks(tree: Any, runs: Runs) -> Any:
+    """`tree` with the entries of each run replaced by one entry of stacked arrays.
+
+    Works on any tree that has the block names as keys somewhere: parameters, batch statistics,
+    the optimiser's trace, a whole training state.
+    """
+    for names in runs:
+        tree = _replace(tree, names[0], lambda node, names=names: _stack(node, names))
+    return tree
+
+
+def unstack_blocks(tree: Any, runs: Runs) -> Any:
+    """The inverse of `stack_blocks`: ordinary names."""
+    for names in runs:
+        tree = _replace(tree, stacked_name(names), lambda node, names=names: _unstack(node, names))
+    return tree
+
+
+def apply_blocks(
+    parent: nn.Module,
+    block: nn.Module,
+    names: Sequence[str],
+    x: Float[Array, "n h w c"],
+    *,
+    train: bool,
+) -> Float[Array, "n h w c"]:
+    """x through the blocks `names` of `parent`, all equal to `block`, without changing its shape.
+
+    Args:
+      parent: the bound network; it has a submodule for each name.
+      block: an unbound block (parent=None), called as block(x, train=train).
+      names: the blocks of the run, in order.
+    """
+    if parent.is_initializing() or len(names) == 1:
+        for name in names:
+            x = getattr(parent, name)(x, train=train)
+        return x
+
+    key = stacked_name(names)
+    collections = {
+        name: tree for name, tree in parent.variables.items() if key in tree or names[0] in tree
+    }
+    stacked = {
+        name: tree[key] if key in tree else _stack(tree, names)[key]
+        for name, tree in collections.items()
+    }
+    mutable = [name for name in stacked if parent.is_mutable_collection(name) and name != "params"]
+
+    def step(x, variables):
+        return block.apply(variables, x, train=train, mutable=mutable)
+
+    x, updates = jax.lax.scan(step, x, stacked)
+    for name in mutable:
+        entries = {key: updates[name]}
+        if key not in collections[name]:
+            entries = _unstack(entries, names)
+        for entry, value in entries.items():
+            parent.put_variable(name, entry, value)
+    return x
+
+
+def _replace(tree: Any, key: str, change: Callable[[dict], dict]) -> Any:
+    def has_key(node: Any) -> bool:
+        return isinstance(node, dict) and key in node
+
+    return jax.tree.map(lambda node: change(node) if has_key(node) else node, tree, is_leaf=has_key)
+
+
+def _stack(node: Any, names: Sequence[str]) -> dict:
+    rest = {name: value for name, value in node.items() if name not in names}
+    blocks = [node[name] for name in names]
+    return {**rest, stacked_name(names): jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
+
+
+def _unstack(node: dict, names: Sequence[str]) -> dict:
+    rest = dict(node)
+    stacked = rest.pop(stacked_name(names))
+    for index, name in enumerate(names):
+        rest[name] = jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
+    return rest

@@ -1,0 +1,135 @@
+"""ResNet for ImageNet and its plain twin (He et al. 2015, table 1).
+
+layer    output   18        34        50           101          152
+stem     112x112  7x7, 64, stride 2
+pool     56x56    3x3 max, stride 2
+stage1   56x56    2 basic   3 basic   3 bottleneck 3 bottleneck 3 bottleneck    64 features
+stage2   28x28    2         4         4            4            8               128
+stage3   14x14    2         6         6            23           36              256
+stage4   7x7      2         3         3            3            3               512
+head     1x1      global average, dense 1000
+"""
+
+from typing import Literal
+
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from cnnjax.core.errors import Refused
+from cnnjax.core.registry import Variant, register_models
+from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization, he_normal
+from cnnjax.layers.residual import BasicBlock, Block, BottleneckBlock, Shortcut
+from cnnjax.layers.scan import Runs, apply_blocks
+
+_PAPER = "He et al. 2015, arXiv:1512.03385"
+_COUNT = "torchvision's documented count, which equals table 1's layers with option B"
+_PLAIN = "table 1's layers by arithmetic; equal to option A"
+
+BLOCKS = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (BottleneckBlock, (3, 4, 6, 3)),
+    101: (BottleneckBlock, (3, 4, 23, 3)),
+    152: (BottleneckBlock, (3, 8, 36, 3)),
+}
+_PARAMS_B = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}
+_PARAMS_PLAIN = {18: 11_515_688, 34: 21_623_848, 50: 22_780_456, 101: 41_772_584, 152: 57_416_232}
+
+
+def _variants() -> tuple[Variant, ...]:
+    rows = [Variant(f"resnet{d}", {"depth": d}, count, _COUNT) for d, count in _PARAMS_B.items()]
+    rows += [
+        Variant(f"resnet{d}_v1", {"depth": d, "stride_at": "1x1"}, _PARAMS_B[d], _COUNT)
+        for d in (50, 101, 152)
+    ]
+    rows += [
+        Variant(f"plain{d}", {"depth": d, "shortcut": "none"}, count, _PLAIN)
+        for d, count in _PARAMS_PLAIN.items()
+    ]
+    return tuple(rows)
+
+
+@register_models(paper=_PAPER, year=2015, input_shape=(224, 224, 3), variants=_variants())
+class ResNet(nn.Module):
+    """Float images [n, h, w, c] of 32x32 pixels or more to float32 logits [n, num_classes].
+
+    `stride_at` places a bottleneck's stride: "3x3" is v1.5 (torchvision), "1x1" the paper's v1.
+    """
+
+    depth: int = 50
+    num_classes: int = 1000
+    shortcut: Shortcut = "B"
+    stride_at: Literal["1x1", "3x3"] = "3x3"
+    initialization: Initialization = "he_fan_in"
+    dtype: Dtype = "float32"
+    norm_axis: str | None = None
+
+    def __post_init__(self):
+        if self.depth not in BLOCKS:
+            raise Refused(f"depth {self.depth} is not in table 1: it is one of {sorted(BLOCKS)}")
+        super().__post_init__()
+
+    @nn.nowrap
+    def stages(self) -> list[dict[str, Block]]:
+        """The unbound blocks of each stage by name."""
+        block_class, sizes = BLOCKS[self.depth]
+        options = dict(
+            shortcut=self.shortcut,
+            initialization=self.initialization,
+            dtype=self.dtype,
+            norm_axis=self.norm_axis,
+            parent=None,
+        )
+        if block_class is BottleneckBlock:
+            options["stride_at"] = self.stride_at
+        return [
+            {
+                f"stage{stage}_block{block}": block_class(
+                    64 * 2 ** (stage - 1), 2 if stage > 1 and block == 1 else 1, **options
+                )
+                for block in range(1, size + 1)
+            }
+            for stage, size in enumerate(sizes, start=1)
+        ]
+
+    @nn.nowrap
+    def equal_blocks(self) -> Runs:
+        """Names of the blocks after the first of each stage: they keep their input's shape."""
+        return [run for stage in self.stages() if len(run := list(stage)[1:]) > 1]
+
+    def setup(self):
+        self.stem = ConvNorm(
+            64,
+            kernel_size=7,
+            strides=2,
+            initialization=self.initialization,
+            dtype=self.dtype,
+            norm_axis=self.norm_axis,
+        )
+        for stage in self.stages():
+            for name, block in stage.items():
+                setattr(self, name, block)
+        self.head = nn.Dense(self.num_classes, kernel_init=he_normal(self.initialization))
+
+    def feature_maps(
+        self, images: Float[Array, "n h w c"], *, train: bool
+    ) -> dict[int, Float[Array, "n _ _ _"]]:
+        """The last map of each stage by its stride: 4, 8, 16, 32."""
+        if min(images.shape[1:3]) < 32:
+            raise Refused(f"images of {images.shape[1]}x{images.shape[2]}: 32x32 or more needed")
+        x = nn.relu(self.stem(images, train=train))
+        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        maps = {}
+        for index, stage in enumerate(self.stages()):
+            first, *rest = stage
+            x = getattr(self, first)(x, train=train)
+            if rest:
+                x = apply_blocks(self, stage[rest[0]], rest, x, train=train)
+            maps[4 * 2**index] = x
+        return maps
+
+    def __call__(
+        self, images: Float[Array, "n h w c"], *, train: bool
+    ) -> Float[Array, "n {self.num_classes}"]:
+        x = self.feature_maps(images, train=train)[32]
+        return self.head(x.mean((1, 2)).astype("float32"))
