@@ -1,0 +1,1 @@
+"""The loop, where it runs, and what it keeps."""

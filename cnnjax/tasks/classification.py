@@ -1,0 +1,171 @@
+"""Image classification: softmax cross-entropy, top-1 error, SGD with momentum and weight decay."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from cnnjax.core.errors import Refused
+from cnnjax.layers.scan import Runs, stack_blocks, unstack_blocks
+from cnnjax.tasks.state import TrainState, leaf_names, nonfinite_leaves
+
+Metrics = dict[str, Array]  # mergeable sums: add two, get the sums of both
+Reduce = Callable[[Any], Any]  # averages a tree over replicas; the identity on one device
+
+
+@cache
+def sgd() -> optax.GradientTransformation:
+    """SGD with momentum; L2 weight decay on every parameter (He et al. 2015, section 4.2).
+
+    v <- momentum v + (gradient + weight_decay params); params <- params - learning_rate v.
+    The three hyperparameters are arrays in the optimiser's state (`set_hyperparams`).
+    """
+
+    def chain(learning_rate, momentum, weight_decay):
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay),
+            optax.trace(decay=momentum),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+
+    zero = jnp.zeros((), jnp.float32)
+    return optax.inject_hyperparams(chain)(learning_rate=zero, momentum=zero, weight_decay=zero)
+
+
+def metric_sums(
+    logits: Float[Array, "n classes"], labels: Int[Array, " n"], mask: Float[Array, " n"]
+) -> Metrics:
+    """Sums over the examples whose mask is 1: cross-entropy (nats), top-1 errors, examples."""
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    wrong = jnp.argmax(logits, axis=-1) != labels
+    return {
+        "loss": jnp.sum(jnp.where(mask > 0, loss, 0.0)),
+        "errors": jnp.sum(wrong * mask),
+        "examples": jnp.sum(mask),
+    }
+
+
+def summary(sums: Metrics) -> dict[str, float]:
+    """Mean loss (nats), top-1 error (per cent) and number of examples from sums."""
+    examples = float(sums["examples"])
+    return {
+        "loss": float(sums["loss"]) / examples,
+        "top1_error": 100 * float(sums["errors"]) / examples,
+        "examples": int(examples),
+    }
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The task of telling `model.num_classes` classes apart.
+
+    Attributes:
+      model: a flax module, (images [n, h, w, c], train) -> logits [n, num_classes].
+      image_shape: height, width, channels.
+    """
+
+    model: nn.Module
+    image_shape: tuple[int, int, int]
+
+    @property
+    def runs(self) -> Runs:
+        """Names of equal blocks that lie stacked inside a training program."""
+        equal_blocks = getattr(self.model, "equal_blocks", None)
+        return equal_blocks() if equal_blocks else ()
+
+    def pack(self, state: TrainState) -> TrainState:
+        """The form for many steps: equal blocks stacked. Steps take both forms."""
+        return stack_blocks(state, self.runs)
+
+    def unpack(self, state: TrainState) -> TrainState:
+        """The inverse of `pack`: a name for each block, as in checkpoints."""
+        return unstack_blocks(state, self.runs)
+
+    def init(self, key: Array) -> TrainState:
+        """Fresh parameters from a key of stream "init"; hyperparameters are still zero.
+
+        Raises:
+          Refused: the network does not take images of this shape.
+        """
+        images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+        try:
+            variables = dict(self.model.lazy_init({"params": key}, images, train=False))
+        except Refused:
+            raise
+        except (TypeError, ValueError) as error:
+            shape = "x".join(map(str, self.image_shape))
+            reason = str(error).strip().splitlines()[0]
+            raise Refused(
+                f"{type(self.model).__name__} does not take images of {shape}: {reason}"
+            ) from error
+        params = variables.pop("params")
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            model_state=variables,
+            opt_state=sgd().init(params),
+        )
+
+    def empty_metrics(self, state: TrainState) -> Metrics:
+        """Sums over nothing, in the form that `train_step` adds to."""
+        zero = jnp.zeros((), jnp.float32)
+        leaves = len(self.checked_names(self.pack(state)))
+        return {
+            "loss": zero,
+            "errors": zero,
+            "examples": zero,
+            "nonfinite": jnp.zeros((leaves,), jnp.int32),
+        }
+
+    def checked_names(self, state: TrainState) -> list[str]:
+        """Names of what `train_step` checks, in the order of `metrics["nonfinite"]`."""
+        return leaf_names({"0_loss": 0, "gradient": state.params, "state": state.model_state})
+
+    def train_step(
+        self, state: TrainState, batch: dict[str, Array], key: Array, reduce: Reduce
+    ) -> tuple[TrainState, Metrics]:
+        """One update.
+
+        When the loss, a reduced gradient or a batch statistic is not finite, the old state is
+        kept, step included, and `metrics["nonfinite"]` counts the leaves; the other sums stay 0.
+
+        Args:
+          batch: images [n, h, w, c] float32, labels [n] int32, mask [n] float32.
+          key: of stream "dropout", for this step.
+          reduce: averages a tree over replicas that hold equally many examples.
+        """
+
+        def loss_fn(params):
+            logits, model_state = self.model.apply(
+                {"params": params, **state.model_state},
+                batch["images"],
+                train=True,
+                rngs={"dropout": key},
+                mutable=list(state.model_state),
+            )
+            sums = metric_sums(logits, batch["labels"], batch["mask"])
+            return sums["loss"] / sums["examples"], (model_state, sums)
+
+        grads, (model_state, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, model_state, loss = reduce((grads, dict(model_state), sums["loss"]))
+        updates, opt_state = sgd().update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = TrainState(state.step + 1, params, model_state, opt_state)
+
+        bad = nonfinite_leaves({"0_loss": loss, "gradient": grads, "state": model_state})
+        good = jnp.sum(bad) == 0
+        state = jax.tree.map(lambda n, o: jnp.where(good, n, o), new, state)
+        sums = jax.tree.map(lambda value: jnp.where(good, value, 0.0), sums)
+        return state, {**sums, "nonfinite": bad}
+
+    def eval_step(self, state: TrainState, batch: dict[str, Array]) -> Metrics:
+        """Sums over one batch with running batch statistics."""
+        variables = {"params": state.params, **state.model_state}
+        logits = self.model.apply(variables, batch["images"], train=False)
+        return metric_sums(logits, batch["labels"], batch["mask"])

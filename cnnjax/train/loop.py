@@ -1,0 +1,318 @@
+"""The loop: repeats a task's step, evaluates after each epoch, can stop and go on anywhere.
+
+A run is cut into dispatches of about a second, so that it shows progress and hears a signal. The
+cuts change no bit: positions are arguments of one compiled program, sums are carried along.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.core.errors import Refused
+from cnnjax.core.random import stream_keys
+from cnnjax.core.recipe import Recipe
+from cnnjax.core.registry import create_model, field_types
+from cnnjax.data.dataset import Dataset, Examples
+from cnnjax.data.order import evaluation_batches, steps_per_epoch
+from cnnjax.tasks.classification import Classification, Metrics, summary
+from cnnjax.tasks.state import TrainState, set_hyperparams
+from cnnjax.train.placement import Jit, Placement
+from cnnjax.train.program import Source, evaluate_batch, train_steps
+from cnnjax.train.schedules import learning_rates
+
+EVALUATION_BATCH = 512  # examples; no result depends on it beyond rounding
+DISPATCH_SECONDS = 1.0
+
+
+class Saves(Protocol):
+    """Where a run keeps its state: `OrbaxSaves` or `LightSaves`."""
+
+    def restore(self, template: Any) -> Any | None: ...
+
+    def save(self, step: int, tree: Any, *, force: bool = False) -> None: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop reports after each dispatch."""
+
+    step: int
+    steps: int
+    epoch: int
+    images_per_second: float
+    seconds_left: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. Errors in per cent; the two final ones in evaluation mode, whole splits."""
+
+    status: str  # done | diverged | interrupted
+    steps: int
+    train_error: float | None
+    test_error: float | None
+    train_loss: float | None
+    test_loss: float | None
+    train_seconds: float
+    compile_seconds: float
+    init_seconds: float
+    diverged: dict | None = None  # {"step": ..., "leaf": ...}
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What was compiled for one architecture and one set of shapes."""
+
+    train: Callable
+    evaluate: Callable
+    seconds: float
+
+
+def make_task(recipe: Recipe, dataset: Dataset, placement: Placement | None = None) -> Any:
+    """The task of a recipe on a data set: the model gets its classes and its norm axis.
+
+    Raises:
+      Refused: the model does not exist, is impossible, or does not fit the data.
+    """
+    fields = dict(recipe.model.fields)
+    types = field_types(recipe.model.name)
+    if "num_classes" in types:
+        fields.setdefault("num_classes", dataset.num_classes)
+        if fields["num_classes"] < dataset.num_classes:
+            raise Refused(
+                f"model.num_classes={fields['num_classes']}: data set {dataset.name} has"
+                f" {dataset.num_classes} classes; leave it out or raise it"
+            )
+    if "norm_axis" in types and placement is not None:
+        fields["norm_axis"] = placement.norm_axis
+    return Classification(create_model(recipe.model.name, **fields), dataset.image_shape)
+
+
+def total_steps(recipe: Recipe, dataset: Dataset) -> int:
+    """Updates in a run."""
+    return recipe.steps or recipe.epochs * steps_per_epoch(len(dataset.train), recipe.batch_size)
+
+
+def augmentation_of(recipe: Recipe, dataset: Dataset) -> str:
+    """The recipe's augmentation; "default" is the data set's own."""
+    chosen = recipe.data.augmentation
+    return dataset.augmentation if chosen == "default" else chosen
+
+
+def make_source(dataset: Dataset, placement: Placement) -> Source:
+    """The training set where the programs run, with what normalises any split."""
+    return placement.put(
+        {
+            "images": dataset.train.images,
+            "labels": dataset.train.labels.astype(np.int32),
+            "mean": dataset.pixel_mean(),
+            "max_value": np.float32(dataset.max_value),
+        }
+    )
+
+
+def fit(
+    recipe: Recipe,
+    seed: int,
+    dataset: Dataset,
+    *,
+    placement: Placement | None = None,
+    source: Source | None = None,
+    saves: Saves | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_epoch: Callable[[dict], None] = lambda record: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Train one network.
+
+    Args:
+      recipe: how.
+      seed: of every random stream that the recipe does not seed by itself.
+      dataset: on what.
+      placement: where; default `Jit()`.
+      source: `make_source(dataset, placement)`, if it exists already.
+      saves: where state is kept; the run goes on from the newest that is intact.
+      on_progress: called about once a second.
+      on_epoch: called with the figures of each epoch, ready to be a JSON line.
+      stop: asked about once a second; if true, state is saved and the result "interrupted".
+    """
+    placement = placement or Jit()
+    task = make_task(recipe, dataset, placement)
+    per_epoch = steps_per_epoch(len(dataset.train), recipe.batch_size)
+    steps = total_steps(recipe, dataset)
+    rates = learning_rates(recipe.schedule, recipe.optimizer.learning_rate, steps)
+    keys = stream_keys(seed, recipe.streams)
+    source = make_source(dataset, placement) if source is None else source
+
+    start = time.perf_counter()
+    state = initial_state(task, recipe, seed)
+    metrics = task.empty_metrics(state)
+    init_seconds = time.perf_counter() - start
+
+    restored = saves.restore({"state": state, "metrics": metrics}) if saves else None
+    if restored is not None:
+        state, metrics = restored["state"], restored["metrics"]
+    state, metrics = placement.put((state, metrics))
+    names = task.checked_names(task.pack(state))
+
+    key = (task, augmentation_of(recipe, dataset), recipe.batch_size, placement)
+    shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(source))
+    misses = _programs.cache_info().misses
+    programs = _programs(key, shapes, _Template((state, metrics, source, keys), per_epoch))
+    compile_seconds = programs.seconds if _programs.cache_info().misses > misses else 0.0
+
+    step = int(state.step)
+    train_seconds = 0.0
+    in_dispatch = 1
+    status, diverged, test = "done", None, None
+    while step < steps:
+        epoch, index = divmod(step, per_epoch)
+        end = min((epoch + 1) * per_epoch, steps) - epoch * per_epoch
+        if index == 0:
+            metrics = jax.tree.map(jnp.zeros_like, metrics)
+        last = min(index + in_dispatch, end)
+        epoch_rates = np.zeros(per_epoch, np.float32)
+        epoch_rates[:end] = rates[epoch * per_epoch : epoch * per_epoch + end]
+
+        start = time.perf_counter()
+        where = [np.int32(value) for value in (epoch, index, last)]
+        state, metrics = programs.train(state, metrics, source, keys, *where, epoch_rates)
+        nonfinite = np.asarray(metrics["nonfinite"])
+        seconds = time.perf_counter() - start
+        train_seconds += seconds
+
+        step = int(state.step)
+        if nonfinite.any():
+            leaf = names[int(np.argmax(nonfinite > 0))].removeprefix("0_")
+            status, diverged = "diverged", {"step": step, "leaf": leaf}
+            break
+        done = last - index
+        in_dispatch = max(1, min(4 * done, round(done * DISPATCH_SECONDS / max(seconds, 1e-6))))
+        figures = summary(metrics)
+        rate = done * recipe.batch_size / seconds
+        left = (steps - step) * recipe.batch_size / rate
+        on_progress(Progress(step, steps, epoch, rate, left, figures["loss"]))
+        if last == end:
+            test = _evaluate(programs, state, dataset.test, source)
+            on_epoch(
+                {
+                    "epoch": epoch + 1,
+                    "step": step,
+                    "learning_rate": float(epoch_rates[end - 1]),
+                    "train_loss": figures["loss"],
+                    "train_error": figures["top1_error"],
+                    "test_loss": test["loss"],
+                    "test_error": test["top1_error"],
+                    "images_per_second": round(rate, 1),
+                    "train_seconds": round(train_seconds, 3),
+                }
+            )
+        if stop() and step < steps:
+            status = "interrupted"
+            break
+        if saves:
+            saves.save(step, {"state": state, "metrics": metrics}, force=step == steps)
+
+    if saves and status == "interrupted":
+        saves.save(step, {"state": state, "metrics": metrics}, force=True)
+    train = None
+    if status != "interrupted":
+        train = _finite(_evaluate(programs, state, dataset.train, source))
+        test = _finite(_evaluate(programs, state, dataset.test, source))
+    return Result(
+        status=status,
+        steps=step,
+        train_error=train["top1_error"] if train else None,
+        test_error=test["top1_error"] if test else None,
+        train_loss=train["loss"] if train else None,
+        test_loss=test["loss"] if test else None,
+        train_seconds=train_seconds,
+        compile_seconds=compile_seconds,
+        init_seconds=init_seconds,
+        diverged=diverged,
+    )
+
+
+def initial_state(task: Classification, recipe: Recipe, seed: int) -> TrainState:
+    """Fresh parameters and the recipe's hyperparameters."""
+    state = task.init(stream_keys(seed, recipe.streams)["init"])
+    return set_hyperparams(
+        state,
+        learning_rate=recipe.optimizer.learning_rate,
+        momentum=recipe.optimizer.momentum,
+        weight_decay=recipe.optimizer.weight_decay,
+    )
+
+
+def evaluate(
+    task: Classification,
+    state: TrainState,
+    examples: Examples,
+    source: Source,
+    placement: Placement | None = None,
+) -> dict[str, float]:
+    """Loss (nats), top-1 error (per cent) and number of examples over a whole split."""
+    placement = placement or Jit()
+    batch = next(evaluation_batches(examples, EVALUATION_BATCH))
+    compiled, _ = placement.compile(partial(evaluate_batch, task), (state, batch, source))
+    return _evaluate(Programs(compiled, compiled, 0.0), state, examples, source)
+
+
+@dataclass(frozen=True, eq=False)
+class _Template:
+    """Example arguments for compiling; equal to every other, so that it is no cache key."""
+
+    arguments: tuple
+    per_epoch: int
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Template)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=4)
+def _programs(key: tuple, shapes: tuple, template: _Template) -> Programs:
+    """Compile once for each architecture and set of shapes; `shapes` is part of the key only."""
+    task, augmentation, batch_size, placement = key
+    state, metrics, source, keys = template.arguments
+    scalar = np.int32(0)
+    rates = np.zeros(template.per_epoch, np.float32)
+    train, train_seconds = placement.compile(
+        partial(train_steps, task, augmentation, batch_size, placement.reduce),
+        (state, metrics, source, keys, scalar, scalar, scalar, rates),
+        donate=(0, 1),
+    )
+    batch = {
+        "images": np.zeros((EVALUATION_BATCH, *task.image_shape), np.uint8),
+        "labels": np.zeros(EVALUATION_BATCH, np.int32),
+        "mask": np.zeros(EVALUATION_BATCH, np.float32),
+    }
+    evaluating, evaluate_seconds = placement.compile(
+        partial(evaluate_batch, task), (state, batch, source)
+    )
+    return Programs(train, evaluating, train_seconds + evaluate_seconds)
+
+
+def _evaluate(
+    programs: Programs, state: TrainState, examples: Examples, source: Source
+) -> dict[str, float]:
+    sums: Metrics | None = None
+    for batch in evaluation_batches(examples, EVALUATION_BATCH):
+        new = programs.evaluate(state, batch, source)
+        sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
+    assert sums is not None, "a data set has examples"
+    return summary(sums)
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float | None]:
+    """A diverged network's loss may be infinite; JSON has no number for that."""
+    return {key: value if np.isfinite(value) else None for key, value in figures.items()}

@@ -1,0 +1,25 @@
+"""Recipes by name; each cites its section."""
+
+from cnnjax.core.recipe import Data, Model, Optimizer, Recipe, Schedule
+
+he2015_cifar = Recipe(
+    model=Model("cifar_resnet20"),
+    data=Data("cifar10"),
+    optimizer=Optimizer(learning_rate=0.1, momentum=0.9, weight_decay=1e-4),
+    schedule=Schedule("he2015", boundaries=(0.5, 0.75)),  # 32k and 48k of 64k iterations
+    batch_size=128,
+    epochs=164,  # 64k iterations of 128 over 50,000 images
+    source="He et al. 2015, arXiv:1512.03385, section 4.2",
+)
+
+small_images = Recipe(
+    model=Model("cifar_resnet20", {"width": 0.5}),
+    data=Data("digits"),
+    optimizer=Optimizer(learning_rate=0.05, momentum=0.9, weight_decay=1e-4),
+    schedule=Schedule("cosine", warmup=0.1),
+    batch_size=96,
+    epochs=15,
+    source="own: a warm-up and a cosine (Loshchilov & Hutter 2017), minutes on a laptop",
+)
+
+RECIPES = {"he2015_cifar": he2015_cifar, "small_images": small_images}

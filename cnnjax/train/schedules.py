@@ -1,0 +1,43 @@
+"""Learning rates over a run, named after their papers; built from optax's schedules."""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from cnnjax.core.recipe import Schedule
+
+
+@lru_cache(maxsize=64)
+def learning_rates(
+    schedule: Schedule, learning_rate: float, steps: int
+) -> Float[np.ndarray, " steps"]:
+    """The learning rate at each step of a run, as float32.
+
+    Args:
+      schedule: its positions are fractions of the run.
+      learning_rate: the peak.
+      steps: the length of the run.
+    """
+    return np.asarray(jax.vmap(optax_schedule(schedule, learning_rate, steps))(jnp.arange(steps)))
+
+
+def optax_schedule(schedule: Schedule, learning_rate: float, steps: int) -> optax.Schedule:
+    """The schedule as a function of the step."""
+    warmup = round(schedule.warmup * steps)
+    if schedule.name == "cosine":
+        if warmup == 0:
+            return optax.cosine_decay_schedule(learning_rate, steps)
+        return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
+    if schedule.name == "constant":
+        if warmup == 0:
+            return optax.constant_schedule(learning_rate)
+        return optax.linear_schedule(0.0, learning_rate, warmup)
+    drops = {round(boundary * steps): 0.1 for boundary in schedule.boundaries}
+    main = optax.piecewise_constant_schedule(learning_rate, drops)
+    if warmup == 0:
+        return main
+    return lambda step: jnp.where(step < warmup, 0.1 * learning_rate, main(step))
