@@ -1,0 +1,168 @@
+"""One run in one folder: trained to the end, however often it is interrupted.
+
+run.json        recipe, seed, data, versions, machine
+metrics.jsonl   one line an epoch
+checkpoints/    orbax, the newest three
+events/         TensorBoard
+result.json     how it ended: its presence is "done"
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cnnjax.core.config import convert, differences, plain
+from cnnjax.core.environment import bits, machine, versions
+from cnnjax.core.errors import Refused
+from cnnjax.core.files import append_line, atomic_write, read_lines, read_sealed, write_sealed
+from cnnjax.core.lock import hold
+from cnnjax.core.recipe import Recipe
+from cnnjax.data.dataset import Dataset
+from cnnjax.data.load import load_dataset
+from cnnjax.train.checkpoint import OrbaxSaves
+from cnnjax.train.events import Events
+from cnnjax.train.loop import (
+    Progress,
+    evaluate,
+    fit,
+    initial_state,
+    make_source,
+    make_task,
+)
+from cnnjax.train.placement import Jit
+
+Say = Callable[[str], None]
+
+
+def train_run(
+    recipe: Recipe,
+    seed: int,
+    dataset: Dataset,
+    workdir: Path,
+    *,
+    save_seconds: float = 60.0,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+    say: Say = lambda line: None,
+) -> dict:
+    """Train in `workdir`, going on from what is there; the result as plain data.
+
+    Raises:
+      Refused: the folder holds a run of another recipe, seed or data, or is in use.
+    """
+    make_task(recipe, dataset)  # refuses an impossible model before anything is written
+    with hold(workdir, "the run"):
+        _claim(workdir, recipe, seed, dataset, say)
+        try:
+            result = read_sealed(workdir / "result.json")
+            say(f"{workdir}: already trained; to train anew, give another --workdir")
+            return result
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            say(f"{workdir}/result.json: {error}; going on from the newest checkpoint")
+
+        saves = OrbaxSaves(workdir / "checkpoints", say, save_seconds)
+        path = workdir / "metrics.jsonl"
+        logged = {"events": None}
+
+        def on_epoch(record: dict) -> None:
+            if logged["events"] is None:
+                keep_lines_before(path, record["step"])
+                logged["events"] = Events(workdir / "events", purge_step=record["step"])
+            append_line(path, record)
+            logged["events"].write(record)
+
+        try:
+            ended = fit(
+                recipe,
+                seed,
+                dataset,
+                placement=Jit(),
+                saves=saves,
+                on_progress=on_progress,
+                on_epoch=on_epoch,
+                stop=stop,
+            )
+        finally:
+            if logged["events"] is not None:
+                logged["events"].__exit__(None, None, None)
+        result = {**asdict(ended), "bits": bits()}
+        if ended.status != "interrupted":
+            write_sealed(workdir / "result.json", result)
+        return result
+
+
+def evaluate_run(workdir: Path, data_dir: str | None, split: str, say: Say) -> dict:
+    """`loss`, `top1_error` and `examples` of a run's newest intact state on "test" or "train".
+
+    Raises:
+      Refused: the folder holds no run, or no state that is intact.
+    """
+    described = read_run(workdir)
+    recipe = convert(described["recipe"], Recipe, f"{workdir}/run.json")
+    dataset = load_dataset(recipe.data, data_dir, say)
+    if dataset.fingerprint != described["data"]["fingerprint"]:
+        raise Refused(f"data set {dataset.name} is not the one that {workdir} was trained on")
+    task = make_task(recipe, dataset)
+    state = initial_state(task, recipe, described["seed"])
+    template = {"state": state, "metrics": task.empty_metrics(state)}
+    restored = OrbaxSaves(workdir / "checkpoints", say).restore(template)
+    if restored is None:
+        raise Refused(f"{workdir} has no intact checkpoint yet; train first: cnnjax train")
+    source = make_source(dataset, Jit())
+    examples = dataset.test if split == "test" else dataset.train
+    figures = evaluate(task, restored["state"], examples, source)
+    return {
+        "model": recipe.model.name,
+        "data": dataset.name,
+        "split": split,
+        "step": int(restored["state"].step),
+        **figures,
+    }
+
+
+def read_run(workdir: Path) -> dict:
+    """What run.json says.
+
+    Raises:
+      Refused: the folder holds no run.
+    """
+    try:
+        return read_sealed(workdir / "run.json")
+    except FileNotFoundError:
+        raise Refused(
+            f"{workdir} is no run (there is no run.json); give the --workdir of cnnjax train"
+        ) from None
+    except ValueError as error:
+        raise Refused(f"{workdir}/run.json: {error}") from None
+
+
+def keep_lines_before(path: Path, step: int) -> None:
+    """Drop lines at or beyond `step`: an interrupted run writes them again."""
+    kept = [record for record in read_lines(path) if record.get("step", 0) < step]
+    atomic_write(path, b"".join(msgspec.json.encode(record) + b"\n" for record in kept))
+
+
+def _claim(workdir: Path, recipe: Recipe, seed: int, dataset: Dataset, say: Say) -> None:
+    """Write run.json, or check that the one there is of the same run."""
+    identity: dict[str, Any] = {
+        "recipe": plain(recipe),
+        "seed": seed,
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+    }
+    if not (workdir / "run.json").exists():
+        about = {"versions": versions(), "machine": machine(), "bits": bits()}
+        write_sealed(workdir / "run.json", {**identity, **about})
+        return
+    described = read_run(workdir)
+    changed = differences({key: described[key] for key in identity}, identity)
+    if changed:
+        raise Refused(
+            f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir"
+        )
+    if changed := differences(described["bits"], bits()):
+        say(f"not bit-identical with the run's beginning: {'; '.join(changed)}")
