@@ -1,0 +1,198 @@
+"""From results to a verdict: what was shown, what was not, and with how many seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cnnjax.study.cells import Plan
+from cnnjax.study.spec import Contrast
+from cnnjax.study.statistics import (
+    bootstrap_interval,
+    holm,
+    paired_effect_size,
+    seeds_needed,
+    sign_flip_p,
+    smallest_p,
+    summarize,
+)
+
+ALPHA = 0.05
+WORST_ERROR = 100.0  # per cent: how a diverged cell enters every test, declared beforehand
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One contrast, judged. Differences are first minus second, in points."""
+
+    name: str
+    first: str
+    second: str
+    metric: str
+    expect: str | None
+    bound: float | None
+    sided: str
+    n: int
+    mean_difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_method: str
+    ci90_low: float | None
+    ci90_high: float | None
+    effect_size: float | None
+    p: float | None
+    p_holm: float | None
+    verdict: str
+    sentence: str
+    seeds_needed: int | None
+    diverged: tuple[str, ...]  # cells that entered at the worst error
+    missing: tuple[str, ...]  # cells that are not done, and with them their pairs
+
+
+def judge(plan: Plan, results: Mapping[tuple[str, int], Mapping]) -> list[Judgement]:
+    """Judge every contrast of `plan`.
+
+    Args:
+      results: (variant name, seed) -> a result with "status" and the metrics, for cells that
+        are done or diverged.
+    """
+    pairs = [_pair(plan, contrast, results) for contrast in plan.contrasts]
+    raw = [_p(c, d) if d else 1.0 for c, (d, _, _) in zip(plan.contrasts, pairs, strict=True)]
+    adjusted = holm(raw)
+    return [
+        _judge(contrast, *pair, p, p_holm, len(plan.contrasts))
+        for contrast, pair, p, p_holm in zip(plan.contrasts, pairs, raw, adjusted, strict=True)
+    ]
+
+
+def power_note(plan: Plan) -> str:
+    """One line on what the design can show, told before it runs."""
+    k = len(plan.contrasts)
+    if not k:
+        return f"{plan.seeds} seeds and no contrast: the study describes, it tests nothing"
+    seeds = {variant.name: variant.seeds for variant in plan.variants}
+    reach = [
+        (k * smallest_p(min(seeds[c.first], seeds[c.second]), c.sided), c) for c in plan.contrasts
+    ]
+    worst, contrast = max(reach, key=lambda pair: pair[0])
+    n = min(seeds[contrast.first], seeds[contrast.second])
+    text = (
+        f"{n} paired seeds, {k} contrast{'s' * (k > 1)} (Holm): the smallest adjusted p that can be"
+        f" reached is {min(1, worst):.4f} ({contrast.sided})"
+    )
+    if worst < ALPHA:
+        return text
+    needed = next(m for m in range(1, 64) if k * smallest_p(m, contrast.sided) < ALPHA)
+    return f"{text}: {contrast.name} cannot be shown; {needed} seeds could"
+
+
+def value_of(result: Mapping, metric: str) -> float:
+    """A cell's metric as it enters statistics: a diverged cell has the worst error."""
+    if result["status"] == "diverged" or result[metric] is None:
+        return WORST_ERROR
+    return result[metric]
+
+
+def _pair(
+    plan: Plan, contrast: Contrast, results: Mapping[tuple[str, int], Mapping]
+) -> tuple[list[float], tuple[str, ...], tuple[str, ...]]:
+    seeds = {variant.name: variant.seeds for variant in plan.variants}
+    differences, diverged, missing = [], [], []
+    for seed in range(min(seeds[contrast.first], seeds[contrast.second])):
+        both = [results.get((name, seed)) for name in (contrast.first, contrast.second)]
+        names = [f"{name}-s{seed}" for name in (contrast.first, contrast.second)]
+        missing += [name for name, result in zip(names, both, strict=True) if result is None]
+        first, second = both
+        if first is None or second is None:
+            continue
+        diverged += [
+            name
+            for name, result in ((names[0], first), (names[1], second))
+            if result["status"] == "diverged"
+        ]
+        differences.append(value_of(first, contrast.metric) - value_of(second, contrast.metric))
+    return differences, tuple(diverged), tuple(missing)
+
+
+def _p(contrast: Contrast, differences: Sequence[float]) -> float:
+    alternative = {"lower": "less", "higher": "greater"}.get(contrast.expect or "", "two-sided")
+    return sign_flip_p(differences, alternative)
+
+
+def _judge(
+    contrast: Contrast,
+    differences: list[float],
+    diverged: tuple[str, ...],
+    missing: tuple[str, ...],
+    p: float,
+    p_holm: float,
+    contrasts: int,
+) -> Judgement:
+    n = len(differences)
+    summary = summarize(differences)
+    narrow = bootstrap_interval(differences, 0.90)
+    effect = paired_effect_size(differences)
+    verdict = _verdict(contrast, differences, narrow, p_holm, contrasts)
+    needed = None
+    if verdict.startswith("not shown") and contrast.expect != "equal":
+        needed = seeds_needed(effect, contrast.sided, contrasts)
+    return Judgement(
+        name=contrast.name,
+        first=contrast.first,
+        second=contrast.second,
+        metric=contrast.metric,
+        expect=contrast.expect,
+        bound=contrast.bound,
+        sided=contrast.sided,
+        n=n,
+        mean_difference=summary.mean,
+        ci_low=summary.interval.low,
+        ci_high=summary.interval.high,
+        ci_method=summary.interval.method,
+        ci90_low=narrow.low,
+        ci90_high=narrow.high,
+        effect_size=effect,
+        p=p if n else None,
+        p_holm=p_holm if n else None,
+        verdict=verdict,
+        sentence=_sentence(contrast, summary.mean, verdict, needed, missing, diverged),
+        seeds_needed=needed,
+        diverged=diverged,
+        missing=missing,
+    )
+
+
+def _verdict(contrast, differences, narrow, p_holm, contrasts) -> str:
+    n = len(differences)
+    if n < 2:
+        return f"not judged with {n} paired seed{'s' * (n != 1)}"
+    if contrast.expect == "equal":
+        if -contrast.bound <= narrow.low and narrow.high <= contrast.bound:
+            return f"equal within {contrast.bound:g} points"
+        if narrow.low > contrast.bound or narrow.high < -contrast.bound:
+            return "the opposite"
+        return f"not shown with {n} seeds"
+    if p_holm < ALPHA:
+        return "shown"
+    if contrast.expect is not None:
+        other = "greater" if contrast.expect == "lower" else "less"
+        if contrasts * sign_flip_p(differences, other) < ALPHA:
+            return "the opposite"
+    return f"not shown with {n} seeds"
+
+
+def _sentence(contrast, mean, verdict, needed, missing, diverged) -> str:
+    claim = {
+        "lower": f"{contrast.first} has a lower {contrast.metric} than {contrast.second}",
+        "higher": f"{contrast.first} has a higher {contrast.metric} than {contrast.second}",
+        "equal": f"{contrast.first} and {contrast.second} have the same {contrast.metric}",
+        None: f"{contrast.first} and {contrast.second} differ in {contrast.metric}",
+    }[contrast.expect]
+    text = f"{claim}: {verdict}"
+    if mean is not None:
+        text += f" (difference {mean:+.2f} points)"
+    if needed:
+        text += f"; about {needed} seeds would be needed"
+    if diverged:
+        text += f"; diverged, counted as {WORST_ERROR:g} %: {', '.join(diverged)}"
+    if missing:
+        text += f"; not done: {', '.join(missing)}"
+    return text + "."
