@@ -1,0 +1,230 @@
+"""Runs the cells of a study on worker processes, one thread each, and keeps every core busy.
+
+Cells that share a compiled program go to the same worker; a worker without one takes the dearest
+program that nobody has, then helps where most is left. No result depends on who ran it.
+"""
+
+import multiprocessing
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from cnnjax.core.config import digest, plain
+from cnnjax.core.environment import cores
+from cnnjax.core.recipe import Data
+from cnnjax.data.dataset import Dataset
+from cnnjax.study.cells import Cell
+from cnnjax.study.store import CellFiles
+from cnnjax.study.worker import work
+
+_POLL_SECONDS = 0.25
+_LEAVE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the runner reports while it works."""
+
+    done: int
+    total: int
+    images_per_second: float
+    seconds_left: float | None
+    current: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one session of the runner did."""
+
+    seconds: float
+    workers: int
+    cells: int
+    cpu_seconds: float
+    cores_busy: float  # share of the workers' cores, 0 to 1
+    stopped: bool
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: Any
+    connection: Connection
+    program: str = ""
+    cell: Cell | None = None
+    rate: float = 0.0
+    part: float = 0.0  # of the current cell
+
+
+@dataclass
+class _Queue:
+    """The cells that are left, by the program that they share."""
+
+    costs: Mapping[str, float]
+    waiting: dict[str, list[Cell]] = field(default_factory=lambda: defaultdict(list))
+
+    def put(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            self.waiting[program_of(cell)].append(cell)
+
+    def take(self, program: str, taken: set[str]) -> Cell | None:
+        """The next cell for a worker that has `program`, while others have `taken`."""
+        left = {key: self.cost(cells) for key, cells in self.waiting.items() if cells}
+        if not left:
+            return None
+        if program not in left:
+            free = {key: cost for key, cost in left.items() if key not in taken} or left
+            program = max(free, key=lambda key: free[key])
+        return self.waiting[program].pop(0)
+
+    def cost(self, cells: Sequence[Cell]) -> float:
+        return sum(self.costs[cell.variant.name] for cell in cells)
+
+    def __iter__(self):
+        return (cell for cells in self.waiting.values() for cell in cells)
+
+
+def program_of(cell: Cell) -> str:
+    """Cells with the same value share one compiled program."""
+    recipe = cell.variant.recipe
+    return digest([plain(recipe.model), plain(recipe.data), recipe.batch_size])
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    folder_of: Callable[[Cell], Path],
+    datasets: Mapping[Data, Dataset],
+    costs: Mapping[str, float],
+    *,
+    workers: int | None = None,
+    cached: bool = True,
+    on_status: Callable[[Status], None] = lambda status: None,
+    on_failure: Callable[[Cell, str], None] = lambda cell, error: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Session:
+    """Train `cells`; each result is put in place by its worker.
+
+    Args:
+      cells: what is left to do.
+      folder_of: where a cell's files go.
+      datasets: by the recipes' `data`.
+      costs: relative cost of one cell of each variant, for order and ETA.
+      workers: processes; default one a core, and no more than cells.
+      cached: use the persistent compilation cache.
+      on_status: called a few times a second at most.
+      on_failure: called for each cell that raised an error, or whose worker died twice.
+      stop: asked a few times a second; if true, workers are ended and a session is returned.
+    """
+    count = max(1, min(workers or cores(), len(cells)))
+    queue = _Queue(costs)
+    queue.put(cells)
+    total, done, stopped = len(cells), 0, False
+    start, before = time.perf_counter(), _children_seconds()
+    cost_done = 0.0
+    deaths: dict[str, int] = defaultdict(int)
+    context = multiprocessing.get_context("spawn")
+    lifeline, held = context.Pipe(duplex=False)
+
+    def spawn() -> _Worker:
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=work, args=(theirs, lifeline, dict(datasets), cached), daemon=True
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def feed(worker: _Worker) -> None:
+        taken = {other.program for other in team if other is not worker}
+        worker.cell = queue.take(worker.program, taken)
+        if worker.cell is None:
+            worker.program = ""
+            worker.connection.send(None)
+        else:
+            worker.program, worker.part, worker.rate = program_of(worker.cell), 0.0, 0.0
+            worker.connection.send((worker.cell, folder_of(worker.cell)))
+
+    team: list[_Worker] = []
+    try:
+        for _ in range(count):
+            worker = spawn()
+            team.append(worker)
+            feed(worker)
+        while any(worker.cell for worker in team):
+            if stop():
+                stopped = True
+                break
+            for ready in wait([w.connection for w in team if w.cell], timeout=_POLL_SECONDS):
+                worker = next(w for w in team if w.connection is ready)
+                cell = worker.cell
+                assert cell is not None, "only busy workers are waited for"
+                try:
+                    kind, value = worker.connection.recv()
+                except (EOFError, OSError):
+                    kind, value = "died", None
+                if kind == "progress":
+                    worker.rate, worker.part = value.images_per_second, value.step / value.steps
+                    continue
+                if kind == "died":
+                    worker.process.join()
+                    deaths[cell.name] += 1
+                    team[team.index(worker)] = worker = spawn()
+                    if deaths[cell.name] < 2:
+                        queue.put([cell])
+                        feed(worker)
+                        continue
+                    kind, value = "failed", "its worker process died twice (out of memory?)"
+                    CellFiles(folder_of(cell)).fail(value)
+                if kind == "failed":
+                    on_failure(cell, value)
+                done += 1
+                cost_done += costs[cell.variant.name]
+                feed(worker)
+            on_status(_status(team, queue, costs, done, total, cost_done, start))
+    finally:
+        for worker in team:
+            if stopped or worker.cell is not None:
+                worker.process.terminate()
+        for worker in team:
+            worker.process.join(_LEAVE_SECONDS)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.connection.close()
+        held.close()
+        lifeline.close()
+    seconds = time.perf_counter() - start
+    cpu = _children_seconds() - before
+    return Session(seconds, count, done, cpu, min(1.0, cpu / (count * seconds)), stopped)
+
+
+def _status(
+    team: list[_Worker],
+    queue: _Queue,
+    costs: Mapping[str, float],
+    done: int,
+    total: int,
+    cost_done: float,
+    start: float,
+) -> Status:
+    running = [worker for worker in team if worker.cell is not None]
+    parts = sum(w.part * costs[w.cell.variant.name] for w in running if w.cell)
+    whole = sum(costs[w.cell.variant.name] for w in running if w.cell)
+    finished = cost_done + parts
+    left = queue.cost(list(queue)) + whole - parts
+    elapsed = time.perf_counter() - start
+    return Status(
+        done=done,
+        total=total,
+        images_per_second=sum(worker.rate for worker in running),
+        seconds_left=elapsed * left / finished if finished > 0 else None,
+        current=tuple(worker.cell.name for worker in running if worker.cell),
+    )
+
+
+def _children_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

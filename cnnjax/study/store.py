@@ -1,0 +1,255 @@
+"""The folder of a study: append-only, readable without cnnjax, never half-written.
+
+study.json      the resolved study, costs, data fingerprints, versions, machine; sealed
+sessions.jsonl  one line for each time that the study was run: seconds, workers, cores busy
+cells/<variant>-s<seed>-<hash>/
+    config.json    recipe and seed: enough to repeat the cell alone
+    metrics.jsonl  one line an epoch
+    result.json    renamed into place: its presence is "done"; sealed, and it seals the other two
+    failure.json   the cell raised an error; it runs again next time
+    checkpoint     only while a long cell runs
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cnnjax.core.config import convert, differences, plain
+from cnnjax.core.environment import bits, machine, versions
+from cnnjax.core.errors import Refused
+from cnnjax.core.files import read_lines, read_sealed, write_json, write_sealed
+from cnnjax.core.recipe import Recipe
+from cnnjax.study.cells import Cell, Plan, Variant
+from cnnjax.study.spec import Contrast
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CellFiles:
+    """The files of one cell."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def failure(self) -> Path:
+        return self.folder / "failure.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint"
+
+    def begin(self, cell: Cell) -> None:
+        """Make the folder and write config.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.failure.unlink(missing_ok=True)
+        write_json(
+            self.config,
+            {
+                "variant": plain(cell.variant.levels),
+                "recipe": plain(cell.variant.recipe),
+                "seed": cell.seed,
+            },
+        )
+
+    def finish(self, result: dict) -> None:
+        """Seal the other files and rename the result into place."""
+        seals = {path.name: _sha(path) for path in (self.config, self.metrics)}
+        write_sealed(self.result, {**result, "seals": seals})
+        self.checkpoint.unlink(missing_ok=True)
+
+    def fail(self, error: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk may be why it failed
+            write_json(self.failure, {"error": error})
+
+    def read(self) -> dict | None:
+        """The result, or None if there is none.
+
+        Raises:
+          ValueError: a file of the cell is damaged; the text names it.
+        """
+        try:
+            result = read_sealed(self.result)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise ValueError(f"{self.result}: {error}") from None
+        for path in (self.config, self.metrics):
+            try:
+                intact = _sha(path) == result["seals"][path.name]
+            except (OSError, KeyError):
+                intact = False
+            if not intact:
+                raise ValueError(f"{path}: damaged (its digest does not match)")
+        return result
+
+
+@dataclass(frozen=True)
+class Store:
+    """A study's folder."""
+
+    folder: Path
+
+    @property
+    def document(self) -> Path:
+        return self.folder / "study.json"
+
+    @property
+    def sessions(self) -> Path:
+        return self.folder / "sessions.jsonl"
+
+    def files(self, cell: Cell) -> CellFiles:
+        return CellFiles(self.folder / "cells" / cell.folder)
+
+    def claim(
+        self, plan: Plan, data: Mapping[str, Any], costs: Mapping[str, Any], command: str, say: Say
+    ) -> Plan:
+        """Write study.json, or check that the one there is this study; more seeds extend it.
+
+        Args:
+          plan: what is to run.
+          data: {data set: {fingerprint, ...}}.
+          costs: {variant: {params, macs, input}}.
+          command: how to repeat the study.
+
+        Returns:
+          The plan with as many seeds as the folder has seen.
+
+        Raises:
+          Refused: the folder holds another study; the text says where they differ.
+        """
+        identity = {**plan.identity(), "data": plain(data)}
+        old = None
+        if self.document.exists():
+            try:
+                old = read_sealed(self.document)
+            except ValueError as error:
+                say(f"{self.document}: {error}; written anew")
+        if old is None:
+            document = {
+                **identity,
+                "costs": plain(costs),
+                "command": command,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "versions": versions(),
+                "machine": machine(),
+                "bits": bits(),
+            }
+        else:
+            changed = differences({key: old.get(key) for key in identity}, identity)
+            if changed:
+                shown = "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
+                raise Refused(
+                    f"{self.folder} holds another study ({shown});"
+                    " give another --workdir, or the same settings"
+                )
+            if changed := differences(old["bits"], bits()):
+                say(f"not bit-identical with the study's beginning: {'; '.join(changed)}")
+            plan = _grown(plan, old["seeds"])
+            document = {key: value for key, value in old.items() if key != "seeds"}
+        document["seeds"] = {variant.name: variant.seeds for variant in plan.variants}
+        if old != document:
+            write_sealed(self.document, document)
+        return plan
+
+    def read(self) -> tuple[Plan, dict]:
+        """The plan in the folder and the whole of study.json.
+
+        Raises:
+          Refused: the folder holds no study, or study.json is damaged.
+        """
+        try:
+            document = read_sealed(self.document)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Refused(
+                f"{self.folder} is no study (there is no study.json);"
+                " give the --workdir of cnnjax study run"
+            ) from None
+        except ValueError as error:
+            raise Refused(
+                f"{self.document}: {error}; run the study again to write it anew"
+            ) from None
+        return plan_of(document), document
+
+    def results(self, plan: Plan, say: Say) -> dict[tuple[str, int], dict]:
+        """The intact results, by variant and seed; `say` hears of each damaged file."""
+        found = {}
+        for cell in plan.cells:
+            try:
+                result = self.files(cell).read()
+            except ValueError as error:
+                say(f"{error}; this cell runs again")
+                continue
+            if result is not None:
+                found[cell.variant.name, cell.seed] = result
+        return found
+
+    def failures(self, plan: Plan) -> dict[tuple[str, int], str]:
+        """The error of each cell that failed and has no result."""
+        found = {}
+        for cell in plan.cells:
+            files = self.files(cell)
+            if files.failure.exists() and not files.result.exists():
+                found[cell.variant.name, cell.seed] = _error_in(files.failure)
+        return found
+
+    def curves(self, cell: Cell) -> list[dict]:
+        """The figures of each epoch of a cell."""
+        return read_lines(self.files(cell).metrics)
+
+
+def plan_of(document: Mapping[str, Any]) -> Plan:
+    """The plan that study.json describes."""
+    seeds = document["seeds"]
+    variants = tuple(
+        Variant(entry["levels"], convert(entry["recipe"], Recipe, name), seeds[name])
+        for name, entry in document["variants"].items()
+    )
+    return Plan(
+        study=document["study"],
+        question=document["question"],
+        source=document["source"],
+        preset=document["preset"],
+        base=convert(document["base"], Recipe, "base"),
+        factors={name: tuple(levels) for name, levels in document["factors"].items()},
+        variants=variants,
+        seeds=max(seeds.values()),
+        metrics=tuple(document["metrics"]),
+        contrasts=tuple(convert(c, Contrast, "contrast") for c in document["contrasts"]),
+    )
+
+
+def _error_in(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_bytes())["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
+
+
+def _grown(plan: Plan, seeds: Mapping[str, int]) -> Plan:
+    variants = tuple(
+        replace(variant, seeds=max(variant.seeds, seeds.get(variant.name, 0)))
+        for variant in plan.variants
+    )
+    return replace(plan, variants=variants, seeds=max(v.seeds for v in variants))
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

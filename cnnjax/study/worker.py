@@ -1,0 +1,117 @@
+"""A worker: a spawned process with one thread that trains cells until there are none.
+
+Nothing here imports jax before the worker's own process has its environment.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import Any
+
+from cnnjax.core.environment import bits, versions
+from cnnjax.core.errors import one_line
+from cnnjax.core.files import append_line
+from cnnjax.core.recipe import Data
+from cnnjax.data.dataset import Dataset
+from cnnjax.study.cells import Cell
+from cnnjax.study.store import CellFiles
+
+SAVE_SECONDS = 30.0  # a cell shorter than this keeps no checkpoint: a rerun is cheaper and exact
+
+
+def work(
+    connection: Connection, lifeline: Connection, datasets: Mapping[Data, Dataset], cached: bool
+) -> None:
+    """Train each (cell, folder) that arrives; None ends the worker.
+
+    Sends ("progress", Progress), ("done", result) or ("failed", one line).
+
+    Args:
+      connection: to the runner.
+      lifeline: closed when the runner's process ends, however it ends.
+      datasets: by the recipes' `data`.
+      cached: use the persistent compilation cache.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears the terminal and ends us
+    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+
+    from cnnjax.train.compile_cache import CompileCache
+
+    cache = CompileCache() if cached else None
+    if cache:
+        cache.start()
+    sources: dict[Data, Any] = {}
+    while (job := connection.recv()) is not None:
+        cell, folder = job
+        files = CellFiles(folder)
+        if cache:
+            cache.take()
+        try:
+            result = train_cell(cell, files, datasets[cell.variant.recipe.data], sources, connection)
+            connection.send(("done", result))
+        except Exception as error:  # whatever it is, it is this cell's alone
+            files.fail(one_line(error))
+            connection.send(("failed", one_line(error)))
+        if cache:
+            cache.publish()
+    if cache:
+        cache.close()
+
+
+def train_cell(
+    cell: Cell, files: CellFiles, dataset: Dataset, sources: dict, connection: Connection
+) -> dict:
+    """Train one cell and put its result in place."""
+    from cnnjax.train.checkpoint import LightSaves
+    from cnnjax.train.loop import fit, make_source
+    from cnnjax.train.placement import Jit
+    from cnnjax.train.run import keep_lines_before
+
+    recipe = cell.variant.recipe
+    if recipe.data not in sources:
+        sources[recipe.data] = make_source(dataset, Jit())
+    files.begin(cell)
+    files.metrics.touch()
+    begun = False
+
+    def on_epoch(record: dict) -> None:
+        nonlocal begun
+        if not begun:  # what an interrupted try wrote beyond its last save is written again
+            keep_lines_before(files.metrics, record["step"])
+            begun = True
+        append_line(files.metrics, record)
+
+    ended = fit(
+        recipe,
+        cell.seed,
+        dataset,
+        source=sources[recipe.data],
+        saves=LightSaves(files.checkpoint, _complain, SAVE_SECONDS),
+        on_progress=lambda progress: connection.send(("progress", progress)),
+        on_epoch=on_epoch,
+    )
+    result = {
+        "variant": dict(cell.variant.levels),
+        "seed": cell.seed,
+        **asdict(ended),
+        "versions": versions(),
+        "bits": bits(),
+    }
+    files.finish(result)
+    return result
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _die_with_parent(lifeline: Connection) -> None:
+    try:
+        lifeline.recv()
+    except (EOFError, OSError):
+        os._exit(1)
+
