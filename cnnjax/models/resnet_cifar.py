@@ -35,7 +35,10 @@ _PARAMS = {
         for kind, shortcut in (("resnet", "A"), ("plain", "none"))
         for depth, params in _PARAMS.items()
     ),
-    depth_names={"cifar_resnet{depth}": {"shortcut": "A"}, "cifar_plain{depth}": {"shortcut": "none"}},
+    depth_names={
+        "cifar_resnet{depth}": {"shortcut": "A"},
+        "cifar_plain{depth}": {"shortcut": "none"},
+    },
 )
 class ResNetCifar(nn.Module):
     """Float images [n, h, w, c] of 8x8 pixels or more to float32 logits [n, num_classes].

@@ -99,9 +99,7 @@ def conv(
             images[:, :: strides[0], :: strides[1]], kernel[0, 0], (((3,), (0,)), ((), ()))
         )
     patches = _patches(images, size, strides, padding, output)
-    return lax.dot_general(
-        patches, kernel.reshape(-1, kernel.shape[-1]), (((3,), (0,)), ((), ()))
-    )
+    return lax.dot_general(patches, kernel.reshape(-1, kernel.shape[-1]), (((3,), (0,)), ((), ())))
 
 
 def _library(images: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:

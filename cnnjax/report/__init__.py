@@ -1,0 +1,1 @@
+"""Pages, tables and figures of a finished or half-finished study. Reads the store; runs nothing."""

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
@@ -28,7 +28,7 @@ def work(
 ) -> None:
     """Train each (cell, folder) that arrives; None ends the worker.
 
-    Sends ("progress", Progress), ("done", result) or ("failed", one line).
+    Sends ("progress", Progress), ("done", None) or ("failed", one line).
 
     Args:
       connection: to the runner.
@@ -51,8 +51,9 @@ def work(
         if cache:
             cache.take()
         try:
-            result = train_cell(cell, files, datasets[cell.variant.recipe.data], sources, connection)
-            connection.send(("done", result))
+            dataset = datasets[cell.variant.recipe.data]
+            train_cell(cell, files, dataset, sources, lambda p: connection.send(("progress", p)))
+            connection.send(("done", None))
         except Exception as error:  # whatever it is, it is this cell's alone
             files.fail(one_line(error))
             connection.send(("failed", one_line(error)))
@@ -63,9 +64,17 @@ def work(
 
 
 def train_cell(
-    cell: Cell, files: CellFiles, dataset: Dataset, sources: dict, connection: Connection
+    cell: Cell,
+    files: CellFiles,
+    dataset: Dataset,
+    sources: dict[Data, Any],
+    on_progress: Callable[[Any], None] = lambda progress: None,
 ) -> dict:
-    """Train one cell and put its result in place."""
+    """Train one cell and put its result in place.
+
+    Args:
+      sources: training sets that are on the device already; this one is added.
+    """
     from cnnjax.train.checkpoint import LightSaves
     from cnnjax.train.loop import fit, make_source
     from cnnjax.train.placement import Jit
@@ -91,7 +100,7 @@ def train_cell(
         dataset,
         source=sources[recipe.data],
         saves=LightSaves(files.checkpoint, _complain, SAVE_SECONDS),
-        on_progress=lambda progress: connection.send(("progress", progress)),
+        on_progress=on_progress,
         on_epoch=on_epoch,
     )
     result = {
@@ -114,4 +123,3 @@ def _die_with_parent(lifeline: Connection) -> None:
         lifeline.recv()
     except (EOFError, OSError):
         os._exit(1)
-

@@ -11,7 +11,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from cnnjax.core.errors import Refused
+from cnnjax.core.errors import Refused, one_line
 from cnnjax.layers.scan import Runs, stack_blocks, unstack_blocks
 from cnnjax.tasks.state import TrainState, leaf_names, nonfinite_leaves
 
@@ -87,23 +87,36 @@ class Classification:
         """The inverse of `pack`: a name for each block, as in checkpoints."""
         return unstack_blocks(state, self.runs)
 
-    def init(self, key: Array) -> TrainState:
-        """Fresh parameters from a key of stream "init"; hyperparameters are still zero.
+    @property
+    def image(self) -> jax.ShapeDtypeStruct:
+        """One image, as shape and dtype."""
+        return jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+
+    def check(self) -> None:
+        """Trace the network without computing.
 
         Raises:
-          Refused: the network does not take images of this shape.
+          Refused: it does not take images of this shape, or gives no [n, num_classes] logits.
         """
-        images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+        name, shape = type(self.model).__name__, "x".join(map(str, self.image_shape))
         try:
-            variables = dict(self.model.lazy_init({"params": key}, images, train=False))
+            logits, _ = jax.eval_shape(
+                lambda key, x: self.model.init_with_output(key, x, train=False),
+                jax.random.key(0),
+                self.image,
+            )
         except Refused:
             raise
-        except (TypeError, ValueError) as error:
-            shape = "x".join(map(str, self.image_shape))
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # a user's network may raise anything
+            raise Refused(f"{name} does not take images of {shape}: {one_line(error)}") from error
+        if getattr(logits, "ndim", 0) != 2:
             raise Refused(
-                f"{type(self.model).__name__} does not take images of {shape}: {reason}"
-            ) from error
+                f"{name} gives {logits} for one image of {shape}; [n, num_classes] wanted"
+            )
+
+    def init(self, key: Array) -> TrainState:
+        """Fresh parameters from a key of stream "init"; hyperparameters are still zero."""
+        variables = dict(self.model.lazy_init({"params": key}, self.image, train=False))
         params = variables.pop("params")
         return TrainState(
             step=jnp.zeros((), jnp.int32),

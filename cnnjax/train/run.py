@@ -22,6 +22,7 @@ from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Recipe
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.load import load_dataset
+from cnnjax.data.order import steps_per_epoch
 from cnnjax.train.checkpoint import OrbaxSaves
 from cnnjax.train.events import Events
 from cnnjax.train.loop import (
@@ -53,7 +54,8 @@ def train_run(
     Raises:
       Refused: the folder holds a run of another recipe, seed or data, or is in use.
     """
-    make_task(recipe, dataset)  # refuses an impossible model before anything is written
+    make_task(recipe, dataset).check()  # refused before anything is written
+    steps_per_epoch(len(dataset.train), recipe.batch_size)
     with hold(workdir, "the run"):
         _claim(workdir, recipe, seed, dataset, say)
         try:
@@ -161,8 +163,6 @@ def _claim(workdir: Path, recipe: Recipe, seed: int, dataset: Dataset, say: Say)
     described = read_run(workdir)
     changed = differences({key: described[key] for key in identity}, identity)
     if changed:
-        raise Refused(
-            f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir"
-        )
+        raise Refused(f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir")
     if changed := differences(described["bits"], bits()):
         say(f"not bit-identical with the run's beginning: {'; '.join(changed)}")

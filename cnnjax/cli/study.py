@@ -1,0 +1,285 @@
+"""`cnnjax study run|status|report|repeat|list`."""
+
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cnnjax.cli.output import (
+    ProgressLine,
+    data_dir_option,
+    duration,
+    json_option,
+    print_json,
+    print_table,
+    say,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from cnnjax.study.outcome import Outcome
+    from cnnjax.study.spec import Study
+
+ENTRY_POINTS = "cnnjax.studies"
+
+
+@click.group()
+def study() -> None:
+    """Answer a question with seeds, tests and a report.
+
+    \b
+      cnnjax study list
+      cnnjax study run degradation --workdir runs/degradation
+      cnnjax study run my_study.py --preset smoke --workdir runs/mine
+    """
+
+
+@study.command()
+@click.argument("name", metavar="NAME|FILE.py")
+@click.option("--workdir", metavar="DIR", help="Folder of the study.  [default: runs/NAME-PRESET]")
+@click.option("--preset", default="quick", show_default=True, help="Size; see: cnnjax study list.")
+@click.option("--data", help="Another data set for all cells.")
+@data_dir_option
+@set_option
+@click.option("--seeds", type=int, help="Replicates of each variant; more extend a study.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option("--no-compile-cache", is_flag=True, help="Compile everything anew.")
+@json_option
+def run(name: str, **options) -> None:
+    """Run a study: the cells that the folder lacks, then tests and report.
+
+    Kill it at any moment; the same command finishes what is missing, with the same bits. Exit code
+    0 even if cells diverged (they are counted as 100 %), 1 if a cell failed.
+    """
+    sys.exit(_run(find_study(name), name, **options))
+
+
+@study.command()
+@click.argument("workdir", metavar="DIR")
+@json_option
+def status(workdir: str, as_json: bool) -> None:
+    """What is done in a study's folder, and what the tests say so far. Runs nothing."""
+    from cnnjax.study.outcome import as_json as outcome_json
+    from cnnjax.study.outcome import read_outcome
+
+    outcome = read_outcome(Path(workdir), say)
+    if as_json:
+        print_json(outcome_json(outcome, Path(workdir) / "report.html"))
+    else:
+        _print_outcome(outcome)
+
+
+@study.command()
+@click.argument("workdir", metavar="DIR")
+@json_option
+def report(workdir: str, as_json: bool) -> None:
+    """Write report.html, report.md, results.csv and figures/ anew, at any moment of a study."""
+    from cnnjax.report.page import write_report
+
+    written = write_report(Path(workdir), say)
+    if as_json:
+        print_json({"study": written.outcome.plan.study, "report": str(written.html)})
+    else:
+        click.echo(written.html)
+
+
+@study.command()
+@click.argument("workdir", metavar="DIR")
+@click.argument("cell", metavar="CELL")
+@data_dir_option
+@json_option
+def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None:
+    """Train one CELL of a study again (e.g. plain-56-s3) and compare it bit by bit.
+
+    Exit code 1 if a figure differs.
+    """
+    from cnnjax.core.environment import configure_xla
+    from cnnjax.core.errors import unknown
+
+    configure_xla(threads=1)
+
+    from cnnjax.study.run import repeat_cell
+    from cnnjax.study.store import Store
+
+    store = Store(Path(workdir))
+    plan, _ = store.read()
+    cells = {c.name: c for c in plan.cells}
+    if cell not in cells:
+        raise unknown("cell", cell, cells, f"see: cnnjax study status {workdir}")
+    with tempfile.TemporaryDirectory() as folder:
+        new, old = repeat_cell(store, cells[cell], Path(folder), data_dir, say)
+    compared = ("status", "steps", "train_error", "test_error", "train_loss", "test_loss")
+    differing = [key for key in compared if old is not None and old[key] != new[key]]
+    verdict = "no earlier result" if old is None else "differs" if differing else "same bits"
+    found = {"cell": cell, "verdict": verdict, **{key: new[key] for key in compared}}
+    if as_json:
+        print_json({**found, "earlier": old and {key: old[key] for key in compared}})
+    else:
+        print_table(("", "again", "in the study"),
+                    [(key, new[key], old[key] if old else "") for key in compared])  # fmt: skip
+        click.echo(verdict)
+    sys.exit(1 if differing else 0)
+
+
+@study.command(name="list")
+@json_option
+def list_(as_json: bool) -> None:
+    """The studies that are installed, with their presets."""
+    from cnnjax.study.cells import resolve
+
+    found = {name: load() for name, load in installed_studies().items()}
+    if as_json:
+        print_json(
+            {
+                "studies": [
+                    {
+                        "name": s.name,
+                        "question": s.question,
+                        "source": s.source,
+                        "presets": {name: preset.about for name, preset in s.presets.items()},
+                    }
+                    for s in found.values()
+                ]
+            }
+        )
+        return
+    for s in found.values():
+        click.echo(f"{s.name}: {s.question}\n  {s.source}\n")
+        rows = [(n, len(resolve(s, n).cells), p.about) for n, p in s.presets.items()]
+        print_table(("  preset", "cells", ""), [(f"  {row[0]}", *row[1:]) for row in rows], (1,))
+
+
+def study_command(study: "Study") -> None:
+    """`cnnjax study run` for a study at hand: the main of a study's file."""
+    from cnnjax.cli.main import run as run_command
+
+    command = click.Command(
+        study.name,
+        params=[p for p in run.params if p.name != "name"],
+        callback=lambda **options: sys.exit(_run(study, study.name, **options)),
+        help=f"{study.question}\n\n{run.help}",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    run_command(command)
+
+
+def installed_studies() -> dict:
+    """Name and loader of each study among the entry points."""
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry.load for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def find_study(name: str) -> "Study":
+    """An installed study, or the `study` of FILE.py.
+
+    Raises:
+      Refused: there is none.
+    """
+    from cnnjax.core.errors import Refused, unknown
+    from cnnjax.core.registry import load_file
+    from cnnjax.study.spec import Study
+
+    if name.endswith(".py"):
+        found = getattr(load_file(name, "study"), "study", None)
+        if not isinstance(found, Study):
+            raise Refused(f"{name} has no `study = Study(...)` at its top level")
+        return found
+    studies = installed_studies()
+    if name not in studies:
+        raise unknown("study", name, studies, "see: cnnjax study list, or give a FILE.py")
+    return studies[name]()
+
+
+def _run(
+    found: "Study",
+    name: str,
+    *,
+    workdir: str | None,
+    preset: str,
+    data: str | None,
+    data_dir: str | None,
+    settings: tuple[str, ...],
+    seeds: int | None,
+    workers: int | None,
+    no_compile_cache: bool,
+    as_json: bool,
+) -> int:
+    from cnnjax.core.environment import configure_xla
+    from cnnjax.study.cells import resolve
+
+    configure_xla(threads=1)  # of this process and, by inheritance, of each worker
+    plan = resolve(found, preset, data=data, settings=settings, seeds=seeds)
+    folder = Path(workdir or f"runs/{found.name}-{preset}")
+
+    from cnnjax.report.page import write_report
+    from cnnjax.study.outcome import as_json as outcome_json
+    from cnnjax.study.run import run_study
+    from cnnjax.train.signals import StopRequest
+
+    stop = StopRequest().listen()
+    with ProgressLine(f"{found.name} ({preset})") as line:
+        session = run_study(
+            plan,
+            folder,
+            command=_command(name, preset, data, settings, plan.seeds),
+            data_dir=data_dir,
+            workers=workers,
+            cached=not no_compile_cache,
+            say=say,
+            on_status=lambda s: line.update(
+                s.done / s.total,
+                f"{s.done}/{s.total} cells, {s.images_per_second:,.0f} img/s,"
+                f" {duration(s.seconds_left)} left ({', '.join(s.current)})",
+            ),
+            stop=stop,
+        )
+    written = write_report(folder)
+    if session is None:
+        say(f"{folder}: every cell was done already")
+    if as_json:
+        print_json(outcome_json(written.outcome, written.html))
+    else:
+        _print_outcome(written.outcome)
+        click.echo(f"\nreport: {written.html}")
+    if session is not None and session.stopped:
+        say("interrupted; the same command goes on")
+        return stop.exit_code
+    return 1 if written.outcome.failures else 0
+
+
+def _command(
+    name: str, preset: str, data: str | None, settings: tuple[str, ...], seeds: int
+) -> str:
+    words = ["cnnjax", "study", "run", name, "--preset", preset]
+    words += ["--data", data] if data else []
+    for assignment in settings:
+        words += ["--set", assignment]
+    return shlex.join([*words, "--seeds", str(seeds)])
+
+
+def _print_outcome(outcome: "Outcome") -> None:
+    from cnnjax.report.tables import contrast_table, error_table
+
+    plan = outcome.plan
+    cells = plan.cells
+    click.echo(f"{plan.question}\n({plan.source}; preset {plan.preset})\n")
+    for table in (error_table(outcome), contrast_table(outcome)):
+        click.echo(table.caption)
+        print_table(table.head, table.rows, table.numeric)
+        click.echo("")
+    for judgement in outcome.judgements:
+        click.echo(f"* {judgement.sentence}")
+    click.echo(f"\n{len(cells) - len(outcome.missing)} of {len(cells)} cells done")
+    for cell in outcome.missing:
+        reason = outcome.failures.get((cell.variant.name, cell.seed))
+        if reason:
+            click.echo(f"failed: {cell.name}: {reason}")
+    for session in outcome.sessions:
+        click.echo(
+            f"{session['seconds']:.0f} s for {session['cells']} cells on {session['workers']}"
+            f" workers, {100 * session['cores_busy']:.0f} % of their cores busy"
+        )

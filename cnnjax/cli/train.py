@@ -1,0 +1,141 @@
+"""`cnnjax train`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from cnnjax.cli.output import (
+    ProgressLine,
+    data_dir_option,
+    duration,
+    json_option,
+    print_json,
+    print_table,
+    say,
+    set_option,
+)
+
+
+@click.command()
+@click.option("--workdir", required=True, metavar="DIR", help="Folder of this run.")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    default="he2015_cifar",
+    show_default=True,
+    help="Start from this recipe: he2015_cifar or small_images.",
+)
+@click.option("--model", help="A name (see: cnnjax models) or FILE.py:Class.")
+@click.option("--data", help="digits, or any set of tensorflow-datasets.")
+@data_dir_option
+@click.option("--epochs", type=int, help="Length of the run; the schedule stretches with it.")
+@click.option("--batch-size", type=int, help="Examples in one update, over all devices.")
+@click.option("--learning-rate", type=float, help="Peak of the schedule.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@set_option
+@click.option(
+    "--save-every",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two checkpoints.",
+)
+@json_option
+def train(
+    workdir: str,
+    recipe_name: str,
+    model: str | None,
+    data: str | None,
+    data_dir: str | None,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    seed: int,
+    settings: tuple[str, ...],
+    save_every: float,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Train one network in the folder --workdir.
+
+    \b
+      cnnjax train --model cifar_resnet20 --data cifar10 --epochs 2 --workdir runs/first
+
+    The same command goes on where it stopped: interrupt it (Ctrl-C saves), kill it, run it again;
+    the result is bit-identical. It keeps checkpoints, metrics.jsonl and TensorBoard events.
+    """
+    from cnnjax.core.config import override, override_text, plain
+    from cnnjax.core.environment import configure_xla
+    from cnnjax.core.errors import unknown
+    from cnnjax.core.folders import writable_folder
+    from cnnjax.train.recipes import RECIPES
+
+    configure_xla()
+    if recipe_name not in RECIPES:
+        raise unknown("recipe", recipe_name, RECIPES)
+    recipe = RECIPES[recipe_name]
+    for path, value in (
+        ("model.name", model),
+        ("data.name", data),
+        ("epochs", epochs),
+        ("batch_size", batch_size),
+        ("optimizer.learning_rate", learning_rate),
+    ):
+        if value is not None:
+            recipe = override(recipe, path, value)
+    for assignment in settings:
+        recipe = override_text(recipe, assignment)
+
+    from cnnjax.core.registry import find
+    from cnnjax.data.load import load_dataset
+
+    find(recipe.model.name)
+    folder = writable_folder(Path(workdir), "run folder", "give another --workdir")
+    dataset = load_dataset(recipe.data, data_dir, say)
+
+    from cnnjax.train.compile_cache import CompileCache
+    from cnnjax.train.run import train_run
+    from cnnjax.train.signals import StopRequest
+
+    stop = StopRequest().listen()
+    cache = CompileCache()
+    cache.start()
+    try:
+        with ProgressLine(f"{recipe.model.name} on {dataset.name}") as line:
+            result = train_run(
+                recipe,
+                seed,
+                dataset,
+                folder,
+                save_seconds=save_every,
+                on_progress=lambda p: line.update(
+                    p.step / p.steps,
+                    f"epoch {p.epoch + 1}, step {p.step}/{p.steps}, loss {p.loss:.3f},"
+                    f" {p.images_per_second:,.0f} img/s, {duration(p.seconds_left)} left",
+                ),
+                stop=stop,
+                say=say,
+            )
+    finally:
+        cache.close()
+    result = {"model": plain(recipe.model), "data": dataset.name, "workdir": workdir, **result}
+    if result["status"] == "interrupted":
+        say(f"interrupted at step {result['steps']} and saved; the same command goes on")
+        sys.exit(stop.exit_code)
+    if as_json:
+        print_json(result)
+    else:
+        shown = ("status", "steps", "train_error", "test_error", "train_loss", "test_loss",
+                 "train_seconds", "compile_seconds")  # fmt: skip
+        print_table(("", ""), [(key, _shown(key, result[key])) for key in shown])
+    if result["status"] == "diverged":
+        where = result["diverged"]
+        say(f"diverged at step {where['step']}: {where['leaf']} is not finite")
+        sys.exit(1)
+
+
+def _shown(key: str, value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.2f} %" if key.endswith("error") else f"{value:.4g}"

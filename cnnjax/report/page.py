@@ -1,0 +1,122 @@
+"""report.html, report.md, results.csv and figures/: derived from the store, rebuilt at will."""
+
+import base64
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cnnjax.core.files import atomic_write
+from cnnjax.report.figures import Picture, pictures
+from cnnjax.report.tables import (
+    Table,
+    contrast_table,
+    cost_table,
+    difference_table,
+    error_table,
+    fixed_table,
+    results_csv,
+)
+from cnnjax.study.cells import Cell
+from cnnjax.study.outcome import Outcome, read_outcome
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a report was written, and the outcome that it tells of."""
+
+    html: Path
+    outcome: Outcome
+
+
+def write_report(folder: Path, say: Callable[[str], None] = lambda line: None) -> Report:
+    """Write every derived file of the study in `folder`, at any moment of it.
+
+    Raises:
+      Refused: it is no study.
+    """
+    outcome = read_outcome(folder, say)
+    drawn = pictures(outcome)
+    (folder / "figures").mkdir(exist_ok=True)
+    for picture in drawn:
+        atomic_write(folder / "figures" / f"{picture.name}.png", picture.png)
+        atomic_write(folder / "figures" / f"{picture.name}.svg", picture.svg)
+    atomic_write(folder / "results.csv", results_csv(outcome).encode())
+    context = report_context(outcome, drawn)
+    for name in ("report.md", "report.html"):
+        atomic_write(folder / name, render(name, context).encode())
+    return Report(folder / "report.html", outcome)
+
+
+def render(name: str, context: dict[str, Any]) -> str:
+    """A template with its values; HTML is escaped."""
+    environment = Environment(
+        loader=PackageLoader("cnnjax.report"),
+        autoescape=name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    environment.filters["badge"] = badge
+    return environment.get_template(f"{name}.jinja").render(context)
+
+
+def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
+    """Everything that the templates show."""
+    plan, document = outcome.plan, outcome.document
+    cells = plan.cells
+    statuses = {cell.name: outcome.status(cell) for cell in cells}
+    tables: list[Table] = [
+        error_table(outcome),
+        cost_table(outcome),
+        difference_table(outcome),
+        fixed_table(outcome),
+    ]
+    return {
+        "plan": plan,
+        "document": document,
+        "judgements": outcome.judgements,
+        "contrasts": contrast_table(outcome),
+        "tables": tables,
+        "pictures": [
+            {
+                "name": picture.name,
+                "caption": picture.caption,
+                "uri": f"data:image/svg+xml;base64,{base64.b64encode(picture.svg).decode()}",
+            }
+            for picture in drawn
+        ],
+        "done": sum(status in ("done", "diverged") for status in statuses.values()),
+        "total": len(cells),
+        "missing": [name for name, status in statuses.items() if status == "missing"],
+        "failed": [
+            (cell.name, outcome.failures[cell.variant.name, cell.seed])
+            for cell in cells
+            if statuses[cell.name] == "failed"
+        ],
+        "diverged": [
+            (cell.name, outcome.results[cell.variant.name, cell.seed]["diverged"])
+            for cell in cells
+            if statuses[cell.name] == "diverged"
+        ],
+        "sessions": outcome.sessions,
+        "repeat": [(cell.name, repeat_command(outcome, cell)) for cell in cells],
+        "seeds": {v.name: ", ".join(map(str, range(v.seeds))) for v in plan.variants},
+    }
+
+
+def repeat_command(outcome: Outcome, cell: Cell) -> str:
+    """What to type to train one cell again and compare its bits."""
+    return f"cnnjax study repeat {shlex.quote(str(outcome.folder))} {cell.name}"
+
+
+def badge(verdict: str) -> str:
+    """The class of a verdict in the page: good, bad or open."""
+    if verdict == "shown" or verdict.startswith("equal"):
+        return "good"
+    return "bad" if verdict == "the opposite" else "open"

@@ -1,0 +1,190 @@
+"""The tables of a study's report, as rows of text, and results.csv."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cnnjax.core.config import differences, plain
+from cnnjax.study.cells import Variant
+from cnnjax.study.outcome import Outcome
+from cnnjax.study.statistics import Summary, summarize
+from cnnjax.study.verdict import value_of
+
+NO_VALUE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, a head and rows of text; `numeric` columns are set flush right."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    numeric: tuple[int, ...] = ()
+
+
+def results_csv(outcome: Outcome) -> str:
+    """One row a cell, in the plan's order. Columns of time end in `_seconds`."""
+    factors = _factors(outcome)
+    measured = ("train_error", "test_error", "train_loss", "test_loss", "steps")
+    times = ("train_seconds", "compile_seconds", "init_seconds")
+    head = ["variant", *factors, "seed", "status", *measured, "params", "macs", *times]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    for cell in outcome.plan.cells:
+        result = outcome.results.get((cell.variant.name, cell.seed), {})
+        cost = outcome.document["costs"][cell.variant.name]
+        levels = [cell.variant.levels.get(factor, "") for factor in factors]
+        figures = [_exact(result.get(key)) for key in measured]
+        took = [_exact(result.get(key)) for key in times]
+        writer.writerow(
+            [cell.variant.name, *levels, cell.seed, outcome.status(cell), *figures]
+            + [cost["params"], cost["macs"], *took]
+        )
+    return text.getvalue()
+
+
+def contrast_table(outcome: Outcome) -> Table:
+    """What was tested and what came out."""
+    rows = []
+    for j in outcome.judgements:
+        expect = f"equal within {j.bound:g}" if j.expect == "equal" else (j.expect or "different")
+        rows.append(
+            (
+                f"{j.first} − {j.second}",
+                j.metric,
+                expect,
+                str(j.n),
+                points(j.mean_difference),
+                f"[{points(j.ci_low)}, {points(j.ci_high)}]",
+                NO_VALUE if j.effect_size is None else f"{j.effect_size:.2f}",
+                _p(j.p),
+                _p(j.p_holm),
+                j.verdict,
+            )
+        )
+    return Table(
+        "Contrasts: first minus second, in points, paired by seed; exact sign-flip test, one-sided"
+        " where a direction was declared; 95 % bootstrap interval; p (Holm) over all contrasts.",
+        ("contrast", "metric", "declared", "n", "difference", "95 % interval", "effect d", "p",
+         "p (Holm)", "verdict"),
+        rows,
+        numeric=(3, 4, 5, 6, 7, 8),
+    )  # fmt: skip
+
+
+def error_table(outcome: Outcome) -> Table:
+    """Final errors of each variant over its seeds."""
+    rows = []
+    for variant in outcome.plan.variants:
+        row = [variant.name, f"{_count(outcome, variant)} of {variant.seeds}"]
+        for metric in outcome.plan.metrics:
+            row += summary_cells(summarize(values(outcome, variant, metric)))
+        rows.append(tuple(row))
+    head = ["variant", "seeds"]
+    for metric in outcome.plan.metrics:
+        head += [f"{metric} (%)", "sd", "95 % interval"]
+    return Table(
+        "Final errors in per cent, evaluation mode, whole split: mean over seeds. A diverged cell"
+        " counts as 100 %.",
+        tuple(head),
+        rows,
+        numeric=tuple(range(1, len(head))),
+    )
+
+
+def cost_table(outcome: Outcome) -> Table:
+    """Parameters, MACs and measured seconds of each variant."""
+    compiled = outcome.compile_seconds
+    rows = []
+    for variant in outcome.plan.variants:
+        cost = outcome.document["costs"][variant.name]
+        took = [
+            outcome.results[variant.name, seed]["train_seconds"]
+            for seed in range(variant.seeds)
+            if (variant.name, seed) in outcome.results
+        ]
+        seconds = f"{sorted(took)[len(took) // 2]:.1f}" if took else NO_VALUE
+        compile_text = f"{compiled[variant.name]:.1f}" if compiled.get(variant.name) else NO_VALUE
+        rows.append(
+            (variant.name, f"{cost['params']:,}", f"{cost['macs']:,}", seconds, compile_text)
+        )
+    return Table(
+        "Cost: parameters; MACs of convolution and dense layers for one image (FLOPs = 2 x MACs);"
+        " median seconds of one training on one thread; seconds of compilation, once a variant"
+        f" ({NO_VALUE}: shared with another variant or taken from the cache).",
+        ("variant", "parameters", "MACs", "train s", "compile s"),
+        rows,
+        numeric=(1, 2, 3, 4),
+    )
+
+
+def difference_table(outcome: Outcome) -> Table:
+    """What each variant changes, computed from the resolved recipes."""
+    base = plain(outcome.plan.base)
+    rows = []
+    for variant in outcome.plan.variants:
+        changed = differences(base, plain(variant.recipe))
+        rows.append((variant.name, "; ".join(changed) or "nothing"))
+    return Table("What differs from the base recipe.", ("variant", "changes"), rows)
+
+
+def fixed_table(outcome: Outcome) -> Table:
+    """The settings that all variants share."""
+    base = _leaves(plain(outcome.plan.base))
+    varied = {
+        line.partition(":")[0]
+        for variant in outcome.plan.variants
+        for line in differences(plain(outcome.plan.base), plain(variant.recipe))
+    }
+    rows = [(path, str(value)) for path, value in base.items() if path not in varied]
+    return Table("What is the same in all variants.", ("setting", "value"), rows)
+
+
+def values(outcome: Outcome, variant: Variant, metric: str) -> list[float]:
+    """A variant's metric over the seeds that are done."""
+    found = [outcome.results.get((variant.name, seed)) for seed in range(variant.seeds)]
+    return [value_of(result, metric) for result in found if result is not None]
+
+
+def summary_cells(summary: Summary) -> tuple[str, str, str]:
+    """Mean, standard deviation and interval as text."""
+    mean = NO_VALUE if summary.mean is None else f"{summary.mean:.2f}"
+    sd = NO_VALUE if summary.sd is None else f"{summary.sd:.2f}"
+    low, high = summary.interval.low, summary.interval.high
+    interval = NO_VALUE if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+    return mean, sd, interval
+
+
+def points(value: float | None) -> str:
+    """A signed difference in points."""
+    return NO_VALUE if value is None else f"{value:+.2f}".replace("-", "−")
+
+
+def _factors(outcome: Outcome) -> list[str]:
+    """Names of all factors, those of arms too, in order of appearance."""
+    return list(dict.fromkeys(key for v in outcome.plan.variants for key in v.levels))
+
+
+def _count(outcome: Outcome, variant: Variant) -> int:
+    return sum((variant.name, seed) in outcome.results for seed in range(variant.seeds))
+
+
+def _exact(value: object) -> str:
+    return "" if value is None else repr(value)
+
+
+def _p(value: float | None) -> str:
+    return NO_VALUE if value is None else f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+
+
+def _leaves(tree: Mapping, path: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _leaves(value, f"{path}{key}.")
+        else:
+            found[f"{path}{key}"] = value
+    return found

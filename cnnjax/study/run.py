@@ -1,0 +1,152 @@
+"""Run a study to its end, or as far as one gets: checked first, then only what is missing."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cnnjax.core.errors import Refused
+from cnnjax.core.files import append_line
+from cnnjax.core.folders import writable_folder
+from cnnjax.core.lock import hold
+from cnnjax.core.recipe import Data
+from cnnjax.data.dataset import Dataset
+from cnnjax.data.load import load_dataset
+from cnnjax.study.cells import Cell, Plan
+from cnnjax.study.runner import Session, Status, run_cells
+from cnnjax.study.store import CellFiles, Store
+from cnnjax.study.verdict import power_note
+from cnnjax.study.worker import train_cell
+
+Say = Callable[[str], None]
+
+
+def run_study(
+    plan: Plan,
+    workdir: Path,
+    *,
+    command: str,
+    data_dir: str | None = None,
+    workers: int | None = None,
+    cached: bool = True,
+    say: Say = lambda line: None,
+    on_status: Callable[[Status], None] = lambda status: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Session | None:
+    """Run the cells of `plan` that `workdir` lacks; None if there were none.
+
+    Args:
+      plan: the resolved study.
+      workdir: its folder, made if absent.
+      command: how a reader repeats the study.
+      data_dir: where prepared data sets lie.
+      workers: processes; default one a core.
+      cached: use the persistent compilation cache.
+      say: is told what happens, a line each.
+      on_status: called while cells run.
+      stop: asked while cells run.
+
+    Raises:
+      Refused: anything that is wrong with the study, before any training.
+    """
+    datasets = load_datasets(plan, data_dir, say)
+    costs = check_variants(plan, datasets)
+    writable_folder(workdir, "study folder", "give another --workdir")
+    store = Store(workdir)
+    with hold(workdir, "the study"):
+        plan = store.claim(plan, describe_data(datasets), costs, command, say)
+        results = store.results(plan, say)
+        missing = [cell for cell in plan.cells if (cell.variant.name, cell.seed) not in results]
+        if not missing:
+            return None
+        say(power_note(plan))
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        session = run_cells(
+            missing,
+            lambda cell: store.files(cell).folder,
+            datasets,
+            training_costs(plan, datasets, costs),
+            workers=workers,
+            cached=cached,
+            on_status=on_status,
+            on_failure=lambda cell, error: say(f"{cell.name} failed: {error}"),
+            stop=stop,
+        )
+        append_line(store.sessions, {"began": began, **asdict(session)})
+        return session
+
+
+def repeat_cell(
+    store: Store, cell: Cell, folder: Path, data_dir: str | None, say: Say
+) -> tuple[dict, dict | None]:
+    """Train a cell of a study again in `folder`; the new result and the study's own."""
+    plan, document = store.read()
+    datasets = load_datasets(plan, data_dir, say)
+    if describe_data(datasets) != document["data"]:
+        raise Refused(f"the data in {data_dir} are not those of {store.folder}")
+    dataset = datasets[cell.variant.recipe.data]
+    return train_cell(cell, CellFiles(folder), dataset, {}), store.files(cell).read()
+
+
+def load_datasets(plan: Plan, data_dir: str | None, say: Say) -> dict[Data, Dataset]:
+    """Every data set that the plan's recipes name."""
+    wanted = {variant.recipe.data for variant in plan.variants}
+    unique: dict[Data, Dataset] = {}
+    for data in sorted(wanted, key=repr):
+        unique[data] = load_dataset(data, data_dir, say)
+    return unique
+
+
+def describe_data(datasets: dict[Data, Dataset]) -> dict[str, dict]:
+    """Name, size, shape and fingerprint of each data set, for study.json."""
+    return {
+        f"{data.name} ({data.train_split}, {data.test_split}, {data.image_size or 'own size'})": {
+            "train": len(dataset.train),
+            "test": len(dataset.test),
+            "image_shape": list(dataset.image_shape),
+            "classes": dataset.num_classes,
+            "source": dataset.source,
+            "fingerprint": dataset.fingerprint,
+        }
+        for data, dataset in datasets.items()
+    }
+
+
+def check_variants(plan: Plan, datasets: dict[Data, Dataset]) -> dict[str, dict]:
+    """Parameters and MACs of each variant; what cannot be trained is refused here.
+
+    Raises:
+      Refused: an unknown or impossible model, a batch larger than the set, unfit images.
+    """
+    from cnnjax.analysis.cost import model_cost
+    from cnnjax.train.loop import make_task, total_steps
+
+    costs = {}
+    counted = {}
+    for variant in plan.variants:
+        dataset = datasets[variant.recipe.data]
+        task = make_task(variant.recipe, dataset)
+        total_steps(variant.recipe, dataset)
+        key = (task.model, task.image_shape)
+        if key not in counted:
+            task.check()
+            cost = model_cost(task.model, task.image_shape)
+            counted[key] = {"params": cost.params, "macs": cost.macs, "input": list(cost.input)}
+        costs[variant.name] = counted[key]
+    return costs
+
+
+def training_costs(
+    plan: Plan, datasets: dict[Data, Dataset], costs: dict[str, dict]
+) -> dict[str, float]:
+    """Images times MACs of one cell of each variant: the relative time that it takes."""
+    from cnnjax.train.loop import total_steps
+
+    return {
+        variant.name: float(
+            costs[variant.name]["macs"]
+            * total_steps(variant.recipe, datasets[variant.recipe.data])
+            * variant.recipe.batch_size
+        )
+        for variant in plan.variants
+    }
