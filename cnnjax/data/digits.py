@@ -1,5 +1,7 @@
 """scikit-learn's 1,797 handwritten digits, 8x8 grey (Alpaydin & Kaynak 1998, UCI): no download."""
 
+from typing import Any
+
 import numpy as np
 
 from cnnjax.data.dataset import Dataset, Examples
@@ -10,7 +12,7 @@ def load_digits() -> Dataset:
     from sklearn.datasets import load_digits as load
     from sklearn.model_selection import train_test_split
 
-    bunch = load()
+    bunch: Any = load()
     images = np.asarray(bunch.images, np.uint8)[..., None]
     labels = np.asarray(bunch.target, np.int32)
     train, test = train_test_split(

@@ -10,7 +10,7 @@ stage4   7x7      2         3         3            3            3               
 head     1x1      global average, dense 1000
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -20,6 +20,7 @@ from cnnjax.core.registry import Variant, register_models
 from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization, he_normal
 from cnnjax.layers.residual import BasicBlock, Block, BottleneckBlock, Shortcut
 from cnnjax.layers.scan import Runs, apply_blocks
+from cnnjax.ops.pool import max_pool
 
 _PAPER = "He et al. 2015, arXiv:1512.03385"
 _COUNT = "torchvision's documented count, which equals table 1's layers with option B"
@@ -73,13 +74,13 @@ class ResNet(nn.Module):
     def stages(self) -> list[dict[str, Block]]:
         """The unbound blocks of each stage by name."""
         block_class, sizes = BLOCKS[self.depth]
-        options = dict(
-            shortcut=self.shortcut,
-            initialization=self.initialization,
-            dtype=self.dtype,
-            norm_axis=self.norm_axis,
-            parent=None,
-        )
+        options: dict[str, Any] = {
+            "shortcut": self.shortcut,
+            "initialization": self.initialization,
+            "dtype": self.dtype,
+            "norm_axis": self.norm_axis,
+            "parent": None,
+        }
         if block_class is BottleneckBlock:
             options["stride_at"] = self.stride_at
         return [
@@ -118,7 +119,7 @@ class ResNet(nn.Module):
         if min(images.shape[1:3]) < 32:
             raise Refused(f"images of {images.shape[1]}x{images.shape[2]}: 32x32 or more needed")
         x = nn.relu(self.stem(images, train=train))
-        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        x = max_pool(x, window=3, strides=2, padding=1)
         maps = {}
         for index, stage in enumerate(self.stages()):
             first, *rest = stage

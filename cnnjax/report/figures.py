@@ -23,7 +23,7 @@ from cnnjax.study.verdict import value_of
 
 # Okabe & Ito's palette: told apart with colour-blind eyes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

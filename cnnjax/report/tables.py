@@ -39,10 +39,8 @@ def results_csv(outcome: Outcome) -> str:
         levels = [cell.variant.levels.get(factor, "") for factor in factors]
         figures = [_exact(result.get(key)) for key in measured]
         took = [_exact(result.get(key)) for key in times]
-        writer.writerow(
-            [cell.variant.name, *levels, cell.seed, outcome.status(cell), *figures]
-            + [cost["params"], cost["macs"], *took]
-        )
+        about = (cell.variant.name, *levels, cell.seed, outcome.status(cell))
+        writer.writerow([*about, *figures, cost["params"], cost["macs"], *took])
     return text.getvalue()
 
 

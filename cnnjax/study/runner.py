@@ -52,7 +52,7 @@ class Session:
 @dataclass(eq=False)
 class _Worker:
     process: Any
-    connection: Connection
+    connection: Any
     program: str = ""
     cell: Cell | None = None
     rate: float = 0.0
@@ -161,10 +161,7 @@ def run_cells(
                 worker = next(w for w in team if w.connection is ready)
                 cell = worker.cell
                 assert cell is not None, "only busy workers are waited for"
-                try:
-                    kind, value = worker.connection.recv()
-                except (EOFError, OSError):
-                    kind, value = "died", None
+                kind, value = _receive(worker.connection)
                 if kind == "progress":
                     worker.rate, worker.part = value.images_per_second, value.step / value.steps
                     continue
@@ -199,6 +196,14 @@ def run_cells(
     seconds = time.perf_counter() - start
     cpu = _children_seconds() - before
     return Session(seconds, count, done, cpu, min(1.0, cpu / (count * seconds)), stopped)
+
+
+def _receive(connection: Connection) -> tuple[str, Any]:
+    """A worker's message, or ("died", None)."""
+    try:
+        return connection.recv()
+    except (EOFError, OSError):
+        return "died", None
 
 
 def _status(

@@ -66,12 +66,11 @@ def judge(plan: Plan, results: Mapping[tuple[str, int], Mapping]) -> list[Judgem
 def power_note(plan: Plan) -> str:
     """One line on what the design can show, told before it runs."""
     k = len(plan.contrasts)
-    if not k:
-        return f"{plan.seeds} seeds and no contrast: the study describes, it tests nothing"
+    tested = [c for c in plan.contrasts if c.expect != "equal"]  # those are judged by interval
+    if not tested:
+        return f"{plan.seeds} seeds and no contrast with a p value: nothing is tested"
     seeds = {variant.name: variant.seeds for variant in plan.variants}
-    reach = [
-        (k * smallest_p(min(seeds[c.first], seeds[c.second]), c.sided), c) for c in plan.contrasts
-    ]
+    reach = [(k * smallest_p(min(seeds[c.first], seeds[c.second]), c.sided), c) for c in tested]
     worst, contrast = max(reach, key=lambda pair: pair[0])
     n = min(seeds[contrast.first], seeds[contrast.second])
     text = (

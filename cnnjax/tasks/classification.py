@@ -180,5 +180,5 @@ class Classification:
     def eval_step(self, state: TrainState, batch: dict[str, Array]) -> Metrics:
         """Sums over one batch with running batch statistics."""
         variables = {"params": state.params, **state.model_state}
-        logits = self.model.apply(variables, batch["images"], train=False)
+        logits: Any = self.model.apply(variables, batch["images"], train=False)
         return metric_sums(logits, batch["labels"], batch["mask"])

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from jaxtyping import Array, Int
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All that a run needs to go on, beside its position. Fields are trees of arrays."""
 
     step: Any  # int32 scalar: updates made

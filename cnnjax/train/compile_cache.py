@@ -54,10 +54,10 @@ class CompileCache:
                 continue
             try:
                 data = entry.read_bytes()
-                intact = hashlib.sha256(data).hexdigest() == seal.read_text()
+                expected = seal.read_text()
             except OSError:
-                intact = False
-            if not intact:
+                data, expected = b"", ""
+            if hashlib.sha256(data).hexdigest() != expected:
                 entry.unlink(missing_ok=True)
                 seal.unlink(missing_ok=True)
                 continue

@@ -7,6 +7,7 @@ events/         TensorBoard
 result.json     how it ended: its presence is "done"
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -69,16 +70,15 @@ def train_run(
 
         saves = OrbaxSaves(workdir / "checkpoints", say, save_seconds)
         path = workdir / "metrics.jsonl"
-        logged = {"events": None}
+        events = Events(workdir / "events")
 
         def on_epoch(record: dict) -> None:
-            if logged["events"] is None:
+            if not events.begun:  # what an interrupted try wrote beyond its last save
                 keep_lines_before(path, record["step"])
-                logged["events"] = Events(workdir / "events", purge_step=record["step"])
             append_line(path, record)
-            logged["events"].write(record)
+            events.write(record)
 
-        try:
+        with contextlib.closing(events):
             ended = fit(
                 recipe,
                 seed,
@@ -89,9 +89,6 @@ def train_run(
                 on_epoch=on_epoch,
                 stop=stop,
             )
-        finally:
-            if logged["events"] is not None:
-                logged["events"].__exit__(None, None, None)
         result = {**asdict(ended), "bits": bits()}
         if ended.status != "interrupted":
             write_sealed(workdir / "result.json", result)

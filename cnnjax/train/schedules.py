@@ -40,4 +40,5 @@ def optax_schedule(schedule: Schedule, learning_rate: float, steps: int) -> opta
     main = optax.piecewise_constant_schedule(learning_rate, drops)
     if warmup == 0:
         return main
-    return lambda step: jnp.where(step < warmup, 0.1 * learning_rate, main(step))
+    start = optax.constant_schedule(0.1 * learning_rate)
+    return lambda step: jnp.where(jnp.asarray(step) < warmup, start(step), main(step))
