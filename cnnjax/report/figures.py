@@ -48,11 +48,13 @@ class Picture:
 
 def pictures(outcome: Outcome) -> list[Picture]:
     """Every figure that the results so far allow."""
-    drawn = [_contrasts(outcome)] if any(j.n for j in outcome.judgements) else []
-    if outcome.results:
-        drawn = [_final(outcome, metric) for metric in outcome.plan.metrics] + drawn
-        drawn += _curves(outcome)
-        drawn += [_arms(outcome)] if _arm_variants(outcome) else []
+    if not outcome.results:
+        return []
+    drawn = [_final(outcome, metric) for metric in outcome.plan.metrics] + _curves(outcome)
+    if _arm_variants(outcome):
+        drawn.append(_arms(outcome))
+    if any(j.n for j in outcome.judgements):
+        drawn.append(_contrasts(outcome))
     return drawn
 
 
@@ -173,7 +175,13 @@ def _contrasts(outcome: Outcome) -> Picture:
                 axes.plot([j.ci_low, j.ci_high], [y, y], color=colour, linewidth=2.2, zorder=2)
             axes.plot([j.mean_difference], [y], "o", color=colour, ms=5, zorder=3)
             text = f"{j.first} − {j.second}, {_words(j.metric)}: {j.verdict}"
-            axes.annotate(text, (0.0, y + 0.2), xycoords=("axes fraction", "data"), fontsize=8)
+            axes.annotate(
+                text,
+                (0.0, y + 0.2),
+                xycoords=("axes fraction", "data"),
+                fontsize=8,
+                backgroundcolor="white",
+            )
         axes.axvline(0, color="#333333", linewidth=0.8)
         axes.set_ylim(0.4, len(judged) + 0.8)
         axes.set_yticks([])

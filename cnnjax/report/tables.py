@@ -125,7 +125,7 @@ def difference_table(outcome: Outcome) -> Table:
     rows = []
     for variant in outcome.plan.variants:
         changed = differences(base, plain(variant.recipe))
-        rows.append((variant.name, "; ".join(changed) or "nothing"))
+        rows.append((variant.name, _settings("; ".join(changed)) or "nothing"))
     return Table("What differs from the base recipe.", ("variant", "changes"), rows)
 
 
@@ -137,7 +137,7 @@ def fixed_table(outcome: Outcome) -> Table:
         for variant in outcome.plan.variants
         for line in differences(plain(outcome.plan.base), plain(variant.recipe))
     }
-    rows = [(path, str(value)) for path, value in base.items() if path not in varied]
+    rows = [(_settings(path), str(value)) for path, value in base.items() if path not in varied]
     return Table("What is the same in all variants.", ("setting", "value"), rows)
 
 
@@ -176,6 +176,11 @@ def _exact(value: object) -> str:
 
 def _p(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+
+
+def _settings(text: str) -> str:
+    """Paths as `--set` takes them: a model's fields stand directly under `model`."""
+    return text.replace("model.fields.", "model.")
 
 
 def _leaves(tree: Mapping, path: str = "") -> dict[str, object]:

@@ -179,11 +179,12 @@ def _verdict(contrast, differences, narrow, p_holm, contrasts) -> str:
 
 
 def _sentence(contrast, mean, verdict, needed, missing, diverged) -> str:
+    metric = contrast.metric.replace("train_", "training ").replace("_", " ")
     claim = {
-        "lower": f"{contrast.first} has a lower {contrast.metric} than {contrast.second}",
-        "higher": f"{contrast.first} has a higher {contrast.metric} than {contrast.second}",
-        "equal": f"{contrast.first} and {contrast.second} have the same {contrast.metric}",
-        None: f"{contrast.first} and {contrast.second} differ in {contrast.metric}",
+        "lower": f"{contrast.first} has a lower {metric} than {contrast.second}",
+        "higher": f"{contrast.first} has a higher {metric} than {contrast.second}",
+        "equal": f"{contrast.first} and {contrast.second} have the same {metric}",
+        None: f"{contrast.first} and {contrast.second} differ in {metric}",
     }[contrast.expect]
     text = f"{claim}: {verdict}"
     if mean is not None:

@@ -1,0 +1,67 @@
+"""Two CPU devices, strict rank promotion, a cache folder of its own, deterministic examples."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("PJRT_NPROC", "1")  # before jax starts; the tests use one thread each
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
+import hypothesis
+import jax
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+hypothesis.settings.register_profile(
+    "cnnjax",
+    deadline=None,
+    derandomize=True,
+    max_examples=20,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("cnnjax")
+
+REAL_DATA = Path(os.environ.get("CNNJAX_TEST_TFDS", Path(__file__).parents[2] / "shared" / "tfds"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """The user's cache folder is not touched."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Prepared real sets; set CNNJAX_TEST_TFDS to their folder."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no prepared TFDS sets in {REAL_DATA}; set CNNJAX_TEST_TFDS")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from cnnjax import load_dataset
+
+    return load_dataset("digits")
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run `cnnjax ARGS` in this process; gives (exit code, standard output, standard error)."""
+    from cnnjax.cli.main import cnnjax, run
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            run(cnnjax, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def command() -> list[str]:
+    """The `cnnjax` of this environment, as a user types it."""
+    return [str(Path(sys.executable).with_name("cnnjax"))]

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from cnnjax import Data, Refused, load_dataset
+from cnnjax.data.dataset import Dataset, Examples
+from cnnjax.testing import check_dataset
+
+# The split is part of every result: it must never change.
+FINGERPRINT = "f55c8cdc1e"
+
+
+def test_the_split_is_fixed_stratified_and_whole(digits):
+    assert (len(digits.train), len(digits.test)) == (1347, 450)
+    assert digits.fingerprint.startswith(FINGERPRINT)
+    share = np.bincount(digits.test.labels) / np.bincount(
+        np.concatenate([digits.train.labels, digits.test.labels])
+    )
+    assert np.ptp(share) < 0.01
+    assert len(check_dataset(digits)) == 6
+
+
+def test_the_mean_image_is_that_of_the_training_set(digits):
+    expected = digits.train.images.astype(np.float64).mean(0) / 16
+    np.testing.assert_allclose(digits.pixel_mean(), expected, atol=1e-7)
+
+
+def test_an_embedded_set_takes_no_slices():
+    with pytest.raises(Refused, match="is embedded as it is"):
+        load_dataset(Data("digits", train_split="train[:10%]"))
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_out_of_range_are_refused(label):
+    good = Examples(np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1, 0]))
+    bad = Examples(good.images, np.array([0, label, 1]))
+    with pytest.raises(Refused, match=f"1 labels of the test split .* first: {label}"):
+        Dataset("mine", good, bad, ("a", "b"), 255, "none", "a test")
