@@ -29,7 +29,7 @@ class Contrast:
     second: str
     metric: str = "test_error"
     expect: Literal["lower", "higher", "equal"] | None = None
-    bound: float | None = None
+    bound: float | int | None = None
 
     def __post_init__(self):
         if (self.expect == "equal") != (self.bound is not None):

@@ -85,6 +85,9 @@ def sign_flip_p(differences: Sequence[float], alternative: str = "two-sided") ->
     """
     if not differences or all(d == 0 for d in differences):
         return 1.0
+    if len(differences) == 1:  # scipy wants two
+        agrees = (differences[0] < 0) == (alternative == "less")
+        return 0.5 if alternative != "two-sided" and agrees else 1.0
     import numpy as np
     from scipy import stats
 

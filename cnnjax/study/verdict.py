@@ -28,7 +28,7 @@ class Judgement:
     second: str
     metric: str
     expect: str | None
-    bound: float | None
+    bound: float | int | None
     sided: str
     n: int
     mean_difference: float | None

@@ -44,6 +44,8 @@ class CompileCache:
         jax.config.update("jax_compilation_cache_dir", str(self.private))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        # XLA's own caches would put this folder's path into the key of every entry.
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
         jax.config.update("jax_raise_persistent_cache_errors", False)
 
     def take(self) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ EVALUATION_BATCH = 512  # examples; no result depends on it beyond rounding
 DISPATCH_SECONDS = 1.0
 
 
+@runtime_checkable
 class Saves(Protocol):
     """Where a run keeps its state: `OrbaxSaves` or `LightSaves`."""
 

@@ -10,11 +10,12 @@ The contract that lets others follow (pmap, sharded jit) without touching step o
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
 
+@runtime_checkable
 class Placement(Protocol):
     """See the module's text."""
 

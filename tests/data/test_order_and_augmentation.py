@@ -51,9 +51,9 @@ def test_a_crop_is_a_window_of_the_padded_image_and_all_of_them_occur():
     image = jnp.arange(1.0, 26.0).reshape(5, 5, 1)
     padded = np.pad(np.asarray(image), ((4, 4), (4, 4), (0, 0)))
     windows = {
-        padded[t : t + 5, l : l + 5, :][:, :: -1 if flip else 1].tobytes()
-        for t in range(9)
-        for l in range(9)
+        padded[top : top + 5, left : left + 5, :][:, :: -1 if flip else 1].tobytes()
+        for top in range(9)
+        for left in range(9)
         for flip in (False, True)
     }
     keys = jax.random.split(jax.random.key(0), 2000)

@@ -22,7 +22,7 @@ def test_a_set_that_is_not_prepared(tmp_path):
     write_info(tmp_path, "mnist", fileFormat="array_record")
     with pytest.raises(Refused, match=r"cifar10 is not prepared: looked in .*mnist are there"):
         load_dataset("cifar10", tmp_path)
-    with pytest.raises(Refused, match="there is no such folder.*cnnjax data prepare cifar10"):
+    with pytest.raises(Refused, match=r"there is no such folder.*cnnjax data prepare cifar10"):
         load_dataset("cifar10", tmp_path / "nowhere")
 
 

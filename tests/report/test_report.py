@@ -1,0 +1,98 @@
+"""The page at any moment of a study: complete in itself, honest about what is missing."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from cnnjax.report.page import write_report
+from cnnjax.study.outcome import as_json, read_outcome
+from tests.study.test_store import claim, fill
+
+
+@pytest.fixture
+def half_done(tmp_path):
+    store, plan = claim(tmp_path)
+    fill(store, plan, without=("14-s1",))
+    return tmp_path
+
+
+def test_a_half_done_study_opens_and_names_what_is_missing(half_done):
+    page = write_report(half_done).html.read_text()
+    assert re.search(r"class=\"alarm\".*Missing.*14-s1", page)
+    assert "3 of 4 cells done" in page
+    assert "not judged with 1 paired seed" in page
+
+
+def test_an_empty_study_opens_too(tmp_path):
+    claim(tmp_path)
+    page = write_report(tmp_path).html.read_text()
+    assert "0 of 4 cells done" in page
+    assert "<img" not in page
+
+
+def test_the_page_is_one_file_and_loads_nothing(half_done):
+    page = write_report(half_done).html.read_text()
+    assert page.count("<img") == 4
+    assert set(re.findall(r'(?:src|href)="([^"]{1,30})', page)) == {"data:image/svg+xml;base64,PD9"}
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?://(?!www\.w3\.org)", page)
+
+
+def test_what_a_user_wrote_is_escaped(half_done):
+    page = write_report(half_done).html.read_text()
+    assert "Is &lt;b&gt;deeper&lt;/b&gt; &amp; better?" in page
+    assert "<b>deeper" not in page
+
+
+def test_figures_are_files_and_the_same_bytes_each_time(half_done):
+    write_report(half_done)
+    first = {p.name: p.read_bytes() for p in (half_done / "figures").iterdir()}
+    assert {"final-train_error.png", "final-train_error.svg", "curves-all.png"} <= set(first)
+    write_report(half_done)
+    assert {p.name: p.read_bytes() for p in (half_done / "figures").iterdir()} == first
+
+
+def test_the_csv_has_a_row_a_cell_and_marks_time(half_done):
+    write_report(half_done)
+    text = (half_done / "results.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["variant"] + "-s" + row["seed"] for row in rows] == [
+        "8-s0", "14-s0", "8-s1", "14-s1",
+    ]  # fmt: skip
+    assert [row["status"] for row in rows] == ["done", "done", "done", "missing"]
+    assert rows[0]["train_error"] == "8.0"
+    assert rows[3]["train_error"] == ""
+    times = [name for name in rows[0] if name.endswith("_seconds")]
+    assert times == ["train_seconds", "compile_seconds", "init_seconds"]
+
+
+def test_markdown_has_every_table_whole(half_done):
+    write_report(half_done)
+    text = (half_done / "report.md").read_text()
+    tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    assert len(tables) == 5
+    for table in tables:
+        assert len({line.count(" | ") for line in table.splitlines()[2:]}) == 1
+    assert "![" in text
+
+
+def test_the_json_has_the_keys_that_scripts_rely_on(half_done):
+    found = as_json(read_outcome(half_done), half_done / "report.html")
+    assert {"study", "workdir", "cells_total", "cells_done", "cells_diverged", "report"} <= set(
+        found
+    )
+    assert (found["cells_total"], found["cells_done"]) == (4, 3)
+    contrast_keys = {
+        "name", "n", "mean_difference", "ci_low", "ci_high", "p", "p_holm", "sided", "verdict",
+    }  # fmt: skip
+    assert contrast_keys <= set(found["contrasts"][0])
+    cell = found["cells"][0]
+    assert cell["variant"] == {"depth": "8"}
+    assert set(cell) == {
+        "variant", "seed", "status", "train_error", "test_error", "train_seconds",
+        "compile_seconds",
+    }  # fmt: skip
+    assert found["cells"][3]["status"] == "missing"
+    assert found["cells"][3]["train_error"] is None

@@ -1,0 +1,101 @@
+import pytest
+
+from cnnjax import Arm, Contrast, Preset, Refused, Study, small_images
+from cnnjax.study.cells import resolve
+from experiments.degradation import study as degradation
+
+
+def mine(**changes):
+    values = {
+        "name": "mine",
+        "question": "?",
+        "source": "a test",
+        "base": small_images,
+        "factors": {
+            "kind": {"plain": {"model.shortcut": "none"}, "residual": {"model.shortcut": "A"}},
+            "depth": {"8": {"model.depth": 8}, "14": {"model.depth": 14}},
+        },
+        "seeds": 2,
+        "metrics": ("train_error",),
+        "contrasts": (Contrast("plain-8", "residual-8", "train_error"),),
+        **changes,
+    }
+    return Study(**values)
+
+
+def test_the_grid_is_the_product_and_cells_go_seed_by_seed():
+    plan = resolve(mine())
+    assert [v.name for v in plan.variants] == ["plain-8", "plain-14", "residual-8", "residual-14"]
+    assert [cell.name for cell in plan.cells][:5] == [
+        "plain-8-s0", "plain-14-s0", "residual-8-s0", "residual-14-s0", "plain-8-s1",
+    ]  # fmt: skip
+    variant = plan.variants[3]
+    assert variant.levels == {"kind": "residual", "depth": "14"}
+    assert variant.recipe.model.fields == {"width": 0.5, "shortcut": "A", "depth": 14}
+
+
+def test_a_cells_identity_is_its_recipe_and_seed():
+    cell = resolve(mine()).cells[0]
+    assert cell.folder == resolve(mine()).cells[0].folder
+    other = resolve(mine(), settings=("optimizer.learning_rate=0.01",)).cells[0]
+    assert other.name == cell.name
+    assert other.folder != cell.folder
+
+
+def test_arms_stand_beside_the_grid_with_their_own_seeds():
+    arm = Arm({"kind": "plain", "depth": "14"}, {"time": {"3x": {"epochs": 45}}}, seeds=1)
+    plan = resolve(mine(presets={"quick": Preset(arms=(arm,))}))
+    assert plan.variants[-1].name == "plain-14-3x"
+    assert plan.variants[-1].recipe.epochs == 45
+    assert len(plan.cells) == 9
+
+
+@pytest.mark.parametrize("preset", degradation.presets)
+def test_every_preset_of_the_shipped_study_resolves(preset):
+    plan = resolve(degradation, preset)
+    assert len({v.name for v in plan.variants}) == len(plan.variants)
+    if preset != "smoke":
+        assert len(plan.variants) >= 8
+        assert plan.seeds >= 8
+
+
+def test_the_paper_preset_is_the_papers_recipe():
+    recipe = resolve(degradation, "paper").base
+    assert (recipe.data.name, recipe.batch_size, recipe.optimizer.learning_rate) == (
+        "cifar10", 128, 0.1,
+    )  # fmt: skip
+    assert recipe.model.fields["width"] == 1
+    assert recipe.schedule.boundaries == (0.5, 0.75)
+    assert recipe.epochs * (50_000 // 128) == pytest.approx(64_000, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preset": "quik"}, "did you mean quick"),
+        ({"settings": ("optimizer.learning_rat=1",)}, "did you mean optimizer.learning_rate"),
+        ({"settings": ("epochs=-1",)}, "epochs=-1: must be 1 or more"),
+        ({"settings": ("model.depth=20",)}, "model.depth is varied by factor depth"),
+        ({"seeds": 0}, "must be 1 or more"),
+    ],
+)
+def test_a_users_changes_are_checked(arguments, message):
+    with pytest.raises(Refused, match=message):
+        resolve(mine(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"contrasts": (Contrast("plain-8", "plain-9", "train_error"),)}, "did you mean plain-8"),
+        ({"contrasts": (Contrast("plain-8", "plain-14"),)}, "no metric 'test_error'"),
+        ({"metrics": ("top9",)}, "no metric 'top9'"),
+        ({"metrics": ()}, "needs a metric"),
+        ({"factors": {}}, "needs a factor"),
+        ({"factors": {"a": {"x y": {}}}, "contrasts": ()}, "use letters"),
+        ({"factors": {"a": {"x": {"model.dept": 1}}}, "contrasts": ()}, "did you mean model.depth"),
+    ],
+)
+def test_an_impossible_study_is_refused(changes, message):
+    with pytest.raises(Refused, match=message):
+        resolve(mine(**changes))

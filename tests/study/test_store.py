@@ -1,0 +1,122 @@
+import json
+
+import pytest
+
+from cnnjax import Contrast, Preset, Refused, Study, small_images
+from cnnjax.study.cells import resolve
+from cnnjax.study.store import Store, plan_of
+
+STUDY = Study(
+    name="mine",
+    question="Is <b>deeper</b> & better?",
+    source="a test",
+    base=small_images,
+    factors={"depth": {"8": {"model.depth": 8}, "14": {"model.depth": 14}}},
+    seeds=2,
+    metrics=("train_error", "test_error"),
+    contrasts=(Contrast("8", "14", "train_error", "lower"),),
+    presets={"quick": Preset()},
+)
+COSTS = {name: {"params": 10, "macs": 20, "input": [8, 8, 1]} for name in ("8", "14")}
+DATA = {
+    "digits (train, test, own size)": {
+        "train": 3, "test": 2, "image_shape": [8, 8, 1], "classes": 10, "source": "x",
+        "fingerprint": "f",
+    }
+}  # fmt: skip
+
+
+def claim(folder, said=None, **arguments):
+    plan = resolve(STUDY, **arguments)
+    said = [] if said is None else said
+    return Store(folder), Store(folder).claim(plan, DATA, COSTS, "a command", said.append)
+
+
+def fill(store, plan, *, without=()):
+    """Results as a worker leaves them."""
+    for cell in plan.cells:
+        if cell.name in without:
+            continue
+        files = store.files(cell)
+        files.begin(cell)
+        error = 10.0 * cell.seed + int(cell.variant.name)
+        record = {"epoch": 1, "step": 14, "train_error": error, "test_error": error}
+        files.metrics.write_text(json.dumps(record) + "\n")
+        files.finish(
+            {
+                "status": "done", "steps": 14, "train_error": error, "test_error": error,
+                "train_loss": 1.0, "test_loss": 1.0, "train_seconds": 1.0, "init_seconds": 0.5,
+                "compile_seconds": 2.0 if cell.seed == 0 else 0.0, "diverged": None,
+            }
+        )  # fmt: skip
+
+
+def test_the_document_is_enough_to_read_the_study(tmp_path):
+    store, plan = claim(tmp_path)
+    read, document = store.read()
+    assert read == plan
+    assert plan_of(json.loads(json.dumps(document))) == plan
+    assert document["versions"]["jax"]
+    assert document["bits"]["PJRT_NPROC"]
+
+
+def test_more_seeds_extend_and_fewer_forget_nothing(tmp_path):
+    claim(tmp_path, seeds=2)
+    _, more = claim(tmp_path, seeds=3)
+    assert len(more.cells) == 6
+    _, fewer = claim(tmp_path, seeds=1)
+    assert len(fewer.cells) == 6
+
+
+def test_any_other_change_is_refused_with_a_diff(tmp_path):
+    claim(tmp_path)
+    with pytest.raises(Refused, match=r"optimizer.learning_rate: 0.05 -> 0.01"):
+        claim(tmp_path, settings=("optimizer.learning_rate=0.01",))
+    assert Store(tmp_path).read()[0].base.optimizer.learning_rate == 0.05
+
+
+@pytest.mark.parametrize("name", ["result", "metrics", "config"])
+def test_a_flipped_bit_in_any_file_of_a_cell_makes_it_run_again(tmp_path, name):
+    store, plan = claim(tmp_path)
+    fill(store, plan)
+    said = []
+    assert len(store.results(plan, said.append)) == 4
+    assert said == []
+    cell = plan.cells[1]
+    path = getattr(store.files(cell), name)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    found = store.results(plan, said.append)
+    assert set(found) == {(c.variant.name, c.seed) for c in plan.cells} - {("14", 0)}
+    assert len(said) == 1
+    assert str(path) in said[0]
+    assert "runs again" in said[0]
+
+
+def test_a_damaged_study_file_is_written_anew(tmp_path):
+    store, plan = claim(tmp_path)
+    fill(store, plan)
+    store.document.write_bytes(store.document.read_bytes()[:-20])
+    with pytest.raises(Refused, match="damaged"):
+        store.read()
+    said = []
+    store, plan = claim(tmp_path, said)
+    assert "written anew" in said[0]
+    assert len(store.results(plan, said.append)) == 4
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path):
+    with pytest.raises(Refused, match="is no study"):
+        Store(tmp_path / "nothing").read()
+
+
+def test_a_failure_is_remembered_until_the_cell_is_done(tmp_path):
+    store, plan = claim(tmp_path)
+    cell = plan.cells[0]
+    files = store.files(cell)
+    files.begin(cell)
+    files.fail("MemoryError: no")
+    assert store.failures(plan) == {("8", 0): "MemoryError: no"}
+    fill(store, plan)
+    assert store.failures(plan) == {}

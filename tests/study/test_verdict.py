@@ -1,0 +1,135 @@
+import math
+from dataclasses import asdict
+
+import pytest
+
+from cnnjax import Contrast, Refused, Study, small_images
+from cnnjax.study.cells import resolve
+from cnnjax.study.verdict import judge, power_note
+
+
+def plan(*contrasts, seeds=8):
+    return resolve(
+        Study(
+            name="mine",
+            question="?",
+            source="a test",
+            base=small_images,
+            factors={"depth": {"8": {"model.depth": 8}, "20": {"model.depth": 20}}},
+            seeds=seeds,
+            metrics=("train_error", "test_error"),
+            contrasts=contrasts,
+        )
+    )
+
+
+def results(first, second, statuses=None):
+    found = {}
+    for name, row in (("8", first), ("20", second)):
+        for seed, value in enumerate(row):
+            if value is not None:
+                status = (statuses or {}).get((name, seed), "done")
+                found[name, seed] = {"status": status, "train_error": value, "test_error": value}
+    return found
+
+
+LOW = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+HIGH = [11.0, 13.0, 15.0, 12.0, 18.0, 19.0, 17.0, 21.0]
+MIXED = [1.1, 1.9, 3.1, 3.8, 5.2, 5.9, 7.3, 7.7]
+
+
+@pytest.mark.parametrize(
+    ("expect", "first", "second", "verdict"),
+    [
+        ("lower", LOW, HIGH, "shown"),
+        ("higher", LOW, HIGH, "the opposite"),
+        ("higher", HIGH, LOW, "shown"),
+        (None, LOW, HIGH, "shown"),
+        (None, LOW, MIXED, "not shown with 8 seeds"),
+        ("lower", LOW, MIXED, "not shown with 8 seeds"),
+    ],
+)
+def test_the_verdict_follows_from_the_figures(expect, first, second, verdict):
+    (found,) = judge(plan(Contrast("8", "20", "train_error", expect)), results(first, second))
+    assert found.verdict == verdict
+    assert verdict in found.sentence
+    assert found.sided == ("two-sided" if expect is None else "one-sided")
+    mean = sum(a - b for a, b in zip(first, second, strict=True)) / 8
+    assert found.mean_difference == pytest.approx(mean)
+    assert found.ci_low <= mean <= found.ci_high
+
+
+@pytest.mark.parametrize(
+    ("second", "bound", "verdict"),
+    [
+        (MIXED, 1.0, "equal within 1 points"),
+        (MIXED, 0.01, "not shown with 8 seeds"),
+        (LOW, 0.5, "equal within 0.5 points"),
+        (HIGH, 2.0, "the opposite"),
+    ],
+)
+def test_equal_needs_the_interval_within_a_bound_declared_beforehand(second, bound, verdict):
+    contrast = Contrast("8", "20", "train_error", "equal", bound)
+    (found,) = judge(plan(contrast), results(LOW, second))
+    assert found.verdict == verdict
+    if second is LOW:
+        assert (found.mean_difference, found.p, found.p_holm) == (0, 1, 1)
+        assert found.effect_size is None
+        assert (found.ci_low, found.ci_high) == (0, 0)
+    figures = [v for v in asdict(found).values() if isinstance(v, float)]
+    assert all(math.isfinite(v) for v in figures)
+
+
+def test_missing_cells_are_named_and_their_pairs_left_out():
+    first = [*LOW[:7], None]
+    (found,) = judge(plan(Contrast("8", "20", "train_error", "lower")), results(first, HIGH))
+    assert found.n == 7
+    assert found.missing == ("8-s7",)
+    assert "not done: 8-s7" in found.sentence
+
+
+def test_nothing_done_is_no_verdict():
+    (found,) = judge(plan(Contrast("8", "20", "train_error", "lower")), {})
+    assert (found.n, found.p, found.mean_difference) == (0, None, None)
+    assert found.verdict == "not judged with 0 paired seeds"
+
+
+def test_a_diverged_cell_enters_at_the_worst_error_and_is_named():
+    (found,) = judge(
+        plan(Contrast("8", "20", "train_error", "lower")),
+        results(LOW, HIGH, {("20", 2): "diverged"}),
+    )
+    assert found.diverged == ("20-s2",)
+    expected = (sum(LOW) - sum(HIGH) + HIGH[2] - 100) / 8
+    assert found.mean_difference == pytest.approx(expected)
+    assert "diverged, counted as 100 %: 20-s2" in found.sentence
+
+
+def test_holm_is_over_all_contrasts():
+    declared = (
+        Contrast("8", "20", "train_error", "lower"),
+        Contrast("8", "20", "test_error", "lower"),
+        Contrast("8", "20", "test_error"),
+    )
+    found = judge(plan(*declared), results(LOW, HIGH))
+    assert [j.p for j in found] == pytest.approx([1 / 256, 1 / 256, 2 / 256])
+    assert [j.p_holm for j in found] == pytest.approx([3 / 256, 3 / 256, 3 / 256])
+
+
+def test_power_is_told_before_the_run():
+    assert "can be reached is 0.0312 (two-sided)" in power_note(plan(Contrast("8", "20"), seeds=6))
+    assert "cannot be shown; 6 seeds could" in power_note(plan(Contrast("8", "20"), seeds=5))
+    assert "nothing is tested" in power_note(plan())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"expect": "equal"}, "`bound` goes with"),
+        ({"bound": 2.0}, "`bound` goes with"),
+        ({"expect": "equal", "bound": -1.0}, "must be above 0"),
+    ],
+)
+def test_impossible_contrasts_are_refused(arguments, message):
+    with pytest.raises(Refused, match=message):
+        Contrast("8", "20", **arguments)

@@ -1,0 +1,121 @@
+"""A run cut anywhere goes on with the same bits; a run that blows up ends as diverged."""
+
+import chex
+import numpy as np
+import pytest
+
+from cnnjax import Refused, small_images
+from cnnjax.core.config import override
+from cnnjax.train.checkpoint import LightSaves, OrbaxSaves
+from cnnjax.train.loop import evaluate, fit, initial_state, make_source, make_task
+from cnnjax.train.placement import Jit
+
+
+def recipe(**settings):
+    changed = small_images
+    values = {"model.depth": 8, "model.width": 0.25, "epochs": 3, **settings}
+    for path, value in values.items():
+        changed = override(changed, path, value)
+    return changed
+
+
+class Recorder:
+    """Keeps the newest state; asks to stop after so many dispatches."""
+
+    def __init__(self, stop_after=10**9):
+        self.tree, self.asked, self.stop_after = None, 0, stop_after
+
+    def save(self, step, tree, *, force=False):
+        self.tree = tree
+
+    def restore(self, template):
+        return self.tree
+
+    def stop(self):
+        self.asked += 1
+        return self.asked >= self.stop_after
+
+
+@pytest.fixture(scope="module")
+def whole(digits):
+    """The uninterrupted run."""
+    saves, lines = Recorder(), []
+    result = fit(recipe(), 3, digits, saves=saves, on_epoch=lines.append)
+    return result, saves.tree, lines
+
+
+def test_a_run_learns_and_reports_each_epoch(whole):
+    result, tree, lines = whole
+    assert (result.status, result.steps, int(tree["state"].step)) == ("done", 42, 42)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["train_error"] < lines[0]["train_error"]
+    assert result.train_error < 25  # chance is 90
+    assert result.test_error == lines[-1]["test_error"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 5])
+@pytest.mark.parametrize("form", ["orbax", "light"])
+def test_an_interrupted_run_goes_on_with_the_same_bits(
+    whole, digits, tmp_path, monkeypatch, stop_after, form
+):
+    monkeypatch.setattr("cnnjax.train.loop.DISPATCH_SECONDS", 0.0)  # one step a dispatch
+    cls = {"orbax": OrbaxSaves, "light": LightSaves}[form]
+    said, lines = [], []
+    stopper = Recorder(stop_after * 5 - 2)  # in the midst of an epoch
+    while True:
+        saves = cls(tmp_path / form, said.append)
+        result = fit(recipe(), 3, digits, saves=saves, stop=stopper.stop, on_epoch=lines.append)
+        if result.status == "done":
+            break
+        stopper = Recorder(stop_after * 5)
+    expected, tree, expected_lines = whole
+    for key in ("status", "steps", "train_error", "test_error", "train_loss", "test_loss"):
+        assert getattr(result, key) == getattr(expected, key), key
+    task = make_task(recipe(), digits)
+    template = {"state": initial_state(task, recipe(), 3)}
+    template["metrics"] = task.empty_metrics(template["state"])
+    restored = cls(tmp_path / form, said.append).restore(template)
+    if form == "orbax":  # the light form keeps what the last interruption saved
+        chex.assert_trees_all_equal(restored["state"], tree["state"])
+    untimed = [
+        [{k: v for k, v in line.items() if "second" not in k} for line in each]
+        for each in (lines, expected_lines)
+    ]
+    assert untimed[0] == untimed[1]
+    assert said == []
+
+
+def test_another_seed_is_another_run(whole, digits):
+    assert fit(recipe(), 4, digits).train_loss != whole[0].train_loss
+
+
+def test_a_rate_that_is_too_high_ends_as_diverged_with_its_last_good_figures(digits):
+    result = fit(recipe(**{"optimizer.learning_rate": 1e18}), 0, digits)
+    assert result.status == "diverged"
+    assert 0 < result.steps < 42
+    assert result.diverged["step"] == result.steps
+    assert result.diverged["leaf"].split(".")[0] in ("loss", "gradient", "state")
+    assert 0 <= result.train_error <= 100
+
+
+def test_a_run_may_end_within_an_epoch(digits):
+    lines = []
+    result = fit(recipe(steps=17), 0, digits, on_epoch=lines.append)
+    assert result.steps == 17
+    assert [line["step"] for line in lines] == [14, 17]
+
+
+def test_evaluation_does_not_depend_on_batches(whole, digits, monkeypatch):
+    _, tree, _ = whole
+    task, source = make_task(recipe(), digits), make_source(digits, Jit())
+    expected = evaluate(task, tree["state"], digits.test, source)
+    assert expected["examples"] == 450
+    monkeypatch.setattr("cnnjax.train.loop.EVALUATION_BATCH", 64)
+    found = evaluate(task, tree["state"], digits.test, source)
+    assert found["top1_error"] == expected["top1_error"]
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+
+
+def test_too_few_classes_are_refused(digits):
+    with pytest.raises(Refused, match="has 10 classes"):
+        make_task(recipe(**{"model.num_classes": 5}), digits)
