@@ -87,10 +87,10 @@ def train(
     for assignment in settings:
         recipe = override_text(recipe, assignment)
 
-    from cnnjax.core.registry import find
+    from cnnjax.core.registry import create_model
     from cnnjax.data.load import load_dataset
 
-    find(recipe.model.name)
+    create_model(recipe.model.name, **recipe.model.fields)  # refused before the data are read
     folder = writable_folder(Path(workdir), "run folder", "give another --workdir")
     dataset = load_dataset(recipe.data, data_dir, say)
 

@@ -10,6 +10,7 @@ from cnnjax.core.files import append_line
 from cnnjax.core.folders import writable_folder
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Data
+from cnnjax.core.registry import create_model
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.load import load_dataset
 from cnnjax.study.cells import Cell, Plan
@@ -49,6 +50,8 @@ def run_study(
     Raises:
       Refused: anything that is wrong with the study, before any training.
     """
+    for variant in plan.variants:  # refused before the data are read
+        create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
     costs = check_variants(plan, datasets)
     writable_folder(workdir, "study folder", "give another --workdir")

@@ -35,13 +35,15 @@ class CompileCache:
         prefix = f"private-{socket.gethostname()}-{os.getpid()}-"
         self.private = Path(tempfile.mkdtemp(prefix=prefix, dir=self.common))
         self._published: set[str] = set()
+        self._started = False
         self.take()
 
     def start(self) -> None:
         """Point jax at the private folder."""
         import jax
 
-        jax.config.update("jax_compilation_cache_dir", str(self.private))
+        self._started = True
+        _point_jax_to(self.private)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         # XLA's own caches would put this folder's path into the key of every entry.
@@ -80,9 +82,19 @@ class CompileCache:
             self._published.add(entry.name)
 
     def close(self) -> None:
-        """Publish the last entries and remove the private folder."""
+        """Publish the last entries, point jax away and remove the private folder."""
         self.publish()
+        if self._started:
+            _point_jax_to(None)
         shutil.rmtree(self.private, ignore_errors=True)
+
+
+def _point_jax_to(folder: Path | None) -> None:
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    jax.config.update("jax_compilation_cache_dir", folder and str(folder))
+    compilation_cache.reset_cache()  # jax keeps the folder that it saw first
 
 
 def _sweep(common: Path) -> None:

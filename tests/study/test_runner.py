@@ -1,0 +1,169 @@
+"""A study as a user runs it: killed, damaged, shared, extended; the same bytes in the end."""
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from cnnjax.study.cells import resolve
+from cnnjax.study.runner import _Queue, program_of
+from experiments.degradation import study as degradation
+
+# The smallest study that has two programs and two workers.
+SMALL = ["--preset", "smoke", "--set", "steps=14", "--workers", "2"]
+
+
+def untimed(path):
+    """results.csv without its columns of time."""
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return {**os.environ, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("runner"))}
+
+
+@pytest.fixture(scope="module")
+def cnnjax(environment):
+    """Start `cnnjax study run degradation` in a folder."""
+    import sys
+    from pathlib import Path
+
+    program = str(Path(sys.executable).with_name("cnnjax"))
+
+    def start(folder, *more):
+        return subprocess.Popen(
+            [program, "study", "run", "degradation", "--workdir", folder, *SMALL, *more],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def whole(cnnjax, tmp_path_factory):
+    """An uninterrupted study."""
+    folder = tmp_path_factory.mktemp("whole") / "study"
+    process = cnnjax(folder, "--json")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return folder, json.loads(out), err
+
+
+def test_a_study_ends_with_one_object_and_its_report(whole):
+    folder, found, err = whole
+    assert found["study"] == "degradation"
+    assert (found["cells_total"], found["cells_done"], found["cells_diverged"]) == (8, 8, 0)
+    assert found["cells"][0]["variant"] == {"shortcut": "plain", "depth": "8"}
+    assert found["report"] == str(folder / "report.html")
+    assert "2 paired seeds, 1 contrast" in err
+    assert found["sessions"][0]["workers"] == 2
+    assert 0 < found["sessions"][0]["cores_busy"] <= 1
+    assert all(cell["train_seconds"] > 0 for cell in found["cells"])
+    assert sum(cell["compile_seconds"] > 0 for cell in found["cells"]) >= 4
+    for name in ("report.html", "report.md", "results.csv"):
+        assert (folder / name).stat().st_size > 0
+
+
+def test_a_finished_study_runs_nothing_again(whole, cnnjax):
+    folder, _, _ = whole
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("result.json")}
+    process = cnnjax(folder)
+    out, err = process.communicate()
+    assert process.returncode == 0
+    assert "every cell was done already" in err
+    assert "report:" in out
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("result.json")} == before
+
+
+def kill_and_finish(cnnjax, folder, moments):
+    """kill -9 at each moment (seconds after the start), then run to the end."""
+    for moment in moments:
+        process = cnnjax(folder)
+        time.sleep(moment)
+        process.kill()
+        process.communicate()
+    process = cnnjax(folder)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    return err
+
+
+def test_killed_and_damaged_it_ends_with_the_same_results(whole, cnnjax, tmp_path):
+    expected, _, _ = whole
+    folder = tmp_path / "study"
+    kill_and_finish(cnnjax, folder, [random.Random(0).uniform(8, 20)])
+    assert untimed(folder / "results.csv") == untimed(expected / "results.csv")
+
+    path = sorted(folder.rglob("result.json"))[3]
+    damaged = bytearray(path.read_bytes())
+    damaged[50] ^= 2
+    path.write_bytes(damaged)
+    err = kill_and_finish(cnnjax, folder, [])
+    assert [line for line in err.splitlines() if str(path) in line]
+    assert untimed(folder / "results.csv") == untimed(expected / "results.csv")
+
+
+def test_two_processes_never_share_a_folder(cnnjax, tmp_path):
+    first = cnnjax(tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / ".lock-holder").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    second = cnnjax(tmp_path)
+    _, err = second.communicate()
+    first.send_signal(signal.SIGTERM)
+    first.communicate()
+    assert second.returncode == 2
+    assert f"is in use by process {first.pid} on" in err
+    assert err.strip().count("\n") == 0
+    assert first.returncode == 143
+
+
+def test_more_seeds_extend(whole, cnnjax):
+    folder, _, _ = whole
+    before = untimed(folder / "results.csv")
+    process = cnnjax(folder, "--seeds", "3", "--json")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads(out)["cells_total"] == 12
+    assert untimed(folder / "results.csv")[:8] == before
+
+
+def test_a_cell_is_repeated_with_the_same_bits(whole, cli):
+    folder, _, _ = whole
+    code, out, err = cli("study", "repeat", folder, "plain-8-s1", "--json")
+    assert code == 0, err
+    assert json.loads(out)["verdict"] == "same bits"
+
+
+@pytest.mark.long
+def test_ten_kills_at_random_moments(whole, cnnjax, tmp_path):
+    expected, _, _ = whole
+    rng = random.Random(1)
+    kill_and_finish(cnnjax, tmp_path / "study", [rng.uniform(1, 20) for _ in range(10)])
+    assert untimed(tmp_path / "study" / "results.csv")[:8] == untimed(expected / "results.csv")[:8]
+
+
+def test_workers_share_programs_and_help_where_most_is_left():
+    plan = resolve(degradation)
+    queue = _Queue({v.name: float(v.levels["depth"]) for v in plan.variants})
+    queue.put(plan.cells)
+    first = queue.take("", set())
+    second = queue.take("", {program_of(first)})
+    assert {first.variant.levels["depth"], second.variant.levels["depth"]} == {"56"}
+    assert program_of(first) != program_of(second)
+    assert queue.take(program_of(first), set()).variant == first.variant
+    taken = 3
+    while queue.take("", set()) is not None:
+        taken += 1
+    assert taken == 64
