@@ -61,7 +61,7 @@ def cli(capsys):
     return call
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def command() -> list[str]:
     """The `cnnjax` of this environment, as a user types it."""
     return [str(Path(sys.executable).with_name("cnnjax"))]

@@ -31,16 +31,12 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cnnjax(environment):
+def cnnjax(environment, command):
     """Start `cnnjax study run degradation` in a folder."""
-    import sys
-    from pathlib import Path
-
-    program = str(Path(sys.executable).with_name("cnnjax"))
 
     def start(folder, *more):
         return subprocess.Popen(
-            [program, "study", "run", "degradation", "--workdir", folder, *SMALL, *more],
+            [*command, "study", "run", "degradation", "--workdir", folder, *SMALL, *more],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -139,11 +135,14 @@ def test_more_seeds_extend(whole, cnnjax):
     assert untimed(folder / "results.csv")[:8] == before
 
 
-def test_a_cell_is_repeated_with_the_same_bits(whole, cli):
+def test_a_cell_is_repeated_with_the_same_bits(whole, command, environment):
     folder, _, _ = whole
-    code, out, err = cli("study", "repeat", folder, "plain-8-s1", "--json")
-    assert code == 0, err
-    assert json.loads(out)["verdict"] == "same bits"
+    done = subprocess.run(
+        [*command, "study", "repeat", folder, "plain-8-s1", "--json"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "same bits"
 
 
 @pytest.mark.long
