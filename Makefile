@@ -19,7 +19,7 @@ study: setup ## run the degradation study on the embedded data, show table, verd
 	$(BIN)/cnnjax study run degradation --workdir $(WORKDIR)
 
 test: setup lint ## lint, types, import contracts and the fast tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: setup ## the long tests: kills, real data, full presets
 	$(BIN)/python -m pytest -n 0 -m long

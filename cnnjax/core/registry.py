@@ -5,11 +5,12 @@ registration: FILE.py:Class works wherever a name does.
 """
 
 import fnmatch
+import hashlib
 import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -153,6 +154,15 @@ def field_types(name: str) -> dict[str, Any]:
     return {key: hints[key] for key in own if key not in _LINEN_FIELDS and key in hints}
 
 
+def source_digests(names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of each user's file among model names: an edited network is another network."""
+    files = {name.rpartition(":")[0] for name in names if ".py:" in name}
+    return {
+        file: hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()
+        for file in sorted(files)
+    }
+
+
 def load_file(path_text: str, kind: str) -> Any:
     """Import a user's Python file as a module of its own.
 
@@ -162,7 +172,7 @@ def load_file(path_text: str, kind: str) -> Any:
     path = Path(path_text).expanduser().resolve()
     if not path.is_file():
         raise Refused(f"no {kind} file {path_text}; give the path of a .py file that exists")
-    name = f"cnnjax_user_{path.stem}_{abs(hash(str(path)))}"
+    name = f"cnnjax_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -24,6 +24,7 @@ from cnnjax.core.environment import bits, machine, versions
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import read_lines, read_sealed, write_json, write_sealed
 from cnnjax.core.recipe import Recipe
+from cnnjax.core.registry import source_digests
 from cnnjax.study.cells import Cell, Plan, Variant
 from cnnjax.study.spec import Contrast
 
@@ -135,7 +136,8 @@ class Store:
         Raises:
           Refused: the folder holds another study; the text says where they differ.
         """
-        identity = {**plan.identity(), "data": plain(data)}
+        sources = source_digests(variant.recipe.model.name for variant in plan.variants)
+        identity = {**plan.identity(), "data": plain(data), "sources": sources}
         old = None
         if self.document.exists():
             try:

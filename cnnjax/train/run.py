@@ -21,6 +21,7 @@ from cnnjax.core.errors import Refused
 from cnnjax.core.files import append_line, atomic_write, read_lines, read_sealed, write_sealed
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Recipe
+from cnnjax.core.registry import source_digests
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.load import load_dataset
 from cnnjax.data.order import steps_per_epoch
@@ -152,6 +153,7 @@ def _claim(workdir: Path, recipe: Recipe, seed: int, dataset: Dataset, say: Say)
         "recipe": plain(recipe),
         "seed": seed,
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "sources": source_digests([recipe.model.name]),
     }
     if not (workdir / "run.json").exists():
         about = {"versions": versions(), "machine": machine(), "bits": bits()}

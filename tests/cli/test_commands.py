@@ -109,6 +109,11 @@ def test_a_users_network_trains(cli, tmp_path):
     code, out, err = cli(*train, "--model", f"{tmp_path}/my_net.py:MyNet", "--json")
     assert code == 0, err
     assert json.loads(out)["train_error"] < 40
+    with (tmp_path / "my_net.py").open("a") as file:
+        file.write("# edited\n")
+    code, _, err = cli(*train, "--model", f"{tmp_path}/my_net.py:MyNet")
+    assert code == 2
+    assert "holds another run (sources." in err
     code, _, err = cli("train", "--model", f"{tmp_path}/my_net.py:Net", "--data", "digits",
                        "--workdir", tmp_path / "other")  # fmt: skip
     assert code == 2

@@ -1,0 +1,51 @@
+"""Documentation is executed: Python blocks run, files are written, `$ cnnjax` lines are typed."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+
+def _python(example: Example) -> None:
+    """A block that begins with "# name.py" becomes that file; others run."""
+    folder = example.namespace["folder"]
+    if name := re.match(r"# (\w+\.py)\n", example.parsed):
+        (folder / name[1]).write_text(example.parsed)
+        return
+    subprocess.run([sys.executable, "-c", example.parsed], cwd=folder, check=True)
+
+
+def _console(example: Example) -> None:
+    """Each "$ command" must end with exit code 0."""
+    program = str(Path(sys.executable).with_name("cnnjax"))
+    for line in re.findall(r"^\$ (.*)$", example.parsed, re.MULTILINE):
+        name, *arguments = shlex.split(line)
+        assert name == "cnnjax", f"only cnnjax is typed here: {line}"
+        subprocess.run([program, *arguments], cwd=example.namespace["folder"], check=True)
+
+
+def _setup(namespace: dict) -> None:
+    import tempfile
+
+    namespace["scratch"] = tempfile.TemporaryDirectory()
+    namespace["folder"] = Path(namespace["scratch"].name)
+
+
+pytest_collect_file = Sybil(
+    parsers=[
+        CodeBlockParser(language="python", evaluator=_python),
+        CodeBlockParser(language="console", evaluator=_console),
+        SkipParser(),
+    ],
+    patterns=["*.md"],
+    excludes=["CHANGELOG.md", "CONTRIBUTING.md"],
+    setup=_setup,
+    teardown=lambda namespace: namespace["scratch"].cleanup(),
+).pytest()
+
+os.environ.setdefault("PJRT_NPROC", "1")
