@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
@@ -48,4 +49,8 @@ pytest_collect_file = Sybil(
     teardown=lambda namespace: namespace["scratch"].cleanup(),
 ).pytest()
 
-os.environ.setdefault("PJRT_NPROC", "1")
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """The user's cache folder is not touched."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))

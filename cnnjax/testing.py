@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +33,7 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     shape = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = model.lazy_init({"params": jax.random.key(0)}, shape, train=False)
     again = model.lazy_init({"params": jax.random.key(0)}, shape, train=False)
-    assert _equal(variables, again), "initialisation is not a function of its key"
+    chex.assert_trees_all_equal(variables, again)
 
     logits = model.apply(variables, images, train=False)
     assert logits.ndim == 2, f"logits have shape {logits.shape}, not [n, num_classes]"
@@ -66,7 +67,7 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
         stacked = stack_blocks(dict(variables), runs)
         out = model.apply(stacked, images, train=False)
         assert np.allclose(out, logits, atol=1e-5 * scale), "stacked blocks give other logits"
-        assert _equal(unstack_blocks(stacked, runs), dict(variables)), "unstacking loses something"
+        chex.assert_trees_all_equal(unstack_blocks(stacked, runs), dict(variables))
         ran.append("stacked")
     return ran
 
@@ -87,8 +88,3 @@ def check_dataset(dataset: Dataset) -> list[str]:
         assert seen == len(examples), f"{split}: evaluation sees {seen} of {len(examples)}"
     assert dataset.fingerprint == dataset.fingerprint, "the fingerprint changes"
     return ["dtype", "shape", "labels", "range", "evaluation", "fingerprint"]
-
-
-def _equal(first: Any, second: Any) -> bool:
-    same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), first, second)
-    return jax.tree.all(same)

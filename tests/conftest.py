@@ -23,21 +23,14 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("cnnjax")
 
-REAL_DATA = Path(os.environ.get("CNNJAX_TEST_TFDS", Path(__file__).parents[2] / "shared" / "tfds"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """The user's cache folder is not touched."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
-
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Prepared real sets; set CNNJAX_TEST_TFDS to their folder."""
-    if not REAL_DATA.is_dir():
-        pytest.skip(f"no prepared TFDS sets in {REAL_DATA}; set CNNJAX_TEST_TFDS")
-    return REAL_DATA
+    """A folder of prepared real sets (mnist, cifar10), if there is one."""
+    folder = os.environ.get("CNNJAX_TEST_TFDS")
+    if not folder:
+        pytest.skip("CNNJAX_TEST_TFDS names no folder of prepared TFDS sets")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")

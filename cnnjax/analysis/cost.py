@@ -49,7 +49,7 @@ def model_cost(model: Any, input_shape: tuple[int, int, int]) -> Cost:
             lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
         )
         macs = count_macs(lambda v, x: model.apply(v, x, train=False), variables, images)
-    return Cost(count_params(variables["params"]), macs, input_shape)
+    return Cost(count_params(variables.get("params", {})), macs, input_shape)
 
 
 def count_params(params: Any) -> int:

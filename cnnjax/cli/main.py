@@ -71,6 +71,9 @@ def run(command: click.Command, arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of standard output has left
         sys.stderr.close()
         code = EXIT_FAILED
+    except OSError as error:  # a full disk, a folder that became read-only
+        report_refusal(str(error))
+        code = EXIT_FAILED
     sys.exit(code if isinstance(code, int) else 0)
 
 

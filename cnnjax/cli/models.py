@@ -45,7 +45,7 @@ def models(pattern: str, as_json: bool) -> None:
     if as_json:
         print_json({"convention": CONVENTION, "models": rows})
         return
-    click.echo(f"{CONVENTION}; = the published count, to the digit\n")
+    click.echo(f"{CONVENTION}; = the count of the paper's layers, to the digit\n")
     print_table(
         ("name", "parameters", "", "MACs", "input", "paper"),
         [

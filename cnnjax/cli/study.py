@@ -45,7 +45,11 @@ def study() -> None:
 @data_dir_option
 @set_option
 @click.option("--seeds", type=int, help="Replicates of each variant; more extend a study.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes, one thread each.  [default: one a core]",
+)
 @click.option("--no-compile-cache", is_flag=True, help="Compile everything anew.")
 @json_option
 def run(name: str, **options) -> None:
@@ -156,10 +160,11 @@ def study_command(study: "Study") -> None:
     """`cnnjax study run` for a study at hand: the main of a study's file."""
     from cnnjax.cli.main import run as run_command
 
+    name = study.name if study.name in installed_studies() else sys.argv[0]
     command = click.Command(
         study.name,
         params=[p for p in run.params if p.name != "name"],
-        callback=lambda **options: sys.exit(_run(study, study.name, **options)),
+        callback=lambda **options: sys.exit(_run(study, name, **options)),
         help=f"{study.question}\n\n{run.help}",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -209,6 +214,7 @@ def _run(
     as_json: bool,
 ) -> int:
     from cnnjax.core.environment import configure_xla
+    from cnnjax.core.errors import EXIT_DONE, EXIT_FAILED
     from cnnjax.study.cells import resolve
 
     configure_xla(threads=1)  # of this process and, by inheritance, of each worker
@@ -225,7 +231,7 @@ def _run(
         session = run_study(
             plan,
             folder,
-            command=_command(name, preset, data, settings, plan.seeds),
+            command=_command(name, preset, data, data_dir, settings, plan.seeds),
             data_dir=data_dir,
             workers=workers,
             cached=not no_compile_cache,
@@ -248,14 +254,20 @@ def _run(
     if session is not None and session.stopped:
         say("interrupted; the same command goes on")
         return stop.exit_code
-    return 1 if written.outcome.failures else 0
+    return EXIT_FAILED if written.outcome.missing else EXIT_DONE
 
 
 def _command(
-    name: str, preset: str, data: str | None, settings: tuple[str, ...], seeds: int
+    name: str,
+    preset: str,
+    data: str | None,
+    data_dir: str | None,
+    settings: tuple[str, ...],
+    seeds: int,
 ) -> str:
     words = ["cnnjax", "study", "run", name, "--preset", preset]
     words += ["--data", data] if data else []
+    words += ["--data-dir", data_dir] if data_dir else []
     for assignment in settings:
         words += ["--set", assignment]
     return shlex.join([*words, "--seeds", str(seeds)])

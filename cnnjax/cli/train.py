@@ -94,13 +94,12 @@ def train(
     folder = writable_folder(Path(workdir), "run folder", "give another --workdir")
     dataset = load_dataset(recipe.data, data_dir, say)
 
-    from cnnjax.train.compile_cache import CompileCache
+    from cnnjax.train.compile_cache import open_cache
     from cnnjax.train.run import train_run
     from cnnjax.train.signals import StopRequest
 
     stop = StopRequest().listen()
-    cache = CompileCache()
-    cache.start()
+    cache = open_cache()
     try:
         with ProgressLine(f"{recipe.model.name} on {dataset.name}") as line:
             result = train_run(
@@ -118,7 +117,8 @@ def train(
                 say=say,
             )
     finally:
-        cache.close()
+        if cache:
+            cache.close()
     result = {"model": plain(recipe.model), "data": dataset.name, "workdir": workdir, **result}
     if result["status"] == "interrupted":
         say(f"interrupted at step {result['steps']} and saved; the same command goes on")

@@ -4,12 +4,13 @@ Bits depend on the size of XLA's CPU thread pool, so it is set and recorded, nev
 """
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from pathlib import Path
 
-# Level 1 halves compilation and initialisation of these networks and leaves their speed alone:
-# the time is spent in library convolutions and products.
+# On a processor, level 1 halves compilation and initialisation of these networks and leaves their
+# speed alone: the time is spent in library convolutions and products.
 _XLA_FLAGS = "--xla_backend_optimization_level=1"
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 
@@ -17,6 +18,13 @@ PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_accelerator() -> bool:
+    """Whether jax would use more than the processor: a plugin is there, and not switched off."""
+    plugins = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "libtpu")
+    chosen = os.environ.get("JAX_PLATFORMS", "")
+    return chosen != "cpu" and any(importlib.util.find_spec(name) for name in plugins)
 
 
 def configure_xla(threads: int | None = None) -> None:
@@ -27,7 +35,7 @@ def configure_xla(threads: int | None = None) -> None:
     """
     os.environ["PJRT_NPROC"] = str(threads or os.environ.get("PJRT_NPROC") or cores())
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_backend_optimization_level" not in flags:
+    if "xla_backend_optimization_level" not in flags and not has_accelerator():
         os.environ["XLA_FLAGS"] = f"{flags} {_XLA_FLAGS}".strip()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -45,7 +53,7 @@ def machine() -> dict[str, str | int]:
     return {
         "processor": _processor(),
         "cores": cores(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.machine()}",
     }
 

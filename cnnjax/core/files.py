@@ -63,7 +63,7 @@ def read_sealed(path: Path) -> dict:
         sealed = value.pop("digest", None)
         if sealed != digest(value):
             raise ValueError("its digest does not match")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"damaged ({error})") from None
@@ -82,6 +82,7 @@ def append_line(path: Path, record: dict) -> None:
         if os.write(descriptor, line) != len(line):
             os.ftruncate(descriptor, size)
             raise OSError(errno.ENOSPC, "short write", str(path))
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

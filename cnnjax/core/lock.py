@@ -23,7 +23,9 @@ def hold(folder: Path, what: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        who = holder.read_text().strip() if holder.exists() else "another process"
+        who = "another process"
+        with contextlib.suppress(OSError):  # it may have left meanwhile
+            who = holder.read_text().strip() or who
         raise Refused(
             f"{what} {folder} is in use by {who}; wait for it, or give another --workdir"
         ) from None

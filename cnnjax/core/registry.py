@@ -139,11 +139,12 @@ def create_model(name: str, **overrides: Any) -> Any:
 
     entry = find(name)
     types = field_types(name)
+    fields = dict(entry.fields)
     for key, value in overrides.items():
         if key not in types:
             raise unknown(f"field of {name}", key, types)
-        convert(value, types[key], f"model.{key}")
-    return entry.model_class(**{**entry.fields, **overrides})
+        fields[key] = convert(value, types[key], f"model.{key}")
+    return entry.model_class(**fields)
 
 
 def field_types(name: str) -> dict[str, Any]:

@@ -36,6 +36,8 @@ def augment(
     """
     if name == "none":
         return images
+    if name != "pad_crop_flip":
+        raise ValueError(f"no augmentation {name!r}")
     epoch_key = jax.random.fold_in(key, epoch)
     keys = jax.vmap(lambda index: jax.random.fold_in(epoch_key, index))(indices)
     return jax.vmap(pad_crop_flip)(images, keys)

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,10 @@ def _decode(
     for index, record in enumerate(_records(builder, split, count)):
         images[index] = fit(np.asarray(record[features[0]]), shape)
         labels[index] = record[features[1]]
-    atomic_write(cached, pack({"images": images, "labels": labels}))
+    try:
+        atomic_write(cached, pack({"images": images, "labels": labels}))
+    except OSError as error:  # a full disk costs the cache, not the run
+        say(f"{cached}: {error.strerror}; it will be decoded again next time")
     return Examples(images, labels)
 
 
@@ -225,13 +229,20 @@ def _split_size(builder: Any, split: str, name: str, key: str) -> int:
 
 
 def _key(folder: Path, split: str, shape: tuple, features: tuple[str, str]) -> str:
-    digest = hashlib.sha256(repr((folder.parent.name, split, shape, features, 1)).encode())
+    about = (folder.parent.name, split, shape, features, _content(folder))
+    return f"{folder.parent.name}-{hashlib.sha256(repr(about).encode()).hexdigest()[:32]}"
+
+
+@lru_cache(maxsize=8)
+def _content(folder: Path) -> str:
+    """SHA-256 over the names and contents of a prepared set's files."""
+    digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file():
             digest.update(path.name.encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-    return f"{folder.parent.name}-{digest.hexdigest()[:32]}"
+    return digest.hexdigest()
 
 
 def _version(name: str) -> tuple[int, ...]:

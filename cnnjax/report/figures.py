@@ -137,6 +137,9 @@ def _curves(outcome: Outcome) -> list[Picture]:
         with matplotlib.rc_context(_STYLE):
             figure, axes = _panel()
             for index, (variant, epochs) in enumerate(line):
+                seeds = len(epochs.get(1, []))
+                # A line ends where a seed does: a mean over survivors would flatter it.
+                epochs = {e: records for e, records in epochs.items() if len(records) == seeds}
                 if not epochs:
                     continue
                 colour = COLOURS[index % len(COLOURS)]
@@ -155,7 +158,7 @@ def _curves(outcome: Outcome) -> list[Picture]:
             axes.legend(title=factor, ncols=2)
             caption = (
                 f"{name}: error while training, by {factor}. Thin: training error (of the epoch's"
-                " batches); bold: test error; band: all seeds."
+                " batches); bold: test error; band: all seeds; a line ends where a seed diverged."
             )
             drawn.append(_save(figure, f"curves-{name}", caption))
     return drawn
@@ -220,8 +223,8 @@ def _arms(outcome: Outcome) -> Picture:
         return _save(figure, "arms", caption)
 
 
-def _by_epoch(store: Store, outcome: Outcome, variant: Variant) -> dict[float, list[dict]]:
-    epochs: dict[float, list[dict]] = {}
+def _by_epoch(store: Store, outcome: Outcome, variant: Variant) -> dict[int, list[dict]]:
+    epochs: dict[int, list[dict]] = {}
     for seed in range(variant.seeds):
         if (variant.name, seed) in outcome.results:
             for record in store.curves(Cell(variant, seed)):

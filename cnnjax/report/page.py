@@ -112,7 +112,10 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
 
 def repeat_command(outcome: Outcome, cell: Cell) -> str:
     """What to type to train one cell again and compare its bits."""
-    return f"cnnjax study repeat {shlex.quote(str(outcome.folder))} {cell.name}"
+    words = ["cnnjax", "study", "repeat", str(outcome.folder), cell.name]
+    if data_dir := outcome.document["data_dir"]:
+        words += ["--data-dir", data_dir]
+    return shlex.join(words)
 
 
 def badge(verdict: str) -> str:

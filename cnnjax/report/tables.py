@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnnjax.core.config import differences, plain
+from cnnjax.core.config import plain
 from cnnjax.study.cells import Variant
 from cnnjax.study.outcome import Outcome
 from cnnjax.study.statistics import Summary, summarize
@@ -111,8 +111,8 @@ def cost_table(outcome: Outcome) -> Table:
         )
     return Table(
         "Cost: parameters; MACs of convolution and dense layers for one image (FLOPs = 2 x MACs);"
-        " median seconds of one training on one thread; seconds of compilation, once a variant"
-        f" ({NO_VALUE}: shared with another variant or taken from the cache).",
+        " median seconds of one training on one thread; seconds to compile its programs (or to load"
+        f" them from the cache; {NO_VALUE}: shared with another variant).",
         ("variant", "parameters", "MACs", "train s", "compile s"),
         rows,
         numeric=(1, 2, 3, 4),
@@ -121,23 +121,24 @@ def cost_table(outcome: Outcome) -> Table:
 
 def difference_table(outcome: Outcome) -> Table:
     """What each variant changes, computed from the resolved recipes."""
-    base = plain(outcome.plan.base)
+    base = _leaves(plain(outcome.plan.base))
     rows = []
     for variant in outcome.plan.variants:
-        changed = differences(base, plain(variant.recipe))
-        rows.append((variant.name, _settings("; ".join(changed)) or "nothing"))
-    return Table("What differs from the base recipe.", ("variant", "changes"), rows)
+        own = _leaves(plain(variant.recipe))
+        changed = [f"{key} = {value}" for key, value in own.items() if base.get(key) != value]
+        rows.append((variant.name, "; ".join(changed) or "nothing"))
+    return Table("What differs between the variants.", ("variant", "its own settings"), rows)
 
 
 def fixed_table(outcome: Outcome) -> Table:
     """The settings that all variants share."""
     base = _leaves(plain(outcome.plan.base))
-    varied = {
-        line.partition(":")[0]
-        for variant in outcome.plan.variants
-        for line in differences(plain(outcome.plan.base), plain(variant.recipe))
-    }
-    rows = [(_settings(path), str(value)) for path, value in base.items() if path not in varied]
+    own = [_leaves(plain(variant.recipe)) for variant in outcome.plan.variants]
+    rows = [
+        (path, str(value))
+        for path, value in base.items()
+        if value not in (None, "") and all(leaves.get(path) == value for leaves in own)
+    ]
     return Table("What is the same in all variants.", ("setting", "value"), rows)
 
 
@@ -178,16 +179,12 @@ def _p(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
 
 
-def _settings(text: str) -> str:
-    """Paths as `--set` takes them: a model's fields stand directly under `model`."""
-    return text.replace("model.fields.", "model.")
-
-
 def _leaves(tree: Mapping, path: str = "") -> dict[str, object]:
+    """Values by path, as `--set` takes them: a model's fields stand directly under `model`."""
     found: dict[str, object] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found |= _leaves(value, f"{path}{key}.")
+            found |= _leaves(value, path if key == "fields" else f"{path}{key}.")
         else:
             found[f"{path}{key}"] = value
     return found

@@ -51,7 +51,7 @@ def read_outcome(folder: Path, say: Say = lambda line: None) -> Outcome:
     """
     store = Store(folder)
     plan, document = store.read()
-    results = store.results(plan, say)
+    results = store.results(plan, document["identity"], say)
     return Outcome(
         folder=folder,
         plan=plan,

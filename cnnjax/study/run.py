@@ -5,12 +5,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cnnjax.core.config import differences
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import append_line
 from cnnjax.core.folders import writable_folder
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Data
-from cnnjax.core.registry import create_model
+from cnnjax.core.registry import create_model, source_digests
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.load import load_dataset
 from cnnjax.study.cells import Cell, Plan
@@ -50,6 +51,9 @@ def run_study(
     Raises:
       Refused: anything that is wrong with the study, before any training.
     """
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # this process counts; the workers own devices
     for variant in plan.variants:  # refused before the data are read
         create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
@@ -57,8 +61,9 @@ def run_study(
     writable_folder(workdir, "study folder", "give another --workdir")
     store = Store(workdir)
     with hold(workdir, "the study"):
-        plan = store.claim(plan, describe_data(datasets), costs, command, say)
-        results = store.results(plan, say)
+        described = describe_data(datasets)
+        plan, identity = store.claim(plan, described, costs, command, say, data_dir)
+        results = store.results(plan, identity, say)
         missing = [cell for cell in plan.cells if (cell.variant.name, cell.seed) not in results]
         if not missing:
             return None
@@ -67,6 +72,7 @@ def run_study(
         session = run_cells(
             missing,
             lambda cell: store.files(cell).folder,
+            identity,
             datasets,
             training_costs(plan, datasets, costs),
             workers=workers,
@@ -84,11 +90,20 @@ def repeat_cell(
 ) -> tuple[dict, dict | None]:
     """Train a cell of a study again in `folder`; the new result and the study's own."""
     plan, document = store.read()
-    datasets = load_datasets(plan, data_dir, say)
+    try:
+        old = store.files(cell).read(document["identity"])
+    except ValueError as error:
+        say(f"{error}; there is nothing to compare with")
+        old = None
+    sources = source_digests(variant.recipe.model.name for variant in plan.variants)
+    if changed := differences(document["sources"], sources):
+        raise Refused(f"sources have changed since {store.folder} was run ({'; '.join(changed)})")
+    datasets = load_datasets(plan, data_dir or document["data_dir"], say)
     if describe_data(datasets) != document["data"]:
-        raise Refused(f"the data in {data_dir} are not those of {store.folder}")
-    dataset = datasets[cell.variant.recipe.data]
-    return train_cell(cell, CellFiles(folder), dataset, {}), store.files(cell).read()
+        raise Refused(f"the data are not those of {store.folder}; give their folder: --data-dir")
+    files = CellFiles(folder)
+    files.begin(cell, document["identity"])
+    return train_cell(cell, files, datasets[cell.variant.recipe.data], {}), old
 
 
 def load_datasets(plan: Plan, data_dir: str | None, say: Say) -> dict[Data, Dataset]:

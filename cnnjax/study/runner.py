@@ -4,6 +4,7 @@ Cells that share a compiled program go to the same worker; a worker without one 
 program that nobody has, then helps where most is left. No result depends on who ran it.
 """
 
+import contextlib
 import multiprocessing
 import resource
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.core.config import digest, plain
-from cnnjax.core.environment import cores
+from cnnjax.core.environment import cores, has_accelerator
 from cnnjax.core.recipe import Data
 from cnnjax.data.dataset import Dataset
 from cnnjax.study.cells import Cell
@@ -87,6 +88,11 @@ class _Queue:
         return (cell for cells in self.waiting.values() for cell in cells)
 
 
+def default_workers() -> int:
+    """One a core; one in all where jax has an accelerator, which one process owns."""
+    return 1 if has_accelerator() else cores()
+
+
 def program_of(cell: Cell) -> str:
     """Cells with the same value share one compiled program."""
     recipe = cell.variant.recipe
@@ -96,6 +102,7 @@ def program_of(cell: Cell) -> str:
 def run_cells(
     cells: Sequence[Cell],
     folder_of: Callable[[Cell], Path],
+    identity: str,
     datasets: Mapping[Data, Dataset],
     costs: Mapping[str, float],
     *,
@@ -110,15 +117,16 @@ def run_cells(
     Args:
       cells: what is left to do.
       folder_of: where a cell's files go.
+      identity: of the study, for its cells' files.
       datasets: by the recipes' `data`.
       costs: relative cost of one cell of each variant, for order and ETA.
-      workers: processes; default one a core, and no more than cells.
+      workers: processes; default `default_workers()`, and no more than cells.
       cached: use the persistent compilation cache.
       on_status: called a few times a second at most.
       on_failure: called for each cell that raised an error, or whose worker died twice.
       stop: asked a few times a second; if true, workers are ended and a session is returned.
     """
-    count = max(1, min(workers or cores(), len(cells)))
+    count = max(1, min(workers or default_workers(), len(cells)))
     queue = _Queue(costs)
     queue.put(cells)
     total, done, stopped = len(cells), 0, False
@@ -140,12 +148,13 @@ def run_cells(
     def feed(worker: _Worker) -> None:
         taken = {other.program for other in team if other is not worker}
         worker.cell = queue.take(worker.program, taken)
-        if worker.cell is None:
-            worker.program = ""
-            worker.connection.send(None)
-        else:
-            worker.program, worker.part, worker.rate = program_of(worker.cell), 0.0, 0.0
-            worker.connection.send((worker.cell, folder_of(worker.cell)))
+        job = None
+        worker.program, worker.part, worker.rate = "", 0.0, 0.0
+        if worker.cell is not None:
+            worker.program = program_of(worker.cell)
+            job = worker.cell, folder_of(worker.cell), identity
+        with contextlib.suppress(OSError):  # a worker that is dead is noticed by `wait`
+            worker.connection.send(job)
 
     team: list[_Worker] = []
     try:

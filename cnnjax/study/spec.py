@@ -22,7 +22,8 @@ class Contrast:
       metric: one of the study's metrics.
       expect: the claim, declared before the run. "lower" or "higher": the first is; tested
         one-sided. "equal": within `bound`. None: they differ, in either direction.
-      bound: in points (per cent), for "equal": the 90 % interval must lie within +-bound.
+      bound: in points (per cent), for "equal": the 90 % interval must lie within +-bound, and
+        no cell may have diverged.
     """
 
     first: str

@@ -130,6 +130,9 @@ def seeds_needed(effect_size: float | None, sided: str, contrasts: int) -> int |
     """About how many paired seeds give 80 % power at .05 after Holm over `contrasts`.
 
     Normal approximation, and never fewer than the exact test needs to reach .05 at all.
+
+    Args:
+      effect_size: mean / sd of the paired differences; its sign does not matter here.
     """
     if not effect_size:
         return None

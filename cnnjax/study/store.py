@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.config import convert, differences, plain
+from cnnjax.core.config import convert, differences, digest, plain
 from cnnjax.core.environment import bits, machine, versions
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import read_lines, read_sealed, write_json, write_sealed
@@ -57,13 +57,14 @@ class CellFiles:
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint"
 
-    def begin(self, cell: Cell) -> None:
-        """Make the folder and write config.json."""
+    def begin(self, cell: Cell, identity: str) -> None:
+        """Make the folder and write config.json; `identity` is the study's."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.failure.unlink(missing_ok=True)
         write_json(
             self.config,
             {
+                "study": identity,
                 "variant": plain(cell.variant.levels),
                 "recipe": plain(cell.variant.recipe),
                 "seed": cell.seed,
@@ -78,13 +79,15 @@ class CellFiles:
 
     def fail(self, error: str) -> None:
         with contextlib.suppress(OSError):  # a full disk may be why it failed
+            self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.failure, {"error": error})
 
-    def read(self) -> dict | None:
+    def read(self, identity: str) -> dict | None:
         """The result, or None if there is none.
 
         Raises:
-          ValueError: a file of the cell is damaged; the text names it.
+          ValueError: a file of the cell is damaged, or it is of another study than `identity`;
+            the text names the file.
         """
         try:
             result = read_sealed(self.result)
@@ -99,6 +102,8 @@ class CellFiles:
                 intact = False
             if not intact:
                 raise ValueError(f"{path}: damaged (its digest does not match)")
+        if json.loads(self.config.read_bytes())["study"] != identity:
+            raise ValueError(f"{self.config}: of a study with other settings, data or sources")
         return result
 
 
@@ -120,8 +125,14 @@ class Store:
         return CellFiles(self.folder / "cells" / cell.folder)
 
     def claim(
-        self, plan: Plan, data: Mapping[str, Any], costs: Mapping[str, Any], command: str, say: Say
-    ) -> Plan:
+        self,
+        plan: Plan,
+        data: Mapping[str, Any],
+        costs: Mapping[str, Any],
+        command: str,
+        say: Say,
+        data_dir: str | None = None,
+    ) -> tuple[Plan, str]:
         """Write study.json, or check that the one there is this study; more seeds extend it.
 
         Args:
@@ -129,9 +140,10 @@ class Store:
           data: {data set: {fingerprint, ...}}.
           costs: {variant: {params, macs, input}}.
           command: how to repeat the study.
+          data_dir: where the data lie, for the commands that a report prints.
 
         Returns:
-          The plan with as many seeds as the folder has seen.
+          The plan with as many seeds as the folder has seen, and the study's identity.
 
         Raises:
           Refused: the folder holds another study; the text says where they differ.
@@ -144,18 +156,19 @@ class Store:
                 old = read_sealed(self.document)
             except ValueError as error:
                 say(f"{self.document}: {error}; written anew")
+                plan = _grown(plan, self._seeds_seen(plan))
         if old is None:
             document = {
                 **identity,
+                "identity": digest(identity),
                 "costs": plain(costs),
-                "command": command,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": versions(),
                 "machine": machine(),
                 "bits": bits(),
             }
         else:
-            changed = differences({key: old.get(key) for key in identity}, identity)
+            changed = differences({key: old[key] for key in identity}, identity)
             if changed:
                 shown = "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
                 raise Refused(
@@ -165,11 +178,22 @@ class Store:
             if changed := differences(old["bits"], bits()):
                 say(f"not bit-identical with the study's beginning: {'; '.join(changed)}")
             plan = _grown(plan, old["seeds"])
-            document = {key: value for key, value in old.items() if key != "seeds"}
+            document = dict(old)
         document["seeds"] = {variant.name: variant.seeds for variant in plan.variants}
-        if old != document:
+        if old is None or old["seeds"] != document["seeds"]:
+            document |= {"command": command, "data_dir": data_dir}
             write_sealed(self.document, document)
-        return plan
+        return plan, document["identity"]
+
+    def _seeds_seen(self, plan: Plan) -> dict[str, int]:
+        """For each variant one more than the highest seed that has a folder."""
+        seen = {variant.name: 0 for variant in plan.variants}
+        for variant in plan.variants:
+            for folder in (self.folder / "cells").glob(f"{variant.name}-s*"):
+                seed = folder.name.removeprefix(f"{variant.name}-s").partition("-")[0]
+                if seed.isdigit() and Cell(variant, int(seed)).folder == folder.name:
+                    seen[variant.name] = max(seen[variant.name], int(seed) + 1)
+        return seen
 
     def read(self) -> tuple[Plan, dict]:
         """The plan in the folder and the whole of study.json.
@@ -190,12 +214,12 @@ class Store:
             ) from None
         return plan_of(document), document
 
-    def results(self, plan: Plan, say: Say) -> dict[tuple[str, int], dict]:
-        """The intact results, by variant and seed; `say` hears of each damaged file."""
+    def results(self, plan: Plan, identity: str, say: Say) -> dict[tuple[str, int], dict]:
+        """The study's intact results, by variant and seed; `say` hears of each damaged file."""
         found = {}
         for cell in plan.cells:
             try:
-                result = self.files(cell).read()
+                result = self.files(cell).read(identity)
             except ValueError as error:
                 say(f"{error}; this cell runs again")
                 continue

@@ -107,7 +107,9 @@ def _pair(
             for name, result in ((names[0], first), (names[1], second))
             if result["status"] == "diverged"
         ]
-        differences.append(value_of(first, contrast.metric) - value_of(second, contrast.metric))
+        difference = value_of(first, contrast.metric) - value_of(second, contrast.metric)
+        # Errors are counts over the split's size: rounding gives equal differences equal floats.
+        differences.append(round(difference, 9))
     return differences, tuple(diverged), tuple(missing)
 
 
@@ -130,9 +132,14 @@ def _judge(
     narrow = bootstrap_interval(differences, 0.90)
     effect = paired_effect_size(differences)
     verdict = _verdict(contrast, differences, narrow, p_holm, contrasts)
+    if contrast.expect == "equal" and diverged:  # two failures are not evidence of equality
+        verdict = f"not shown with {n} seeds"
     needed = None
-    if verdict.startswith("not shown") and contrast.expect != "equal":
+    wanted_sign = {"lower": -1, "higher": 1}.get(contrast.expect or "", 0)
+    against = effect is not None and effect * wanted_sign < 0
+    if verdict.startswith("not shown") and contrast.expect != "equal" and not against:
         needed = seeds_needed(effect, contrast.sided, contrasts)
+        needed = max(needed, n + 1) if needed else None
     return Judgement(
         name=contrast.name,
         first=contrast.first,

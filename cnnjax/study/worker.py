@@ -14,7 +14,6 @@ from typing import Any
 
 from cnnjax.core.environment import bits, versions
 from cnnjax.core.errors import one_line
-from cnnjax.core.files import append_line
 from cnnjax.core.recipe import Data
 from cnnjax.data.dataset import Dataset
 from cnnjax.study.cells import Cell
@@ -26,7 +25,7 @@ SAVE_SECONDS = 30.0  # a cell shorter than this keeps no checkpoint: a rerun is 
 def work(
     connection: Connection, lifeline: Connection, datasets: Mapping[Data, Dataset], cached: bool
 ) -> None:
-    """Train each (cell, folder) that arrives; None ends the worker.
+    """Train each (cell, folder, study's identity) that arrives; None ends the worker.
 
     Sends ("progress", Progress), ("done", None) or ("failed", one line).
 
@@ -39,19 +38,18 @@ def work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears the terminal and ends us
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
 
-    from cnnjax.train.compile_cache import CompileCache
+    from cnnjax.train.compile_cache import open_cache
 
-    cache = CompileCache() if cached else None
-    if cache:
-        cache.start()
+    cache = open_cache(cached)
     sources: dict[Data, Any] = {}
     while (job := connection.recv()) is not None:
-        cell, folder = job
+        cell, folder, identity = job
         files = CellFiles(folder)
         if cache:
             cache.take()
         try:
             dataset = datasets[cell.variant.recipe.data]
+            files.begin(cell, identity)
             train_cell(cell, files, dataset, sources, lambda p: connection.send(("progress", p)))
             connection.send(("done", None))
         except Exception as error:  # whatever it is, it is this cell's alone
@@ -70,30 +68,20 @@ def train_cell(
     sources: dict[Data, Any],
     on_progress: Callable[[Any], None] = lambda progress: None,
 ) -> dict:
-    """Train one cell and put its result in place.
+    """Train one cell, whose folder has been begun, and put its result in place.
 
     Args:
       sources: training sets that are on the device already; this one is added.
     """
     from cnnjax.train.checkpoint import LightSaves
     from cnnjax.train.loop import fit, make_source
+    from cnnjax.train.metrics_log import MetricsLog
     from cnnjax.train.placement import Jit
-    from cnnjax.train.run import keep_lines_before
 
     recipe = cell.variant.recipe
     if recipe.data not in sources:
         sources[recipe.data] = make_source(dataset, Jit())
-    files.begin(cell)
-    files.metrics.touch()
-    begun = False
-
-    def on_epoch(record: dict) -> None:
-        nonlocal begun
-        if not begun:  # what an interrupted try wrote beyond its last save is written again
-            keep_lines_before(files.metrics, record["step"])
-            begun = True
-        append_line(files.metrics, record)
-
+    log = MetricsLog(files.metrics)
     ended = fit(
         recipe,
         cell.seed,
@@ -101,7 +89,7 @@ def train_cell(
         source=sources[recipe.data],
         saves=LightSaves(files.checkpoint, _complain, SAVE_SECONDS),
         on_progress=on_progress,
-        on_epoch=on_epoch,
+        on_epoch=log.append,
     )
     result = {
         "variant": dict(cell.variant.levels),

@@ -1,6 +1,5 @@
 """Image classification: softmax cross-entropy, top-1 error, SGD with momentum and weight decay."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,9 +13,7 @@ from jaxtyping import Array, Float, Int
 from cnnjax.core.errors import Refused, one_line
 from cnnjax.layers.scan import Runs, stack_blocks, unstack_blocks
 from cnnjax.tasks.state import TrainState, leaf_names, nonfinite_leaves
-
-Metrics = dict[str, Array]  # mergeable sums: add two, get the sums of both
-Reduce = Callable[[Any], Any]  # averages a tree over replicas; the identity on one device
+from cnnjax.tasks.task import Metrics, Reduce
 
 
 @cache
@@ -63,15 +60,17 @@ def summary(sums: Metrics) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Classification:
-    """The task of telling `model.num_classes` classes apart.
+    """The task of telling `num_classes` classes apart.
 
     Attributes:
-      model: a flax module, (images [n, h, w, c], train) -> logits [n, num_classes].
+      model: a flax module, (images [n, h, w, c], train) -> logits [n, num_classes or more].
       image_shape: height, width, channels.
+      num_classes: of the data.
     """
 
     model: nn.Module
     image_shape: tuple[int, int, int]
+    num_classes: int
 
     @property
     def runs(self) -> Runs:
@@ -96,7 +95,8 @@ class Classification:
         """Trace the network without computing.
 
         Raises:
-          Refused: it does not take images of this shape, or gives no [n, num_classes] logits.
+          Refused: it does not take images of this shape, or its logits are not float32
+            [n, num_classes].
         """
         name, shape = type(self.model).__name__, "x".join(map(str, self.image_shape))
         try:
@@ -109,15 +109,18 @@ class Classification:
             raise
         except Exception as error:  # a user's network may raise anything
             raise Refused(f"{name} does not take images of {shape}: {one_line(error)}") from error
-        if getattr(logits, "ndim", 0) != 2:
+        found, wanted = getattr(logits, "shape", ()), self.num_classes
+        if len(found) != 2 or found[0] != 1 or found[1] < wanted or logits.dtype != jnp.float32:
+            kind = f"{getattr(logits, 'dtype', type(logits).__name__)}{list(found)}"
             raise Refused(
-                f"{name} gives {logits} for one image of {shape}; [n, num_classes] wanted"
+                f"{name} gives {kind} for one image of {shape}; float32[1, {wanted}] is needed"
+                f" for {wanted} classes"
             )
 
     def init(self, key: Array) -> TrainState:
         """Fresh parameters from a key of stream "init"; hyperparameters are still zero."""
         variables = dict(self.model.lazy_init({"params": key}, self.image, train=False))
-        params = variables.pop("params")
+        params = variables.pop("params", {})
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -176,6 +179,10 @@ class Classification:
         state = jax.tree.map(lambda n, o: jnp.where(good, n, o), new, state)
         sums = jax.tree.map(lambda value: jnp.where(good, value, 0.0), sums)
         return state, {**sums, "nonfinite": bad}
+
+    def summary(self, sums: Metrics) -> dict[str, float]:
+        """Mean loss (nats), top-1 error (per cent) and number of examples from sums."""
+        return summary(sums)
 
     def eval_step(self, state: TrainState, batch: dict[str, Array]) -> Metrics:
         """Sums over one batch with running batch statistics."""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.arrays import pack, unpack
-from cnnjax.core.errors import one_line
+from cnnjax.core.errors import Refused, one_line
 from cnnjax.core.files import atomic_write
 from cnnjax.tasks.state import leaf_names
 
@@ -28,38 +28,52 @@ class OrbaxSaves:
 
     Args:
       folder: of the saves, made if absent.
+      identity: of the run (recipe, seed, data): another run's saves are refused.
       say: is told in one line of each save that is damaged.
       seconds: least time between two saves; a forced save always happens.
+      read_only: touch nothing: another process may be writing.
     """
 
-    def __init__(self, folder: Path, say: Say, seconds: float = 60.0):
+    keeps_last = True
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: str,
+        say: Say,
+        *,
+        seconds: float = 60.0,
+        read_only: bool = False,
+    ):
         import orbax.checkpoint as ocp
 
-        self.folder, self.say, self.seconds = folder, say, seconds
+        self.folder, self.identity, self.say = folder, identity, say
+        self.seconds, self.read_only = seconds, read_only
         self._ocp = ocp
         self._last = time.monotonic()
         # A deletion of orbax is not atomic; renamed away first, a half-deleted step is no step.
+        writing = {"max_to_keep": 3, "todelete_subdir": "deleted", "cleanup_tmp_directories": True}
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=3,
-                todelete_subdir="deleted",
-                cleanup_tmp_directories=True,
+                read_only=read_only,
+                create=not read_only,
                 enable_async_checkpointing=False,
-                create=True,
+                **({} if read_only else writing),
             ),
         )
 
     def save(self, step: int, tree: Any, *, force: bool = False) -> None:
         if not force and time.monotonic() - self._last < self.seconds:
             return
+        if step in self._manager.all_steps():  # restored from it and nothing was done since
+            return
         arrays = named_arrays(tree)
         args = self._ocp.args
+        about = {"run": self.identity, "leaves": describe(arrays)}
         self._manager.save(
             step,
-            args=args.Composite(
-                state=args.StandardSave(arrays), digests=args.JsonSave(describe(arrays))
-            ),
+            args=args.Composite(state=args.StandardSave(arrays), about=args.JsonSave(about)),
             force=True,
         )
         self._manager.wait_until_finished()
@@ -67,27 +81,44 @@ class OrbaxSaves:
         self._last = time.monotonic()
 
     def restore(self, template: Any) -> Any | None:
-        """The newest intact save in the form of `template`, or None if there is none."""
+        """The newest intact save in the form of `template`, or None if there is none.
+
+        Raises:
+          Refused: the saves are another run's.
+        """
         wanted = named_arrays(template)
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return refill(template, self._read(step, wanted))
+            except Refused:
+                raise
             except Exception as error:  # orbax raises many kinds on damage
-                self.say(f"{self.folder / str(step)}: {one_line(error)}; going on from before it")
-                # Out of the way, so that this step can be saved again.
-                shutil.rmtree(self.folder / str(step), ignore_errors=True)
-                self._manager.reload()
+                self.say(f"{self.folder / str(step)}: {one_line(error)}; the save before is used")
+                if not self.read_only:
+                    self._set_aside(step)
         return None
+
+    def _set_aside(self, step: int) -> None:
+        """Rename a damaged save out of the way, so that its step can be saved again."""
+        aside = self.folder / f"damaged-{step}-{time.time_ns()}"
+        (self.folder / str(step)).rename(aside)
+        self._manager.reload()
 
     def _read(self, step: int, wanted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         args = self._ocp.args
-        digests = self._manager.restore(step, args=args.Composite(digests=args.JsonRestore()))
-        check_form(digests["digests"], wanted)
+        read = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))
+        about = read["about"]
+        if about["run"] != self.identity:
+            raise Refused(f"{self.folder} holds the checkpoints of another run; move them away")
+        try:
+            check_form(about["leaves"], wanted)
+        except ValueError as error:
+            raise Refused(f"{self.folder / str(step)}: {error}") from None
         restored = self._manager.restore(
             step, args=args.Composite(state=args.StandardRestore(wanted))
         )
         arrays = {name: np.asarray(value) for name, value in restored["state"].items()}
-        check_digests(digests["digests"], arrays)
+        check_digests(about["leaves"], arrays)
         return arrays
 
 
@@ -99,6 +130,8 @@ class LightSaves:
       say: is told in one line if it is damaged.
       seconds: least time between two saves; a run shorter than that leaves none.
     """
+
+    keeps_last = False
 
     def __init__(self, path: Path, say: Say, seconds: float = 30.0):
         self.path, self.say, self.seconds = path, say, seconds

@@ -15,11 +15,24 @@ import tempfile
 from pathlib import Path
 
 from cnnjax.core.environment import bits
+from cnnjax.core.errors import Refused
 from cnnjax.core.files import atomic_write
 from cnnjax.core.folders import user_cache
 
-_LIMIT = 2**30  # bytes in the common folder; the oldest entries go first
+_LIMIT = 2**28  # bytes in the common folder; the oldest entries go first
 _SUFFIX = "-cache"  # of jax's entries
+
+
+def open_cache(enabled: bool = True) -> "CompileCache | None":
+    """A started cache, or None if it is not wanted or there is no room for one."""
+    if not enabled:
+        return None
+    try:
+        cache = CompileCache()
+    except (OSError, Refused):
+        return None
+    cache.start()
+    return cache
 
 
 class CompileCache:
@@ -51,7 +64,10 @@ class CompileCache:
         jax.config.update("jax_raise_persistent_cache_errors", False)
 
     def take(self) -> None:
-        """Link every intact published entry into the private folder; drop damaged ones."""
+        """Copy intact published entries into the private folder; drop damaged ones.
+
+        What was checked is what jax reads. A full disk costs the cache, not the run.
+        """
         for seal in self.common.glob(f"*{_SUFFIX}.sha256"):
             entry = seal.with_suffix("")
             if entry.name in self._published:
@@ -65,8 +81,8 @@ class CompileCache:
                 entry.unlink(missing_ok=True)
                 seal.unlink(missing_ok=True)
                 continue
-            with contextlib.suppress(FileExistsError):
-                (self.private / entry.name).write_bytes(data)  # what was checked is what is used
+            with contextlib.suppress(OSError):
+                atomic_write(self.private / entry.name, data)
             self._published.add(entry.name)
 
     def publish(self) -> None:
@@ -74,8 +90,8 @@ class CompileCache:
         for entry in self.private.glob(f"*{_SUFFIX}"):
             if entry.name in self._published:
                 continue
-            data = entry.read_bytes()
-            with contextlib.suppress(OSError):  # a full disk costs the cache, not the run
+            with contextlib.suppress(OSError):
+                data = entry.read_bytes()
                 atomic_write(self.common / entry.name, data)
                 seal = hashlib.sha256(data).hexdigest().encode()
                 atomic_write(self.common / f"{entry.name}.sha256", seal)

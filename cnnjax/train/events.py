@@ -13,10 +13,6 @@ class Events:
         self.folder = folder
         self._writer: Any = None
 
-    @property
-    def begun(self) -> bool:
-        return self._writer is not None
-
     def write(self, record: dict) -> None:
         if self._writer is None:
             from tensorboardX import SummaryWriter
@@ -24,6 +20,8 @@ class Events:
             # purge_step hides what an interrupted run wrote from this step on.
             self._writer = SummaryWriter(str(self.folder), purge_step=record["step"])
         for tag in _TAGS:
+            if record[tag] is None:  # a loss that is not finite
+                continue
             self._writer.add_scalar(tag, record[tag], record["step"])
         self._writer.flush()
 

@@ -20,8 +20,9 @@ from cnnjax.core.recipe import Recipe
 from cnnjax.core.registry import create_model, field_types
 from cnnjax.data.dataset import Dataset, Examples
 from cnnjax.data.order import evaluation_batches, steps_per_epoch
-from cnnjax.tasks.classification import Classification, Metrics, summary
+from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.state import TrainState, set_hyperparams
+from cnnjax.tasks.task import Metrics, Task
 from cnnjax.train.placement import Jit, Placement
 from cnnjax.train.program import Source, evaluate_batch, train_steps
 from cnnjax.train.schedules import learning_rates
@@ -33,6 +34,11 @@ DISPATCH_SECONDS = 1.0
 @runtime_checkable
 class Saves(Protocol):
     """Where a run keeps its state: `OrbaxSaves` or `LightSaves`."""
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the state at the end of a run is kept, or only what a run goes on from."""
+        ...
 
     def restore(self, template: Any) -> Any | None: ...
 
@@ -76,7 +82,9 @@ class Programs:
     seconds: float
 
 
-def make_task(recipe: Recipe, dataset: Dataset, placement: Placement | None = None) -> Any:
+def make_task(
+    recipe: Recipe, dataset: Dataset, placement: Placement | None = None
+) -> Classification:
     """The task of a recipe on a data set: the model gets its classes and its norm axis.
 
     Raises:
@@ -93,7 +101,8 @@ def make_task(recipe: Recipe, dataset: Dataset, placement: Placement | None = No
             )
     if "norm_axis" in types and placement is not None:
         fields["norm_axis"] = placement.norm_axis
-    return Classification(create_model(recipe.model.name, **fields), dataset.image_shape)
+    model = create_model(recipe.model.name, **fields)
+    return Classification(model, dataset.image_shape, dataset.num_classes)
 
 
 def total_steps(recipe: Recipe, dataset: Dataset) -> int:
@@ -157,20 +166,22 @@ def fit(
     metrics = task.empty_metrics(state)
     init_seconds = time.perf_counter() - start
 
-    restored = saves.restore({"state": state, "metrics": metrics}) if saves else None
+    train_seconds = 0.0
+    restored = saves.restore(saved_tree(state, metrics)) if saves else None
     if restored is not None:
         state, metrics = restored["state"], restored["metrics"]
+        train_seconds = float(restored["train_seconds"])
     state, metrics = placement.put((state, metrics))
     names = task.checked_names(task.pack(state))
 
-    key = (task, augmentation_of(recipe, dataset), recipe.batch_size, placement)
-    shapes = tuple((a.shape, str(a.dtype)) for a in jax.tree.leaves(source))
-    misses = _programs.cache_info().misses
-    programs = _programs(key, shapes, _Template((state, metrics, source, keys), per_epoch))
-    compile_seconds = programs.seconds if _programs.cache_info().misses > misses else 0.0
+    misses = compiled_programs.cache_info().misses
+    augmentation = augmentation_of(recipe, dataset)
+    size = len(dataset.train)
+    programs = compiled_programs(task, placement, augmentation, recipe.batch_size, size)
+    compiled_now = compiled_programs.cache_info().misses > misses
+    compile_seconds = programs.seconds if compiled_now else 0.0
 
     step = int(state.step)
-    train_seconds = 0.0
     in_dispatch = 1
     status, diverged, test = "done", None, None
     while step < steps:
@@ -196,12 +207,12 @@ def fit(
             break
         done = last - index
         in_dispatch = max(1, min(4 * done, round(done * DISPATCH_SECONDS / max(seconds, 1e-6))))
-        figures = summary(metrics)
+        figures = task.summary(metrics)
         rate = done * recipe.batch_size / seconds
         left = (steps - step) * recipe.batch_size / rate
         on_progress(Progress(step, steps, epoch, rate, left, figures["loss"]))
         if last == end:
-            test = _evaluate(programs, state, dataset.test, source)
+            test = _evaluate(programs, task, state, dataset.test, source)
             on_epoch(
                 {
                     "epoch": epoch + 1,
@@ -218,15 +229,15 @@ def fit(
         if stop() and step < steps:
             status = "interrupted"
             break
-        if saves:
-            saves.save(step, {"state": state, "metrics": metrics}, force=step == steps)
+        if saves and step < steps:
+            saves.save(step, saved_tree(state, metrics, train_seconds))
 
-    if saves and status == "interrupted":
-        saves.save(step, {"state": state, "metrics": metrics}, force=True)
+    if saves and (status == "interrupted" or saves.keeps_last):
+        saves.save(step, saved_tree(state, metrics, train_seconds), force=True)
     train = None
     if status != "interrupted":
-        train = _finite(_evaluate(programs, state, dataset.train, source))
-        test = _finite(_evaluate(programs, state, dataset.test, source))
+        train = _evaluate(programs, task, state, dataset.train, source)
+        test = _evaluate(programs, task, state, dataset.test, source)
     return Result(
         status=status,
         steps=step,
@@ -239,6 +250,12 @@ def fit(
         init_seconds=init_seconds,
         diverged=diverged,
     )
+
+
+def saved_tree(state: TrainState, metrics: Metrics, train_seconds: float = 0.0) -> dict[str, Any]:
+    """What is kept of a run: its state, the epoch's sums so far, the seconds that it took."""
+    seconds = jnp.asarray(train_seconds, jnp.float32)
+    return {"state": state, "metrics": metrics, "train_seconds": seconds}
 
 
 def initial_state(task: Classification, recipe: Recipe, seed: int) -> TrainState:
@@ -261,59 +278,69 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss (nats), top-1 error (per cent) and number of examples over a whole split."""
     placement = placement or Jit()
-    batch = next(evaluation_batches(examples, EVALUATION_BATCH))
-    compiled, _ = placement.compile(partial(evaluate_batch, task), (state, batch, source))
-    return _evaluate(Programs(compiled, compiled, 0.0), state, examples, source)
-
-
-@dataclass(frozen=True, eq=False)
-class _Template:
-    """Example arguments for compiling; equal to every other, so that it is no cache key."""
-
-    arguments: tuple
-    per_epoch: int
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Template)
-
-    def __hash__(self) -> int:
-        return 0
+    shapes = (_shapes(state), _evaluation_shapes(task.image_shape), _shapes(source))
+    compiled, seconds = placement.compile(partial(evaluate_batch, task, placement), shapes)
+    return _evaluate(Programs(compiled, compiled, seconds), task, state, examples, source)
 
 
 @lru_cache(maxsize=4)
-def _programs(key: tuple, shapes: tuple, template: _Template) -> Programs:
-    """Compile once for each architecture and set of shapes; `shapes` is part of the key only."""
-    task, augmentation, batch_size, placement = key
-    state, metrics, source, keys = template.arguments
-    scalar = np.int32(0)
-    rates = np.zeros(template.per_epoch, np.float32)
+def compiled_programs(
+    task: Classification, placement: Placement, augmentation: str, batch_size: int, examples: int
+) -> Programs:
+    """Compile once for each architecture and each set of shapes, from shapes alone.
+
+    Args:
+      examples: in the training set.
+    """
+    state, metrics = jax.eval_shape(lambda: _example_state(task))
+    image = jax.ShapeDtypeStruct(task.image_shape, jnp.float32)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32)
+    source = {
+        "images": jax.ShapeDtypeStruct((examples, *task.image_shape), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct((examples,), jnp.int32),
+        "mean": image,
+        "max_value": jax.ShapeDtypeStruct((), jnp.float32),
+    }
+    keys = jax.eval_shape(lambda: stream_keys(0))
+    rates = jax.ShapeDtypeStruct((steps_per_epoch(examples, batch_size),), jnp.float32)
     train, train_seconds = placement.compile(
-        partial(train_steps, task, augmentation, batch_size, placement.reduce),
+        partial(train_steps, task, placement, augmentation, batch_size),
         (state, metrics, source, keys, scalar, scalar, scalar, rates),
         donate=(0, 1),
     )
-    batch = {
-        "images": np.zeros((EVALUATION_BATCH, *task.image_shape), np.uint8),
-        "labels": np.zeros(EVALUATION_BATCH, np.int32),
-        "mask": np.zeros(EVALUATION_BATCH, np.float32),
-    }
     evaluating, evaluate_seconds = placement.compile(
-        partial(evaluate_batch, task), (state, batch, source)
+        partial(evaluate_batch, task, placement),
+        (state, _evaluation_shapes(task.image_shape), source),
     )
     return Programs(train, evaluating, train_seconds + evaluate_seconds)
 
 
+def _example_state(task: Classification) -> tuple[TrainState, Metrics]:
+    state = task.init(jax.random.key(0))
+    return state, task.empty_metrics(state)
+
+
+def _evaluation_shapes(image_shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    size = EVALUATION_BATCH
+    return {
+        "images": jax.ShapeDtypeStruct((size, *image_shape), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct((size,), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((size,), jnp.float32),
+    }
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
 def _evaluate(
-    programs: Programs, state: TrainState, examples: Examples, source: Source
-) -> dict[str, float]:
+    programs: Programs, task: Task, state: TrainState, examples: Examples, source: Source
+) -> dict[str, Any]:
+    """Figures over a whole split; one that is not finite is None: JSON has no number for it."""
     sums: Metrics | None = None
     for batch in evaluation_batches(examples, EVALUATION_BATCH):
         new = programs.evaluate(state, batch, source)
         sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
     assert sums is not None, "a data set has examples"
-    return summary(sums)
-
-
-def _finite(figures: dict[str, float]) -> dict[str, float | None]:
-    """A diverged network's loss may be infinite; JSON has no number for that."""
+    figures = task.summary(sums)
     return {key: value if np.isfinite(value) else None for key, value in figures.items()}

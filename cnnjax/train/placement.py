@@ -1,10 +1,7 @@
 """Where a program runs. A placement turns the pure programs of `program` into compiled ones.
 
-The contract that lets others follow (pmap, sharded jit) without touching step or loop:
-  norm_axis   the axis over which batch normalisation synchronises, or None
-  put         lays a tree of host arrays where the programs want it
-  compile     (function, arguments' shapes) -> a compiled function; the placement hands the
-              function its `reduce`, donates what `donate` names, and splits the global batch
+The programs see the placement's small functions and nothing else of it; pmap and sharded jit are
+other placements with the same interface, and neither step nor loop changes for them.
 """
 
 import time
@@ -17,43 +14,57 @@ import jax
 
 @runtime_checkable
 class Placement(Protocol):
-    """See the module's text."""
+    """The contract."""
 
     @property
-    def norm_axis(self) -> str | None: ...
+    def norm_axis(self) -> str | None:
+        """The axis over which batch normalisation synchronises, or None."""
+        ...
 
-    def put(self, tree: Any) -> Any: ...
+    def put(self, tree: Any) -> Any:
+        """Lay a tree of host arrays where the programs want it."""
+        ...
 
-    def reduce(self, tree: Any) -> Any: ...
+    def local(self, indices: Any) -> Any:
+        """This replica's part of a global batch's indices."""
+        ...
+
+    def reduce(self, tree: Any) -> Any:
+        """Average a tree over replicas that hold equally many examples."""
+        ...
+
+    def merge(self, tree: Any) -> Any:
+        """Add a tree of sums over replicas."""
+        ...
 
     def compile(
-        self, function: Callable, arguments: tuple, donate: tuple[int, ...] = ()
-    ) -> tuple[Callable, float]: ...
+        self, function: Callable, shapes: tuple, donate: tuple[int, ...] = ()
+    ) -> tuple[Callable, float]:
+        """The function compiled for arguments of these shapes, and the seconds that took."""
+        ...
 
 
 @dataclass(frozen=True)
 class Jit:
-    """One device, by `jax.jit`."""
+    """One device, by `jax.jit`: one replica, so there is nothing to split, average or add."""
 
     norm_axis: str | None = None
 
     def put(self, tree: Any) -> Any:
         return jax.device_put(tree)
 
+    def local(self, indices: Any) -> Any:
+        return indices
+
     def reduce(self, tree: Any) -> Any:
-        """There is one replica: nothing to average."""
+        return tree
+
+    def merge(self, tree: Any) -> Any:
         return tree
 
     def compile(
-        self, function: Callable, arguments: tuple, donate: tuple[int, ...] = ()
+        self, function: Callable, shapes: tuple, donate: tuple[int, ...] = ()
     ) -> tuple[Callable, float]:
-        """The function compiled for arguments of these shapes, and the seconds that took."""
         start = time.perf_counter()
-        shapes = jax.tree.map(_shape, arguments)
         compiled = jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
         return compiled, time.perf_counter() - start
-
-
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    array = jax.numpy.asarray(leaf) if not hasattr(leaf, "dtype") else leaf
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)

@@ -12,17 +12,18 @@ from jaxtyping import Array
 
 from cnnjax.data.augment import augment, normalize
 from cnnjax.data.order import epoch_order
-from cnnjax.tasks.classification import Classification, Metrics, Reduce
 from cnnjax.tasks.state import TrainState, set_hyperparams
+from cnnjax.tasks.task import Metrics, Task
+from cnnjax.train.placement import Placement
 
 Source = dict[str, Array]  # images uint8, labels, mean image, max_value: the set on the device
 
 
 def train_steps(
-    task: Classification,
+    task: Task,
+    placement: Placement,
     augmentation: str,
     batch_size: int,
-    reduce: Reduce,
     state: TrainState,
     metrics: Metrics,
     source: Source,
@@ -43,7 +44,6 @@ def train_steps(
     """
     order = epoch_order(keys["order"], epoch, len(source["labels"]))
     dropout = jax.random.fold_in(keys["dropout"], epoch)
-    ones = jnp.ones(batch_size, jnp.float32)
 
     def goes_on(carry: Any) -> Array:
         index, _, sums = carry
@@ -51,13 +51,17 @@ def train_steps(
 
     def step(carry: Any) -> Any:
         index, state, sums = carry
-        indices = jax.lax.dynamic_slice_in_dim(order, index * batch_size, batch_size)
+        indices = placement.local(
+            jax.lax.dynamic_slice_in_dim(order, index * batch_size, batch_size)
+        )
         images = normalize(source["images"][indices], source["mean"], source["max_value"])
         images = augment(augmentation, images, keys["augment"], epoch, indices)
-        batch = {"images": images, "labels": source["labels"][indices], "mask": ones}
+        labels = source["labels"][indices]
+        batch = {"images": images, "labels": labels, "mask": jnp.ones(labels.shape)}
         state = set_hyperparams(state, learning_rate=rates[index])
-        state, new = task.train_step(state, batch, jax.random.fold_in(dropout, index), reduce)
-        return index + 1, state, jax.tree.map(jnp.add, sums, new)
+        key = jax.random.fold_in(dropout, index)
+        state, new = task.train_step(state, batch, key, placement.reduce)
+        return index + 1, state, jax.tree.map(jnp.add, sums, placement.merge(new))
 
     carry = (first, task.pack(state), metrics)
     _, state, metrics = jax.lax.while_loop(goes_on, step, carry)
@@ -65,8 +69,12 @@ def train_steps(
 
 
 def evaluate_batch(
-    task: Classification, state: TrainState, batch: dict[str, Array], source: Source
+    task: Task,
+    placement: Placement,
+    state: TrainState,
+    batch: dict[str, Array],
+    source: Source,
 ) -> Metrics:
     """Sums over one stored batch (uint8 images, labels, mask)."""
     images = normalize(batch["images"], source["mean"], source["max_value"])
-    return task.eval_step(task.pack(state), {**batch, "images": images})
+    return placement.merge(task.eval_step(task.pack(state), {**batch, "images": images}))

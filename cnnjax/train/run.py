@@ -13,12 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from cnnjax.core.config import convert, differences, plain
+from cnnjax.core.config import convert, differences, digest, plain
 from cnnjax.core.environment import bits, machine, versions
 from cnnjax.core.errors import Refused
-from cnnjax.core.files import append_line, atomic_write, read_lines, read_sealed, write_sealed
+from cnnjax.core.files import read_sealed, write_sealed
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Recipe
 from cnnjax.core.registry import source_digests
@@ -34,9 +32,12 @@ from cnnjax.train.loop import (
     initial_state,
     make_source,
     make_task,
+    saved_tree,
 )
+from cnnjax.train.metrics_log import MetricsLog
 from cnnjax.train.placement import Jit
 
+IDENTITY = ("recipe", "seed", "data", "sources")  # of run.json: what makes it this run
 Say = Callable[[str], None]
 
 
@@ -59,7 +60,7 @@ def train_run(
     make_task(recipe, dataset).check()  # refused before anything is written
     steps_per_epoch(len(dataset.train), recipe.batch_size)
     with hold(workdir, "the run"):
-        _claim(workdir, recipe, seed, dataset, say)
+        identity = _claim(workdir, recipe, seed, dataset, say)
         try:
             result = read_sealed(workdir / "result.json")
             say(f"{workdir}: already trained; to train anew, give another --workdir")
@@ -69,14 +70,12 @@ def train_run(
         except ValueError as error:
             say(f"{workdir}/result.json: {error}; going on from the newest checkpoint")
 
-        saves = OrbaxSaves(workdir / "checkpoints", say, save_seconds)
-        path = workdir / "metrics.jsonl"
+        saves = OrbaxSaves(workdir / "checkpoints", identity, say, seconds=save_seconds)
+        log = MetricsLog(workdir / "metrics.jsonl")
         events = Events(workdir / "events")
 
         def on_epoch(record: dict) -> None:
-            if not events.begun:  # what an interrupted try wrote beyond its last save
-                keep_lines_before(path, record["step"])
-            append_line(path, record)
+            log.append(record)
             events.write(record)
 
         with contextlib.closing(events):
@@ -109,8 +108,12 @@ def evaluate_run(workdir: Path, data_dir: str | None, split: str, say: Say) -> d
         raise Refused(f"data set {dataset.name} is not the one that {workdir} was trained on")
     task = make_task(recipe, dataset)
     state = initial_state(task, recipe, described["seed"])
-    template = {"state": state, "metrics": task.empty_metrics(state)}
-    restored = OrbaxSaves(workdir / "checkpoints", say).restore(template)
+    template = saved_tree(state, task.empty_metrics(state))
+    identity = digest({key: described[key] for key in IDENTITY})
+    restored = None
+    if (workdir / "checkpoints").is_dir():
+        saves = OrbaxSaves(workdir / "checkpoints", identity, say, read_only=True)
+        restored = saves.restore(template)
     if restored is None:
         raise Refused(f"{workdir} has no intact checkpoint yet; train first: cnnjax train")
     source = make_source(dataset, Jit())
@@ -138,30 +141,33 @@ def read_run(workdir: Path) -> dict:
             f"{workdir} is no run (there is no run.json); give the --workdir of cnnjax train"
         ) from None
     except ValueError as error:
-        raise Refused(f"{workdir}/run.json: {error}") from None
+        raise Refused(
+            f"{workdir}/run.json: {error}; type the run's cnnjax train command to write it anew"
+        ) from None
 
 
-def keep_lines_before(path: Path, step: int) -> None:
-    """Drop lines at or beyond `step`: an interrupted run writes them again."""
-    kept = [record for record in read_lines(path) if record.get("step", 0) < step]
-    atomic_write(path, b"".join(msgspec.json.encode(record) + b"\n" for record in kept))
+def _claim(workdir: Path, recipe: Recipe, seed: int, dataset: Dataset, say: Say) -> str:
+    """Write run.json, or check that the one there is of the same run; the run's identity.
 
-
-def _claim(workdir: Path, recipe: Recipe, seed: int, dataset: Dataset, say: Say) -> None:
-    """Write run.json, or check that the one there is of the same run."""
+    A damaged one is written anew: the checkpoints know whose they are.
+    """
     identity: dict[str, Any] = {
         "recipe": plain(recipe),
         "seed": seed,
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "sources": source_digests([recipe.model.name]),
     }
-    if not (workdir / "run.json").exists():
-        about = {"versions": versions(), "machine": machine(), "bits": bits()}
+    about = {"versions": versions(), "machine": machine(), "bits": bits()}
+    try:
+        described = read_sealed(workdir / "run.json")
+    except (FileNotFoundError, ValueError) as error:
+        if isinstance(error, ValueError):
+            say(f"{workdir}/run.json: {error}; written anew")
         write_sealed(workdir / "run.json", {**identity, **about})
-        return
-    described = read_run(workdir)
+        return digest(identity)
     changed = differences({key: described[key] for key in identity}, identity)
     if changed:
         raise Refused(f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir")
     if changed := differences(described["bits"], bits()):
         say(f"not bit-identical with the run's beginning: {'; '.join(changed)}")
+    return digest(identity)

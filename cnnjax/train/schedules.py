@@ -27,7 +27,7 @@ def learning_rates(
 
 def optax_schedule(schedule: Schedule, learning_rate: float, steps: int) -> optax.Schedule:
     """The schedule as a function of the step."""
-    warmup = round(schedule.warmup * steps)
+    warmup = min(round(schedule.warmup * steps), steps - 1)
     if schedule.name == "cosine":
         if warmup == 0:
             return optax.cosine_decay_schedule(learning_rate, steps)
@@ -36,7 +36,10 @@ def optax_schedule(schedule: Schedule, learning_rate: float, steps: int) -> opta
         if warmup == 0:
             return optax.constant_schedule(learning_rate)
         return optax.linear_schedule(0.0, learning_rate, warmup)
-    drops = {round(boundary * steps): 0.1 for boundary in schedule.boundaries}
+    drops: dict[int, float] = {}
+    for boundary in schedule.boundaries:  # in a very short run two may fall on one step
+        step = round(boundary * steps)
+        drops[step] = 0.1 * drops.get(step, 1.0)
     main = optax.piecewise_constant_schedule(learning_rate, drops)
     if warmup == 0:
         return main

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -34,10 +35,12 @@ def environment(tmp_path_factory):
 def cnnjax(environment, command):
     """Start `cnnjax study run degradation` in a folder."""
 
-    def start(folder, *more):
+    def start(folder, *more, study="degradation", cwd=None):
+        small = SMALL if study == "degradation" else []
         return subprocess.Popen(
-            [*command, "study", "run", "degradation", "--workdir", folder, *SMALL, *more],
+            [*command, "study", "run", study, "--workdir", folder, *small, *more],
             env=environment,
+            cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -82,36 +85,42 @@ def test_a_finished_study_runs_nothing_again(whole, cnnjax):
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("result.json")} == before
 
 
-def kill_and_finish(cnnjax, folder, moments):
-    """kill -9 at each moment (seconds after the start), then run to the end."""
-    for moment in moments:
-        process = cnnjax(folder)
-        time.sleep(moment)
-        process.kill()
-        process.communicate()
+def finish(cnnjax, folder):
     process = cnnjax(folder)
     _, err = process.communicate()
     assert process.returncode == 0, err
     return err
 
 
+def kill_when(cnnjax, folder, results):
+    """Start, wait for so many results, kill -9."""
+    process = cnnjax(folder)
+    while len(list(folder.rglob("result.json"))) < results and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+
+
 def test_killed_and_damaged_it_ends_with_the_same_results(whole, cnnjax, tmp_path):
     expected, _, _ = whole
     folder = tmp_path / "study"
-    kill_and_finish(cnnjax, folder, [random.Random(0).uniform(8, 20)])
+    kill_when(cnnjax, folder, 2)
+    assert 2 <= len(list(folder.rglob("result.json"))) < 8
+    finish(cnnjax, folder)
     assert untimed(folder / "results.csv") == untimed(expected / "results.csv")
 
     path = sorted(folder.rglob("result.json"))[3]
     damaged = bytearray(path.read_bytes())
     damaged[50] ^= 2
     path.write_bytes(damaged)
-    err = kill_and_finish(cnnjax, folder, [])
+    err = finish(cnnjax, folder)
     assert [line for line in err.splitlines() if str(path) in line]
     assert untimed(folder / "results.csv") == untimed(expected / "results.csv")
 
 
 def test_two_processes_never_share_a_folder(cnnjax, tmp_path):
-    first = cnnjax(tmp_path)
+    first = cnnjax(tmp_path, "--seeds", "20")
     deadline = time.monotonic() + 60
     while not (tmp_path / ".lock-holder").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -145,12 +154,55 @@ def test_a_cell_is_repeated_with_the_same_bits(whole, command, environment):
     assert json.loads(done.stdout)["verdict"] == "same bits"
 
 
+def test_a_cell_that_fails_is_named_and_the_others_are_done(cnnjax, tmp_path):
+    (tmp_path / "my_net.py").write_text(
+        "import multiprocessing, os\n"
+        "from flax import linen as nn\n"
+        "class Net(nn.Module):\n"
+        "    deadly: bool = False\n"
+        "    @nn.compact\n"
+        "    def __call__(self, images, *, train):\n"
+        "        if self.deadly and multiprocessing.parent_process():\n"
+        "            os._exit(9)\n"
+        "        return nn.Dense(10)(images.mean((1, 2)))\n"
+    )
+    (tmp_path / "my_study.py").write_text(
+        "from cnnjax import Contrast, Preset, Study, small_images\n"
+        "net = 'my_net.py:Net'\n"
+        "study = Study(name='mine', question='?', source='a test', base=small_images,\n"
+        "    factors={'net': {'good': {'model.name': net},\n"
+        "                     'bad': {'model.name': net, 'model.deadly': True}}},\n"
+        "    seeds=1, metrics=('train_error',), contrasts=(),\n"
+        "    presets={'quick': Preset(settings={'steps': 2})})\n"
+    )
+    process = cnnjax("work", "--json", study="my_study.py", cwd=tmp_path)
+    out, err = process.communicate()
+    assert process.returncode == 1, err
+    found = {cell["variant"]["net"]: cell["status"] for cell in json.loads(out)["cells"]}
+    assert found == {"good": "done", "bad": "failed"}
+    assert "bad-s0 failed: its worker process died twice" in err
+
+
+def test_a_study_is_a_program_of_its_own(environment, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.degradation", "--preset", "smok"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "Error: no preset 'smok'; did you mean smoke?\n"
+
+
 @pytest.mark.long
 def test_ten_kills_at_random_moments(whole, cnnjax, tmp_path):
     expected, _, _ = whole
     rng = random.Random(1)
-    kill_and_finish(cnnjax, tmp_path / "study", [rng.uniform(1, 20) for _ in range(10)])
-    assert untimed(tmp_path / "study" / "results.csv")[:8] == untimed(expected / "results.csv")[:8]
+    for _ in range(10):
+        process = cnnjax(tmp_path / "study")
+        time.sleep(rng.uniform(1, 15))
+        process.kill()
+        process.communicate()
+    finish(cnnjax, tmp_path / "study")
+    assert untimed(tmp_path / "study" / "results.csv") == untimed(expected / "results.csv")[:8]
 
 
 def test_workers_share_programs_and_help_where_most_is_left():

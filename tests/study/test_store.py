@@ -29,7 +29,16 @@ DATA = {
 def claim(folder, said=None, **arguments):
     plan = resolve(STUDY, **arguments)
     said = [] if said is None else said
-    return Store(folder), Store(folder).claim(plan, DATA, COSTS, "a command", said.append)
+    plan, _ = Store(folder).claim(plan, DATA, COSTS, "a command", said.append)
+    return Store(folder), plan
+
+
+def identity(store):
+    return store.read()[1]["identity"]
+
+
+def results(store, plan, said):
+    return store.results(plan, identity(store), said.append)
 
 
 def fill(store, plan, *, without=()):
@@ -38,7 +47,7 @@ def fill(store, plan, *, without=()):
         if cell.name in without:
             continue
         files = store.files(cell)
-        files.begin(cell)
+        files.begin(cell, identity(store))
         error = 10.0 * cell.seed + int(cell.variant.name)
         record = {"epoch": 1, "step": 14, "train_error": error, "test_error": error}
         files.metrics.write_text(json.dumps(record) + "\n")
@@ -80,14 +89,14 @@ def test_a_flipped_bit_in_any_file_of_a_cell_makes_it_run_again(tmp_path, name):
     store, plan = claim(tmp_path)
     fill(store, plan)
     said = []
-    assert len(store.results(plan, said.append)) == 4
+    assert len(results(store, plan, said)) == 4
     assert said == []
     cell = plan.cells[1]
     path = getattr(store.files(cell), name)
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
-    found = store.results(plan, said.append)
+    found = results(store, plan, said)
     assert set(found) == {(c.variant.name, c.seed) for c in plan.cells} - {("14", 0)}
     assert len(said) == 1
     assert str(path) in said[0]
@@ -103,19 +112,33 @@ def test_a_damaged_study_file_is_written_anew(tmp_path):
     said = []
     store, plan = claim(tmp_path, said)
     assert "written anew" in said[0]
-    assert len(store.results(plan, said.append)) == 4
+    assert len(results(store, plan, said)) == 4
 
 
-def test_a_folder_that_is_no_study_is_refused(tmp_path):
+def test_a_damaged_study_file_adopts_no_other_studys_results_and_forgets_no_seeds(tmp_path):
+    store, plan = claim(tmp_path, seeds=3)
+    fill(store, plan)
+    store.document.write_bytes(b"{}")
+    other = {"digits (train, test, own size)": {"fingerprint": "another"}}
+    said = []
+    plan, found = store.claim(resolve(STUDY), other, COSTS, "a command", said.append)
+    assert len(plan.cells) == 6
+    assert store.results(plan, found, said.append) == {}
+    assert sum("other settings, data or sources" in line for line in said) == 6
+
+
+@pytest.mark.parametrize("where", ["nothing", "file"])
+def test_a_folder_that_is_no_study_is_refused(tmp_path, where):
+    (tmp_path / "file").touch()
     with pytest.raises(Refused, match="is no study"):
-        Store(tmp_path / "nothing").read()
+        Store(tmp_path / where).read()
 
 
 def test_a_failure_is_remembered_until_the_cell_is_done(tmp_path):
     store, plan = claim(tmp_path)
     cell = plan.cells[0]
     files = store.files(cell)
-    files.begin(cell)
+    files.begin(cell, identity(store))
     files.fail("MemoryError: no")
     assert store.failures(plan) == {("8", 0): "MemoryError: no"}
     fill(store, plan)

@@ -105,6 +105,33 @@ def test_a_diverged_cell_enters_at_the_worst_error_and_is_named():
     assert "diverged, counted as 100 %: 20-s2" in found.sentence
 
 
+def test_two_failures_are_not_evidence_of_equality():
+    contrast = Contrast("8", "20", "train_error", "equal", 2.0)
+    statuses = {(name, seed): "diverged" for name in ("8", "20") for seed in range(8)}
+    (found,) = judge(plan(contrast), results(LOW, LOW, statuses))
+    assert found.verdict == "not shown with 8 seeds"
+
+
+def test_seeds_are_not_recommended_against_the_claim_nor_fewer_than_there_were():
+    noise = [1.0, -1.4, 0.3, -0.9, 0.2, -1.1, 0.5, -0.8]
+    first = [20 + d for d in noise]
+    for expect, recommends in (("lower", True), ("higher", False)):
+        contrast = Contrast("8", "20", "train_error", expect)
+        (found,) = judge(plan(contrast), results(first, [20.0] * 8))
+        assert found.verdict == "not shown with 8 seeds"
+        assert (found.seeds_needed is not None) == recommends
+        assert not recommends or found.seeds_needed > 8
+
+
+def test_equal_differences_are_equal_although_floats_differ():
+    one = 100 / 450
+    first = [k * one for k in (1, 2, 3, 4, 5, 6, 7, 8)]
+    second = [k * one for k in (0, 1, 2, 3, 4, 5, 6, 7)]
+    (found,) = judge(plan(Contrast("8", "20", "train_error")), results(first, second))
+    assert found.effect_size is None
+    assert found.ci_method == "exact"
+
+
 def test_holm_is_over_all_contrasts():
     declared = (
         Contrast("8", "20", "train_error", "lower"),

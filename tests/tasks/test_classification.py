@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
@@ -50,7 +51,7 @@ def test_padding_may_hold_anything():
 
 @pytest.fixture(scope="module")
 def task():
-    return Classification(create_model("cifar_resnet8", width=0.25), (8, 8, 1))
+    return Classification(create_model("cifar_resnet8", width=0.25), (8, 8, 1), 10)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,35 @@ def test_reduce_sees_gradients_and_statistics(task, batch):
 
 
 def test_a_network_that_rejects_the_images_is_refused():
-    task = Classification(create_model("resnet18"), (8, 8, 1))
+    task = Classification(create_model("resnet18"), (8, 8, 1), 10)
     with pytest.raises(Refused, match="images of 8x8"):
         task.check()
+
+
+class Wrong(nn.Module):
+    """Logits of a given shape and dtype."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return jnp.zeros(self.shape, self.dtype)
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (Wrong((1, 5)), r"float32\[1, 5\] .*float32\[1, 10\] is needed for 10 classes"),
+        (Wrong((10,)), r"float32\[10\]"),
+        (Wrong((2, 10)), r"float32\[2, 10\]"),
+        (Wrong((1, 10), "bfloat16"), r"bfloat16\[1, 10\]"),
+    ],
+)
+def test_logits_that_do_not_fit_the_classes_are_refused(model, found):
+    with pytest.raises(Refused, match=found):
+        Classification(model, (8, 8, 1), 10).check()
+
+
+def test_a_network_without_parameters_passes_the_check():
+    Classification(Wrong((1, 10)), (8, 8, 1), 10).check()

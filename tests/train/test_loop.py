@@ -7,7 +7,7 @@ import pytest
 from cnnjax import Refused, small_images
 from cnnjax.core.config import override
 from cnnjax.train.checkpoint import LightSaves, OrbaxSaves
-from cnnjax.train.loop import evaluate, fit, initial_state, make_source, make_task
+from cnnjax.train.loop import evaluate, fit, initial_state, make_source, make_task, saved_tree
 from cnnjax.train.placement import Jit
 
 
@@ -21,6 +21,8 @@ def recipe(**settings):
 
 class Recorder:
     """Keeps the newest state; asks to stop after so many dispatches."""
+
+    keeps_last = True
 
     def __init__(self, stop_after=10**9):
         self.tree, self.asked, self.stop_after = None, 0, stop_after
@@ -59,11 +61,14 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     whole, digits, tmp_path, monkeypatch, stop_after, form
 ):
     monkeypatch.setattr("cnnjax.train.loop.DISPATCH_SECONDS", 0.0)  # one step a dispatch
-    cls = {"orbax": OrbaxSaves, "light": LightSaves}[form]
+    make = {
+        "orbax": lambda say: OrbaxSaves(tmp_path / "orbax", "mine", say),
+        "light": lambda say: LightSaves(tmp_path / "light", say),
+    }[form]
     said, lines = [], []
     stopper = Recorder(stop_after * 5 - 2)  # in the midst of an epoch
     while True:
-        saves = cls(tmp_path / form, said.append)
+        saves = make(said.append)
         result = fit(recipe(), 3, digits, saves=saves, stop=stopper.stop, on_epoch=lines.append)
         if result.status == "done":
             break
@@ -72,9 +77,8 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     for key in ("status", "steps", "train_error", "test_error", "train_loss", "test_loss"):
         assert getattr(result, key) == getattr(expected, key), key
     task = make_task(recipe(), digits)
-    template = {"state": initial_state(task, recipe(), 3)}
-    template["metrics"] = task.empty_metrics(template["state"])
-    restored = cls(tmp_path / form, said.append).restore(template)
+    state = initial_state(task, recipe(), 3)
+    restored = make(said.append).restore(saved_tree(state, task.empty_metrics(state)))
     if form == "orbax":  # the light form keeps what the last interruption saved
         chex.assert_trees_all_equal(restored["state"], tree["state"])
     untimed = [
@@ -119,3 +123,17 @@ def test_evaluation_does_not_depend_on_batches(whole, digits, monkeypatch):
 def test_too_few_classes_are_refused(digits):
     with pytest.raises(Refused, match="has 10 classes"):
         make_task(recipe(**{"model.num_classes": 5}), digits)
+
+
+def test_a_loss_that_is_not_finite_is_no_number_in_the_record(digits, monkeypatch):
+    from cnnjax.tasks.classification import Classification
+
+    monkeypatch.setattr(
+        Classification,
+        "summary",
+        lambda self, sums: {"loss": float("inf"), "top1_error": 90.0, "examples": 1},
+    )
+    lines = []
+    result = fit(recipe(steps=3), 0, digits, on_epoch=lines.append)
+    assert lines[0]["test_loss"] is None
+    assert (result.test_loss, result.test_error) == (None, 90.0)

@@ -37,3 +37,16 @@ def test_constant_after_its_ramp():
     rates = learning_rates(Schedule("constant", warmup=0.5), 0.2, 10)
     assert rates[0] == 0
     assert rates[5:] == pytest.approx([0.2] * 5)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 28])
+@pytest.mark.parametrize("name", ["he2015", "cosine", "constant"])
+def test_very_short_runs_have_a_schedule_too(name, steps):
+    rates = learning_rates(Schedule(name, warmup=0.99), 0.1, steps)
+    assert rates.shape == (steps,)
+    assert (rates >= 0).all()
+    assert (rates <= 0.1 + 1e-7).all()
+
+
+def test_boundaries_on_one_step_both_count():
+    assert learning_rates(Schedule("he2015"), 0.1, 3)[-1] == pytest.approx(0.001)
