@@ -35,7 +35,8 @@ def test_an_empty_study_opens_too(tmp_path):
 def test_the_page_is_one_file_and_loads_nothing(half_done):
     page = write_report(half_done).html.read_text()
     assert page.count("<img") == 4
-    assert set(re.findall(r'(?:src|href)="([^"]{1,30})', page)) == {"data:image/svg+xml;base64,PD9"}
+    sources = re.findall(r"(?:src|href)=\"([^\"]{1,30})", page)
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert "default-src 'none'" in page
     assert not re.search(r"https?://(?!www\.w3\.org)", page)
 
