@@ -6,6 +6,7 @@ B     identity; a 1x1 convolution where shapes differ
 C     a 1x1 convolution everywhere
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import jax.numpy as jnp
@@ -13,8 +14,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization
+from cnnjax.layers.scan import Runs, apply_blocks
 
 Shortcut = Literal["none", "A", "B", "C"]
+Stage = Mapping[str, "Block"]  # unbound blocks by name
 
 
 class Block(nn.Module):
@@ -37,6 +40,10 @@ class Block(nn.Module):
             self.norm_axis,
             name=name,
         )
+
+    @property
+    def out_features(self) -> int:
+        return self.features
 
     def residual(self, x: Array, *, train: bool) -> Array:
         raise NotImplementedError
@@ -73,8 +80,50 @@ class BottleneckBlock(Block):
 
     stride_at: Literal["1x1", "3x3"] = "3x3"
 
+    @property
+    def out_features(self) -> int:
+        return 4 * self.features
+
     def residual(self, x: Array, *, train: bool) -> Array:
         first, second = (self.strides, 1) if self.stride_at == "1x1" else (1, self.strides)
         x = nn.relu(self.conv_norm(self.features, 1, first, "conv1")(x, train=train))
         x = nn.relu(self.conv_norm(self.features, 3, second, "conv2")(x, train=train))
-        return self.conv_norm(4 * self.features, 1, 1, "conv3")(x, train=train)
+        return self.conv_norm(self.out_features, 1, 1, "conv3")(x, train=train)
+
+
+def equal_runs(stages: list[Stage], features: int) -> Runs:
+    """Stage by stage, the names of the blocks that keep their input's shape.
+
+    Args:
+      stages: unbound blocks by name.
+      features: channels that enter the first stage.
+    """
+    runs = []
+    for stage in stages:
+        run = []
+        for name, block in stage.items():
+            if block.strides == 1 and block.out_features == features:
+                run.append(name)
+            features = block.out_features
+        runs.append(run)
+    return [run for run in runs if len(run) > 1]
+
+
+def run_stages(
+    net: nn.Module, stages: list[Stage], x: Float[Array, "n h w c"], *, train: bool
+) -> list[Float[Array, "n _ _ _"]]:
+    """The map after each stage; blocks of equal shape are scanned.
+
+    Args:
+      net: the bound network; it has a submodule for each name in `stages`.
+    """
+    equal = {run[0]: run for run in equal_runs(stages, x.shape[-1])}
+    maps = []
+    for stage in stages:
+        names = list(stage)
+        while names:
+            run = equal.get(names[0], names[:1])
+            x = apply_blocks(net, stage[run[0]], run, x, train=train)
+            names = names[len(run) :]
+        maps.append(x)
+    return maps

@@ -46,8 +46,10 @@ def apply_blocks(
     x: Float[Array, "n h w c"],
     *,
     train: bool,
-) -> Float[Array, "n h w c"]:
-    """x through the blocks `names` of `parent`, all equal to `block`, without changing its shape.
+) -> Float[Array, "n h2 w2 c2"]:
+    """x through the blocks `names` of `parent`, all equal to `block`.
+
+    Several keep the shape of x and are scanned; a single one may change it.
 
     Args:
       parent: the bound network; it has a submodule for each name.

@@ -18,8 +18,15 @@ from jaxtyping import Array, Float
 from cnnjax.core.errors import Refused
 from cnnjax.core.registry import Variant, register_models
 from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization, he_normal
-from cnnjax.layers.residual import BasicBlock, Block, BottleneckBlock, Shortcut
-from cnnjax.layers.scan import Runs, apply_blocks
+from cnnjax.layers.residual import (
+    BasicBlock,
+    BottleneckBlock,
+    Shortcut,
+    Stage,
+    equal_runs,
+    run_stages,
+)
+from cnnjax.layers.scan import Runs
 from cnnjax.ops.pool import max_pool
 
 _PAPER = "He et al. 2015, arXiv:1512.03385"
@@ -71,7 +78,7 @@ class ResNet(nn.Module):
         super().__post_init__()
 
     @nn.nowrap
-    def stages(self) -> list[dict[str, Block]]:
+    def stages(self) -> list[Stage]:
         """The unbound blocks of each stage by name."""
         block_class, sizes = BLOCKS[self.depth]
         options: dict[str, Any] = {
@@ -95,8 +102,8 @@ class ResNet(nn.Module):
 
     @nn.nowrap
     def equal_blocks(self) -> Runs:
-        """Names of the blocks after the first of each stage: they keep their input's shape."""
-        return [run for stage in self.stages() if len(run := list(stage)[1:]) > 1]
+        """Names of the blocks that keep their input's shape, stage by stage."""
+        return equal_runs(self.stages(), 64)
 
     def setup(self):
         self.stem = ConvNorm(
@@ -120,14 +127,8 @@ class ResNet(nn.Module):
             raise Refused(f"images of {images.shape[1]}x{images.shape[2]}: 32x32 or more needed")
         x = nn.relu(self.stem(images, train=train))
         x = max_pool(x, window=3, strides=2, padding=1)
-        maps = {}
-        for index, stage in enumerate(self.stages()):
-            first, *rest = stage
-            x = getattr(self, first)(x, train=train)
-            if rest:
-                x = apply_blocks(self, stage[rest[0]], rest, x, train=train)
-            maps[4 * 2**index] = x
-        return maps
+        maps = run_stages(self, self.stages(), x, train=train)
+        return dict(zip((4, 8, 16, 32), maps, strict=True))
 
     def __call__(
         self, images: Float[Array, "n h w c"], *, train: bool

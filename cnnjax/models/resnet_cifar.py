@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from cnnjax.core.errors import Refused
 from cnnjax.core.registry import Variant, register_models
 from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization, he_normal
-from cnnjax.layers.residual import BasicBlock, Shortcut
-from cnnjax.layers.scan import Runs, apply_blocks
+from cnnjax.layers.residual import BasicBlock, Shortcut, Stage, equal_runs, run_stages
+from cnnjax.layers.scan import Runs
 
 _PAPER = "He et al. 2015, arXiv:1512.03385"
 _COUNT = "6n + 2 layers by arithmetic; table 6 rounds it"
@@ -66,7 +66,7 @@ class ResNetCifar(nn.Module):
         super().__post_init__()
 
     @nn.nowrap
-    def stages(self) -> list[dict[str, BasicBlock]]:
+    def stages(self) -> list[Stage]:
         """The unbound blocks of each stage by name."""
         options = (self.shortcut, self.initialization, self.dtype, self.norm_axis)
         return [
@@ -85,8 +85,7 @@ class ResNetCifar(nn.Module):
     @nn.nowrap
     def equal_blocks(self) -> Runs:
         """Names of the blocks that keep their input's shape, stage by stage."""
-        runs = [[name for name, b in stage.items() if b.strides == 1] for stage in self.stages()]
-        return [run for run in runs if len(run) > 1]
+        return equal_runs(self.stages(), round(16 * self.width))
 
     def setup(self):
         self.stem = ConvNorm(
@@ -107,15 +106,7 @@ class ResNetCifar(nn.Module):
         if min(images.shape[1:3]) < 8:
             raise Refused(f"images of {images.shape[1]}x{images.shape[2]}: 8x8 or more are needed")
         x = nn.relu(self.stem(images, train=train))
-        maps = {}
-        for index, stage in enumerate(self.stages()):
-            names = list(stage)
-            if stage[names[0]].strides > 1:
-                x = getattr(self, names.pop(0))(x, train=train)
-            if names:
-                x = apply_blocks(self, stage[names[0]], names, x, train=train)
-            maps[2**index] = x
-        return maps
+        return dict(zip((1, 2, 4), run_stages(self, self.stages(), x, train=train), strict=True))
 
     def __call__(
         self, images: Float[Array, "n h w c"], *, train: bool
