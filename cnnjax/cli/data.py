@@ -85,7 +85,7 @@ def preview(
 def prepare(name: str, data_dir: str | None) -> None:
     """Download NAME with tensorflow-datasets and write it as array_record.
 
-    Needs TensorFlow, only here: pip install 'cnnjax[prepare]'
+    Needs TensorFlow, only here: pip install tensorflow importlib_resources
     """
     from cnnjax.data.tfds import prepare as prepare_set
 

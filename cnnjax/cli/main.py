@@ -6,7 +6,7 @@ import sys
 import click
 
 from cnnjax.cli.output import report_refusal
-from cnnjax.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, Refused
+from cnnjax.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, Failed, Refused
 
 # name: (module, attribute, one line of help)
 COMMANDS = {
@@ -71,7 +71,7 @@ def run(command: click.Command, arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of standard output has left
         sys.stderr.close()
         code = EXIT_FAILED
-    except OSError as error:  # a full disk, a folder that became read-only
+    except (Failed, OSError) as error:  # OSError: a full disk, a folder that became read-only
         report_refusal(str(error))
         code = EXIT_FAILED
     sys.exit(code if isinstance(code, int) else 0)

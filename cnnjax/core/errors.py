@@ -17,6 +17,10 @@ class Refused(Exception):
     """
 
 
+class Failed(Exception):
+    """Something outside went wrong after the work began; its text is one line."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Refused:
     """The error for a name that does not exist, with the nearest ones that do.
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.core.arrays import pack, unpack
-from cnnjax.core.errors import Refused, unknown
+from cnnjax.core.errors import Failed, Refused, one_line, unknown
 from cnnjax.core.files import atomic_write
 from cnnjax.core.folders import user_cache
 from cnnjax.core.recipe import Data
@@ -96,16 +96,12 @@ def find_prepared(name: str, directory: str | Path | None) -> Path:
 
 def open_builder(folder: Path) -> Any:
     """TFDS's builder for a prepared folder; a tfrecord set only where TensorFlow is installed."""
-    try:
-        file_format = json.loads((folder / "dataset_info.json").read_bytes()).get("fileFormat", "")
-    except (OSError, ValueError) as error:
-        raise Refused(f"{folder}/dataset_info.json cannot be read ({error})") from None
-    if file_format in ("", "tfrecord") and importlib.util.find_spec("tensorflow") is None:
+    if _is_tfrecord(folder) and importlib.util.find_spec("tensorflow") is None:
         name = folder.parent.name
         raise Refused(
             f"data set {name} in {folder} is prepared as tfrecord, which only TensorFlow reads;"
-            f" type: cnnjax data prepare {name} (prepares it as array_record),"
-            " or: pip install tensorflow"
+            " type: pip install tensorflow, or prepare it as array_record elsewhere:"
+            f" cnnjax data prepare {name} --data-dir ANOTHER"
         )
     _quiet()
     import tensorflow_datasets as tfds
@@ -138,18 +134,27 @@ def prepare(name: str, directory: str | Path | None) -> Path:
 
     Raises:
       Refused: unknown, or TensorFlow is not installed.
+      Failed: the download or the preparation failed.
     """
     if name.split("/")[0] not in _catalogue():
         raise unknown("data set", name, _catalogue())
     missing = [m for m in ("tensorflow", "importlib_resources") if not importlib.util.find_spec(m)]
     if missing:
         raise Refused(
-            f"preparing {name} needs {' and '.join(missing)}; type: pip install 'cnnjax[prepare]'"
+            f"preparing {name} needs {' and '.join(missing)}; type: pip install {' '.join(missing)}"
+        )
+    if (data_folder(directory) / name).is_dir() and _is_tfrecord(find_prepared(name, directory)):
+        raise Refused(
+            f"{name} is already prepared as tfrecord in {data_folder(directory)}; with TensorFlow"
+            " it is read as it is; to have array_record, give another --data-dir"
         )
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_folder(directory), file_format="array_record")
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # a download, a checksum, a full disk: TFDS raises many kinds
+        raise Failed(f"preparing {name} failed: {one_line(error)}") from error
     return Path(builder.data_dir)
 
 
@@ -243,6 +248,15 @@ def _content(folder: Path) -> str:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _is_tfrecord(folder: Path) -> bool:
+    """Whether a prepared set is in TFDS's default format."""
+    try:
+        about = json.loads((folder / "dataset_info.json").read_bytes())
+        return about.get("fileFormat", "tfrecord") == "tfrecord"
+    except (OSError, ValueError, AttributeError) as error:
+        raise Refused(f"{folder}/dataset_info.json cannot be read ({error})") from None
 
 
 def _version(name: str) -> tuple[int, ...]:

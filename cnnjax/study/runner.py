@@ -176,6 +176,7 @@ def run_cells(
                     continue
                 if kind == "died":
                     worker.process.join()
+                    worker.connection.close()
                     deaths[cell.name] += 1
                     team[team.index(worker)] = worker = spawn()
                     if deaths[cell.name] < 2:

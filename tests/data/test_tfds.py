@@ -41,7 +41,7 @@ def test_a_name_is_never_a_path(name, tmp_path):
 def test_a_tfrecord_set_without_tensorflow(tmp_path, facts, monkeypatch):
     monkeypatch.setattr(tfds_module.importlib.util, "find_spec", lambda name: None)
     write_info(tmp_path, "cifar10", **facts)
-    with pytest.raises(Refused, match=r"is prepared as tfrecord.*cnnjax data prepare cifar10"):
+    with pytest.raises(Refused, match=r"is prepared as tfrecord.*pip install tensorflow"):
         load_dataset("cifar10", tmp_path)
 
 
@@ -53,7 +53,16 @@ def test_the_newest_version_is_taken(tmp_path):
 
 def test_preparing_says_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Refused, match=r"needs tensorflow .*pip install 'cnnjax\[prepare\]'"):
+    with pytest.raises(
+        Refused, match=r"needs tensorflow .*pip install tensorflow importlib_resources"
+    ):
+        tfds_module.prepare("mnist", tmp_path)
+
+
+def test_a_tfrecord_set_is_not_prepared_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_module.importlib.util, "find_spec", lambda name: object())
+    write_info(tmp_path, "mnist")
+    with pytest.raises(Refused, match=r"already prepared as tfrecord.*give another --data-dir"):
         tfds_module.prepare("mnist", tmp_path)
 
 
