@@ -58,7 +58,7 @@ study = Study(
                         {
                             "rate": {
                                 f"lr{rate}": {"optimizer.learning_rate": rate}
-                                for rate in (0.0125, 0.025, 0.1, 0.2)
+                                for rate in (0.003125, 0.00625, 0.0125, 0.025, 0.1, 0.2)
                             }
                         },
                         seeds=3,

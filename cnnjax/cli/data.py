@@ -4,7 +4,14 @@ from pathlib import Path
 
 import click
 
-from cnnjax.cli.output import data_dir_option, json_option, print_json, print_table, say, set_option
+from cnnjax.cli.output import (
+    data_dir_option,
+    data_set_option,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
 
 
 @click.group()
@@ -30,7 +37,7 @@ def _load(name: str, data_dir: str | None, settings: tuple[str, ...]):
 @data.command()
 @click.argument("name")
 @data_dir_option
-@set_option
+@data_set_option
 @json_option
 def info(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Sizes, classes, fingerprint and default augmentation of data set NAME."""
@@ -61,7 +68,7 @@ def info(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bo
 @click.option("--out", metavar="FILE.png", help="The picture.  [default: NAME.png]")
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
 @data_dir_option
-@set_option
+@data_set_option
 def preview(
     name: str, out: str | None, split: str, data_dir: str | None, settings: tuple[str, ...]
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cnnjax.cli.output import data_dir_option, json_option, print_json, print_table, say
+from cnnjax.cli.output import data_dir_option, json_option, print_json, print_table, say, shown
 
 
 @click.command(name="eval")
@@ -30,4 +30,4 @@ def evaluate(workdir: str, split: str, data_dir: str | None, as_json: bool) -> N
     if as_json:
         print_json(figures)
     else:
-        print_table(("", ""), list(figures.items()))
+        print_table(("", ""), [(key, shown(key, value)) for key, value in figures.items()])

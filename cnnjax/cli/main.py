@@ -6,7 +6,7 @@ import sys
 import click
 
 from cnnjax.cli.output import report_refusal
-from cnnjax.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, Failed, Refused
+from cnnjax.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, Failed, Refused
 
 # name: (module, attribute, one line of help)
 COMMANDS = {
@@ -70,7 +70,7 @@ def run(command: click.Command, arguments: list[str] | None = None) -> None:
         code = report_refusal(error.format_message())
     except BrokenPipeError:  # the reader of standard output has left
         sys.stderr.close()
-        code = EXIT_FAILED
+        code = EXIT_PIPE
     except (Failed, OSError) as error:  # OSError: a full disk, a folder that became read-only
         report_refusal(str(error))
         code = EXIT_FAILED

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -22,7 +21,17 @@ set_option = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Any setting by its path, e.g. optimizer.learning_rate=0.05; may be repeated.",
+    help="Any setting by its path, e.g. optimizer.learning_rate=0.05; may be repeated; an unknown"
+    " KEY lists what there is.",
+)
+
+
+data_set_option = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="data.train_split, data.test_split (TFDS slices) or data.image_size; may be repeated.",
 )
 
 
@@ -96,6 +105,13 @@ class ProgressLine:
             say(f"{self._what}: {100 * fraction:.0f} %, {text}")
 
 
+def shown(key: str, value: object) -> str:
+    """A figure for the eye: errors in per cent, other floats to four digits."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.2f} %" if key.endswith("error") else f"{value:.4g}"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as "1:02:03", "4:05" or "?"."""
     if seconds is None:
@@ -103,10 +119,3 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def quiet(line: str) -> None:
-    """A message that nobody wants."""
-
-
-Say = Callable[[str], None]

@@ -44,7 +44,12 @@ def study() -> None:
 @click.option("--data", help="Another data set for all cells.")
 @data_dir_option
 @set_option
-@click.option("--seeds", type=int, help="Replicates of each variant; more extend a study.")
+@click.option(
+    "--seeds",
+    type=int,
+    help="Replicates of each variant; more extend a study (decide before you look: added"
+    " after a look, they make p values too small).",
+)
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -231,7 +236,7 @@ def _run(
         session = run_study(
             plan,
             folder,
-            command=_command(name, preset, data, data_dir, settings, plan.seeds),
+            command=_command(name, preset, folder, data, data_dir, settings, plan.seeds),
             data_dir=data_dir,
             workers=workers,
             cached=not no_compile_cache,
@@ -260,12 +265,13 @@ def _run(
 def _command(
     name: str,
     preset: str,
+    folder: Path,
     data: str | None,
     data_dir: str | None,
     settings: tuple[str, ...],
     seeds: int,
 ) -> str:
-    words = ["cnnjax", "study", "run", name, "--preset", preset]
+    words = ["cnnjax", "study", "run", name, "--preset", preset, "--workdir", str(folder)]
     words += ["--data", data] if data else []
     words += ["--data-dir", data_dir] if data_dir else []
     for assignment in settings:

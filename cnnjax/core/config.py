@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -75,8 +75,10 @@ def convert(value: Any, wanted: Any, where: str) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=True)
     except msgspec.ValidationError as error:
-        shown = value if isinstance(value, str) else json.dumps(value)
-        raise Refused(f"{where}={shown}: {error}") from None
+        shown = value if isinstance(value, str) else json.dumps(value, default=str)
+        allowed = get_args(wanted) if get_origin(wanted) is Literal else ()
+        reason = f"it is one of {', '.join(map(str, allowed))}" if allowed else error
+        raise Refused(f"{where}={shown}: {reason}") from None
 
 
 def json_or_word(text: str) -> Any:

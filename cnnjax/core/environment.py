@@ -5,6 +5,7 @@ Bits depend on the size of XLA's CPU thread pool, so it is set and recorded, nev
 
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import platform
 from pathlib import Path
@@ -38,6 +39,11 @@ def configure_xla(threads: int | None = None) -> None:
     if "xla_backend_optimization_level" not in flags and not has_accelerator():
         os.environ["XLA_FLAGS"] = f"{flags} {_XLA_FLAGS}".strip()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def quiet_absl() -> None:
+    """orbax and TFDS warn through absl about what does not concern a user."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ EXIT_DONE = 0
 EXIT_FAILED = 1  # it ran, but something failed
 EXIT_REFUSED = 2  # bad input, seen before any compute
 EXIT_INTERRUPTED = 130  # SIGINT: state was saved
+EXIT_PIPE = 141  # the reader of standard output has left, as in `| head`
 EXIT_TERMINATED = 143  # SIGTERM: state was saved
 
 

@@ -12,6 +12,22 @@ def user_cache(*parts: str) -> Path:
     return writable_folder(root.joinpath(*parts), "cache folder", "set XDG_CACHE_HOME to another")
 
 
+def own_folder(path: Path, kind: str, marks: tuple[str, ...]) -> Path:
+    """`path` as a folder for a run or a study: empty, or one that has any of `marks` already.
+
+    Raises:
+      Refused: it cannot be written, or holds something else.
+    """
+    if path.is_dir():
+        visible = sorted(entry.name for entry in path.iterdir() if entry.name[0] != ".")
+        if visible and not any(mark in visible for mark in marks):
+            raise Refused(
+                f"{kind} {path} holds other files ({', '.join(visible[:3])});"
+                " give another --workdir"
+            )
+    return writable_folder(path, kind, "give another --workdir")
+
+
 def writable_folder(path: Path, kind: str, hint: str) -> Path:
     """`path` as a folder that can be written, made if absent.
 

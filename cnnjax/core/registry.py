@@ -114,7 +114,10 @@ def find(name: str) -> Entry:
         match = re.fullmatch(template.replace("{depth}", r"(\d{1,5})"), name)
         if match:
             return entry(int(match[1]))
-    raise unknown("model", name, _entries, "see: cnnjax models, or give FILE.py:Class")
+    depth = "".join(re.findall(r"\d+", name)[-1:])
+    free = [template.format(depth=depth) for template in _patterns] if depth else []
+    known = list(dict.fromkeys([*free, *_entries]))
+    raise unknown("model", name, known, "see: cnnjax models, or give FILE.py:Class")
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -8,7 +8,6 @@ once, in bulk, into uint8 arrays in the user's cache folder, keyed by the conten
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.core.arrays import pack, unpack
+from cnnjax.core.environment import quiet_absl
 from cnnjax.core.errors import Failed, Refused, one_line, unknown
 from cnnjax.core.files import atomic_write
 from cnnjax.core.folders import user_cache
@@ -76,11 +76,8 @@ def find_prepared(name: str, directory: str | Path | None) -> Path:
     root = data_folder(directory)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?", name):
         raise Refused(f"no data set {name!r}; a name is letters, digits, _ and one / at most")
-    versions = list((root / name).glob("*/dataset_info.json"))
-    if not versions and "/" not in name:  # a set with one default configuration
-        versions = list((root / name).glob("*/*/dataset_info.json"))
-    if versions:
-        return max(versions, key=lambda path: _version(path.parent.name)).parent
+    if versions := _versions(root, name):
+        return versions[-1]
 
     known = _catalogue()
     prepared = sorted(path.parent.parent.name for path in root.glob("*/*/dataset_info.json"))
@@ -88,9 +85,10 @@ def find_prepared(name: str, directory: str | Path | None) -> Path:
         raise unknown("data set", name, ["digits", *known, *prepared])
     where = f"{root}/{name}" if root.is_dir() else f"{root} (there is no such folder)"
     there = f" ({', '.join(prepared)} are there)" if prepared else ""
+    option = f" --data-dir {directory}" if directory else ""
     raise Refused(
         f"data set {name} is not prepared: looked in {where}{there};"
-        f" give its folder with --data-dir, or type: cnnjax data prepare {name}"
+        f" give its folder with --data-dir, or type: cnnjax data prepare {name}{option}"
     )
 
 
@@ -103,7 +101,7 @@ def open_builder(folder: Path) -> Any:
             " type: pip install tensorflow, or prepare it as array_record elsewhere:"
             f" cnnjax data prepare {name} --data-dir ANOTHER"
         )
-    _quiet()
+    quiet_absl()
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(folder)
@@ -130,7 +128,7 @@ def classification_features(builder: Any, name: str) -> tuple[str, str]:
 
 
 def prepare(name: str, directory: str | Path | None) -> Path:
-    """Download `name` and write it as array_record; needs TensorFlow.
+    """Download `name` and write it as array_record, if it is not there; needs TensorFlow.
 
     Raises:
       Refused: unknown, or TensorFlow is not installed.
@@ -138,15 +136,17 @@ def prepare(name: str, directory: str | Path | None) -> Path:
     """
     if name.split("/")[0] not in _catalogue():
         raise unknown("data set", name, _catalogue())
+    if versions := _versions(data_folder(directory), name):
+        if not _is_tfrecord(versions[-1]):
+            return versions[-1]
+        raise Refused(
+            f"{name} is already prepared as tfrecord in {data_folder(directory)}; with TensorFlow"
+            " it is read as it is; to have array_record, give another --data-dir"
+        )
     missing = [m for m in ("tensorflow", "importlib_resources") if not importlib.util.find_spec(m)]
     if missing:
         raise Refused(
             f"preparing {name} needs {' and '.join(missing)}; type: pip install {' '.join(missing)}"
-        )
-    if (data_folder(directory) / name).is_dir() and _is_tfrecord(find_prepared(name, directory)):
-        raise Refused(
-            f"{name} is already prepared as tfrecord in {data_folder(directory)}; with TensorFlow"
-            " it is read as it is; to have array_record, give another --data-dir"
         )
     import tensorflow_datasets as tfds
 
@@ -259,17 +259,17 @@ def _is_tfrecord(folder: Path) -> bool:
         raise Refused(f"{folder}/dataset_info.json cannot be read ({error})") from None
 
 
-def _version(name: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", name))
+def _versions(root: Path, name: str) -> list[Path]:
+    """Folders of the prepared versions of NAME or NAME/CONFIG, the newest last."""
+    found = list((root / name).glob("*/dataset_info.json"))
+    if not found and "/" not in name:  # a set with one default configuration
+        found = list((root / name).glob("*/*/dataset_info.json"))
+    numbers = {path.parent: tuple(map(int, re.findall(r"\d+", path.parent.name))) for path in found}
+    return sorted(numbers, key=lambda folder: numbers[folder])
 
 
 def _catalogue() -> list[str]:
-    _quiet()
+    quiet_absl()
     import tensorflow_datasets as tfds
 
     return tfds.list_builders(with_community_datasets=False)
-
-
-def _quiet() -> None:
-    """TFDS warns through absl about what does not concern a reader of array_record."""
-    logging.getLogger("absl").setLevel(logging.ERROR)

@@ -102,6 +102,7 @@ def _final(outcome: Outcome, metric: str) -> Picture:
             if means:
                 axes.plot(*zip(*means, strict=True), color=colour, marker="_", ms=11, label=name)
         axes.set_xticks(range(len(levels)), levels)
+        axes.set_xlim(-0.5, len(levels) - 0.5)
         axes.set_xlabel(factor)
         axes.set_ylabel(f"{_words(metric)} (%)")
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))

@@ -9,7 +9,7 @@ from cnnjax.core.config import plain
 from cnnjax.study.cells import Variant
 from cnnjax.study.outcome import Outcome
 from cnnjax.study.statistics import Summary, summarize
-from cnnjax.study.verdict import value_of
+from cnnjax.study.verdict import points, value_of
 
 NO_VALUE = "–"
 
@@ -48,25 +48,28 @@ def contrast_table(outcome: Outcome) -> Table:
     """What was tested and what came out."""
     rows = []
     for j in outcome.judgements:
-        expect = f"equal within {j.bound:g}" if j.expect == "equal" else (j.expect or "different")
+        equal = j.expect == "equal"
+        expect = f"equal within {j.bound:g}" if equal else (j.expect or "different")
+        low, high = (j.ci90_low, j.ci90_high) if equal else (j.ci_low, j.ci_high)
         rows.append(
             (
                 f"{j.first} − {j.second}",
                 j.metric,
                 expect,
                 str(j.n),
-                points(j.mean_difference),
-                f"[{points(j.ci_low)}, {points(j.ci_high)}]",
-                NO_VALUE if j.effect_size is None else f"{j.effect_size:.2f}",
-                _p(j.p),
-                _p(j.p_holm),
+                _signed(j.mean_difference),
+                f"[{_signed(low)}, {_signed(high)}]",
+                _signed(j.effect_size),
+                NO_VALUE if equal else _p(j.p),
+                NO_VALUE if equal else _p(j.p_holm),
                 j.verdict,
             )
         )
     return Table(
         "Contrasts: first minus second, in points, paired by seed; exact sign-flip test, one-sided"
-        " where a direction was declared; 95 % bootstrap interval; p (Holm) over all contrasts.",
-        ("contrast", "metric", "declared", "n", "difference", "95 % interval", "effect d", "p",
+        " where a direction was declared, p (Holm) over all contrasts; 95 % bootstrap interval, for"
+        " equality the 90 % one that decides.",
+        ("contrast", "metric", "declared", "n", "difference", "interval", "effect d", "p",
          "p (Holm)", "verdict"),
         rows,
         numeric=(3, 4, 5, 6, 7, 8),
@@ -134,10 +137,15 @@ def fixed_table(outcome: Outcome) -> Table:
     """The settings that all variants share."""
     base = _leaves(plain(outcome.plan.base))
     own = [_leaves(plain(variant.recipe)) for variant in outcome.plan.variants]
+    unused = {"epochs"} if base["steps"] else set()
+    if base["schedule.name"] != "he2015":
+        unused.add("schedule.boundaries")
     rows = [
         (path, str(value))
         for path, value in base.items()
-        if value not in (None, "") and all(leaves.get(path) == value for leaves in own)
+        if value not in (None, "")
+        and path not in unused
+        and all(leaves.get(path) == value for leaves in own)
     ]
     return Table("What is the same in all variants.", ("setting", "value"), rows)
 
@@ -157,9 +165,8 @@ def summary_cells(summary: Summary) -> tuple[str, str, str]:
     return mean, sd, interval
 
 
-def points(value: float | None) -> str:
-    """A signed difference in points."""
-    return NO_VALUE if value is None else f"{value:+.2f}".replace("-", "−")
+def _signed(value: float | None) -> str:
+    return NO_VALUE if value is None else points(value)
 
 
 def _factors(outcome: Outcome) -> list[str]:

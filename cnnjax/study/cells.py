@@ -143,10 +143,15 @@ def resolve(
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names):
         raise Refused(f"study {study.name}: two variants have the same name; rename a level")
+    twins: dict[str, str] = {}
+    for variant in variants:
+        twin = twins.setdefault(digest(variant.recipe), variant.name)
+        if twin != variant.name:
+            raise Refused(f"study {study.name}: {twin} and {variant.name} have the same settings")
     for contrast in contrasts:
         for name in (contrast.first, contrast.second):
             if name not in names:
-                raise unknown("variant", name, names)
+                raise unknown(f"variant of study {study.name} named", name, names)
         if contrast.metric not in study.metrics:
             raise unknown("metric", contrast.metric, study.metrics)
     return Plan(

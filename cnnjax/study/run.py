@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnjax.core.config import differences
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import append_line
-from cnnjax.core.folders import writable_folder
+from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Data
 from cnnjax.core.registry import create_model, source_digests
@@ -58,11 +58,14 @@ def run_study(
         create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
     costs = check_variants(plan, datasets)
-    writable_folder(workdir, "study folder", "give another --workdir")
+    own_folder(workdir, "study folder", ("study.json", "cells"))
     store = Store(workdir)
     with hold(workdir, "the study"):
         described = describe_data(datasets)
+        asked = plan.seeds
         plan, identity = store.claim(plan, described, costs, command, say, data_dir)
+        if asked < plan.seeds:
+            say(f"{workdir} has {plan.seeds} seeds already; seeds={asked} forgets none of them")
         results = store.results(plan, identity, say)
         missing = [cell for cell in plan.cells if (cell.variant.name, cell.seed) not in results]
         if not missing:

@@ -33,6 +33,11 @@ class Contrast:
     bound: float | int | None = None
 
     def __post_init__(self):
+        if self.expect not in (None, "lower", "higher", "equal"):
+            raise Refused(
+                f"contrast {self.name}: expect={self.expect!r} is not one of 'lower', 'higher',"
+                " 'equal', None"
+            )
         if (self.expect == "equal") != (self.bound is not None):
             raise Refused(f"contrast {self.name}: `bound` goes with expect='equal', and only there")
         if self.bound is not None and not 0 < self.bound < 100:
@@ -107,13 +112,30 @@ class Study:
 
     def __post_init__(self):
         where = f"study {self.name}"
+        _check_tuple(where, "contrasts", self.contrasts, Contrast)
+        _check_tuple(where, "metrics", self.metrics, str)
+        for name, preset in self.presets.items():
+            if not isinstance(preset, Preset):
+                raise Refused(f"{where}: preset {name!r} must be a Preset(...)")
+            _check_tuple(f"{where}, preset {name!r}", "arms", preset.arms, Arm)
+            if preset.contrasts is not None:
+                _check_tuple(f"{where}, preset {name!r}", "contrasts", preset.contrasts, Contrast)
         if not self.factors or not all(self.factors.values()):
             raise Refused(f"{where}: it needs a factor with at least one level")
         if unknown_metrics := [m for m in self.metrics if m not in METRICS]:
-            raise Refused(f"{where}: no metric {unknown_metrics[0]!r}; there is {METRICS}")
+            raise Refused(
+                f"{where}: no metric {unknown_metrics[0]!r}; there is {' and '.join(METRICS)}"
+            )
         if not self.metrics:
-            raise Refused(f"{where}: it needs a metric, of {METRICS}")
+            raise Refused(f"{where}: it needs a metric, of {' and '.join(METRICS)}")
         if self.seeds < 1:
             raise Refused(f"{where}: seeds={self.seeds} must be 1 or more")
         if not self.presets:
             raise Refused(f"{where}: it needs a preset")
+
+
+def _check_tuple(where: str, name: str, value: object, kind: type) -> None:
+    """A forgotten comma makes a tuple of one into its element."""
+    if not isinstance(value, tuple | list) or not all(isinstance(item, kind) for item in value):
+        shown = "..." if kind is str else f"{kind.__name__}(...)"
+        raise Refused(f"{where}: {name} must be a tuple of {kind.__name__}; write ({shown},)")

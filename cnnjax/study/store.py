@@ -162,6 +162,7 @@ class Store:
                 **identity,
                 "identity": digest(identity),
                 "costs": plain(costs),
+                "extensions": [],
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": versions(),
                 "machine": machine(),
@@ -182,6 +183,13 @@ class Store:
         document["seeds"] = {variant.name: variant.seeds for variant in plan.variants}
         if old is None or old["seeds"] != document["seeds"]:
             document |= {"command": command, "data_dir": data_dir}
+            if old is not None:
+                extension = {
+                    "when": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "from": max(old["seeds"].values()),
+                    "to": plan.seeds,
+                }
+                document["extensions"] = [*old["extensions"], extension]
             write_sealed(self.document, document)
         return plan, document["identity"]
 

@@ -83,6 +83,11 @@ def power_note(plan: Plan) -> str:
     return f"{text}: {contrast.name} cannot be shown; {needed} seeds could"
 
 
+def points(value: float) -> str:
+    """A signed difference, with a minus sign."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def value_of(result: Mapping, metric: str) -> float:
     """A cell's metric as it enters statistics: a diverged cell has the worst error."""
     if result["status"] == "diverged" or result[metric] is None:
@@ -195,7 +200,7 @@ def _sentence(contrast, mean, verdict, needed, missing, diverged) -> str:
     }[contrast.expect]
     text = f"{claim}: {verdict}"
     if mean is not None:
-        text += f" (difference {mean:+.2f} points)"
+        text += f" (difference {points(mean)} points)"
     if needed:
         text += f"; about {needed} seeds would be needed"
     if diverged:

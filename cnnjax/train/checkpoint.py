@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.arrays import pack, unpack
+from cnnjax.core.environment import quiet_absl
 from cnnjax.core.errors import Refused, one_line
 from cnnjax.core.files import atomic_write
 from cnnjax.tasks.state import leaf_names
@@ -47,6 +48,7 @@ class OrbaxSaves:
     ):
         import orbax.checkpoint as ocp
 
+        quiet_absl()
         self.folder, self.identity, self.say = folder, identity, say
         self.seconds, self.read_only = seconds, read_only
         self._ocp = ocp

@@ -17,6 +17,7 @@ from cnnjax.core.config import convert, differences, digest, plain
 from cnnjax.core.environment import bits, machine, versions
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import read_sealed, write_sealed
+from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Recipe
 from cnnjax.core.registry import source_digests
@@ -59,6 +60,7 @@ def train_run(
     """
     make_task(recipe, dataset).check()  # refused before anything is written
     steps_per_epoch(len(dataset.train), recipe.batch_size)
+    own_folder(workdir, "run folder", ("run.json", "checkpoints"))
     with hold(workdir, "the run"):
         identity = _claim(workdir, recipe, seed, dataset, say)
         try:
@@ -136,7 +138,7 @@ def read_run(workdir: Path) -> dict:
     """
     try:
         return read_sealed(workdir / "run.json")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise Refused(
             f"{workdir} is no run (there is no run.json); give the --workdir of cnnjax train"
         ) from None

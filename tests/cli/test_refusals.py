@@ -7,7 +7,7 @@ import pytest
 SMOKE = ("study", "run", "degradation", "--preset", "smoke")
 
 CASES = [
-    (("train", "--model", "cifar_resnet2O"), "or cifar_resnet20 or"),
+    (("train", "--model", "cifar_resnet2O"), "did you mean cifar_resnet"),
     (("train", "--model", "cifar_resnet21"), "depth 21 is impossible"),
     (("train", "--data", "digit"), "did you mean digits"),
     (("train", "--data", "digits", "--epochs", "-1"), "epochs=-1: must be 1 or more"),
@@ -18,6 +18,8 @@ CASES = [
     (("train", "--data", "digits", "--set", "optimizer.momentun=1"), "optimizer.momentum"),
     (("train", "--data", "digits", "--model", "resnet18"), "images of 8x8: 32x32 or more"),
     (("train", "--data", "digits", "--model", "my.py:Net"), "no model file my.py"),
+    (("train", "--data", "digits", "--model", "cifar_restnet8"), "did you mean cifar_resnet8"),
+    (("train", "--data", "digits", "--save-every", "-1"), "is not in the range x>=0"),
     ((*SMOKE[:-1], "smok"), "did you mean smoke"),
     ((*SMOKE, "--set", "bach_size=3"), "did you mean batch_size"),
     ((*SMOKE, "--data", "digts"), "did you mean digits"),
@@ -47,6 +49,8 @@ def test_bad_input_is_refused_in_one_line(cli, tmp_path, arguments, message):
         (("study", "report", "."), "is no study"),
         (("study", "repeat", ".", "plain-8-s0"), "is no study"),
         (("eval", "."), "is no run"),
+        (("eval", __file__), "is no run"),
+        (("study", "status", __file__), "is no study"),
         (("modles",), "did you mean models"),
         (("models", "vgg*"), "no model that matches"),
         (("data", "info", "mnits"), "did you mean mnist"),
@@ -71,6 +75,22 @@ def test_a_folder_that_cannot_be_written_is_refused(cli, tmp_path, command):
     assert code == 2
     assert "cannot be written" in err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(cli, tmp_path):
+    for name in ("study.json", "thesis.tex"):
+        folder = tmp_path / name[:5]
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        code, _, err = cli(
+            "train", "--data", "digits", "--model", "cifar_resnet8", "--workdir", folder
+        )
+        assert code == 2
+        assert f"holds other files ({name})" in err
+        assert [path.name for path in folder.iterdir()] == [name]
+    code, _, err = cli(*SMOKE, "--workdir", tmp_path / "thesi")
+    assert code == 2
+    assert "holds other files (thesis.tex)" in err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")

@@ -66,6 +66,12 @@ def test_a_tfrecord_set_is_not_prepared_over(tmp_path, monkeypatch):
         tfds_module.prepare("mnist", tmp_path)
 
 
+def test_a_prepared_set_is_not_prepared_again(tmp_path):
+    (tmp_path / "mnist" / "incomplete.X_3.0.1").mkdir(parents=True)
+    folder = write_info(tmp_path, "mnist", fileFormat="array_record")
+    assert tfds_module.prepare("mnist", tmp_path) == folder
+
+
 def test_images_are_resized_by_the_shorter_side_and_cropped():
     image = np.zeros((20, 40, 3), np.uint8)
     image[:, 10:30] = 200  # the centre

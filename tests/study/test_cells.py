@@ -91,6 +91,10 @@ def test_a_users_changes_are_checked(arguments, message):
         ({"contrasts": (Contrast("plain-8", "plain-14"),)}, "no metric 'test_error'"),
         ({"metrics": ("top9",)}, "no metric 'top9'"),
         ({"metrics": ()}, "needs a metric"),
+        (
+            {"factors": {"a": {"x": {"epochs": 15}, "y": {}}}, "contrasts": ()},
+            "x and y have the same settings",
+        ),
         ({"factors": {}}, "needs a factor"),
         ({"factors": {"a": {"x y": {}}}, "contrasts": ()}, "use letters"),
         ({"factors": {"a": {"x": {"model.dept": 1}}}, "contrasts": ()}, "did you mean model.depth"),

@@ -75,6 +75,8 @@ def test_more_seeds_extend_and_fewer_forget_nothing(tmp_path):
     assert len(more.cells) == 6
     _, fewer = claim(tmp_path, seeds=1)
     assert len(fewer.cells) == 6
+    (extension,) = Store(tmp_path).read()[1]["extensions"]
+    assert (extension["from"], extension["to"]) == (2, 3)
 
 
 def test_any_other_change_is_refused_with_a_diff(tmp_path):
