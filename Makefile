@@ -1,7 +1,6 @@
 # Everything that a new clone needs is python3; the first target that needs .venv makes it.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKDIR ?= runs/degradation
 
 .PHONY: help setup study test test-long lint clean
 
@@ -16,7 +15,7 @@ setup: .venv/ready ## make .venv with the pinned set (about a minute)
 	@touch $@
 
 study: setup ## run the degradation study on the embedded data, show table, verdict, report
-	$(BIN)/cnnjax study run degradation --workdir $(WORKDIR)
+	$(BIN)/cnnjax study run degradation
 
 test: setup lint ## lint, types, import contracts and the fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -286,6 +286,8 @@ def _print_outcome(outcome: "Outcome") -> None:
     cells = plan.cells
     click.echo(f"{plan.question}\n({plan.source}; preset {plan.preset})\n")
     for table in (error_table(outcome), contrast_table(outcome)):
+        if not table.rows:
+            continue
         click.echo(table.caption)
         print_table(table.head, table.rows, table.numeric)
         click.echo("")
