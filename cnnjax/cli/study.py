@@ -1,5 +1,6 @@
 """`cnnjax study run|status|report|repeat|list`."""
 
+import inspect
 import shlex
 import sys
 import tempfile
@@ -58,7 +59,7 @@ def study() -> None:
 @click.option("--no-compile-cache", is_flag=True, help="Compile everything anew.")
 @json_option
 def run(name: str, **options) -> None:
-    """Run a study: the cells that the folder lacks, then tests and report.
+    """Run the cells that the folder lacks, then tests and report.
 
     Kill it at any moment; the same command finishes what is missing, with the same bits. Exit code
     0 even if cells diverged (they are counted as 100 %), 1 if a cell failed.
@@ -85,7 +86,10 @@ def status(workdir: str, as_json: bool) -> None:
 @click.argument("workdir", metavar="DIR")
 @json_option
 def report(workdir: str, as_json: bool) -> None:
-    """Write report.html, report.md, results.csv and figures/ anew, at any moment of a study."""
+    """Write the report anew, at any moment of a study.
+
+    That is report.html, report.md, results.csv and figures/ in the study's folder.
+    """
     from cnnjax.report.page import write_report
 
     written = write_report(Path(workdir), say)
@@ -101,9 +105,9 @@ def report(workdir: str, as_json: bool) -> None:
 @data_dir_option
 @json_option
 def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None:
-    """Train one CELL of a study again (e.g. plain-56-s3) and compare it bit by bit.
+    """Train one CELL again and compare it bit by bit.
 
-    Exit code 1 if a figure differs.
+    A cell is a variant and a seed, e.g. plain-56-s3. Exit code 1 if a figure differs.
     """
     from cnnjax.core.environment import configure_xla
     from cnnjax.core.errors import unknown
@@ -170,7 +174,7 @@ def study_command(study: "Study") -> None:
         study.name,
         params=[p for p in run.params if p.name != "name"],
         callback=lambda **options: sys.exit(_run(study, name, **options)),
-        help=f"{study.question}\n\n{run.help}",
+        help=f"{study.question}\n\n{inspect.cleandoc(run.help or '')}",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     run_command(command)
