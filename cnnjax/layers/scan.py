@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -94,7 +95,13 @@ def _replace(tree: Any, key: str, change: Callable[[dict], dict]) -> Any:
 def _stack(node: Any, names: Sequence[str]) -> dict:
     rest = {name: value for name, value in node.items() if name not in names}
     blocks = [node[name] for name in names]
-    return {**rest, stacked_name(names): jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
+    return {**rest, stacked_name(names): jax.tree.map(_stack_leaves, *blocks)}
+
+
+def _stack_leaves(*leaves: Any) -> Any:
+    """On the host by numpy, so that nothing is compiled for it."""
+    host = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    return np.stack(leaves) if host else jnp.stack(leaves)
 
 
 def _unstack(node: dict, names: Sequence[str]) -> dict:

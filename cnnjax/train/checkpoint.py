@@ -65,8 +65,11 @@ class OrbaxSaves:
             ),
         )
 
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= self.seconds
+
     def save(self, step: int, tree: Any, *, force: bool = False) -> None:
-        if not force and time.monotonic() - self._last < self.seconds:
+        if not force and not self.due():
             return
         if step in self._manager.all_steps():  # restored from it and nothing was done since
             return
@@ -139,8 +142,11 @@ class LightSaves:
         self.path, self.say, self.seconds = path, say, seconds
         self._last = time.monotonic()
 
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= self.seconds
+
     def save(self, step: int, tree: Any, *, force: bool = False) -> None:
-        if not force and time.monotonic() - self._last < self.seconds:
+        if not force and not self.due():
             return
         atomic_write(self.path, pack(named_arrays(tree)))
         self._last = time.monotonic()

@@ -40,6 +40,10 @@ class Saves(Protocol):
         """Whether the state at the end of a run is kept, or only what a run goes on from."""
         ...
 
+    def due(self) -> bool:
+        """Whether it is time for a save."""
+        ...
+
     def restore(self, template: Any) -> Any | None: ...
 
     def save(self, step: int, tree: Any, *, force: bool = False) -> None: ...
@@ -162,7 +166,7 @@ def fit(
     source = make_source(dataset, placement) if source is None else source
 
     start = time.perf_counter()
-    state = initial_state(task, recipe, seed)
+    state = jax.device_get(initial_state(task, recipe, seed))
     metrics = task.empty_metrics(state)
     init_seconds = time.perf_counter() - start
 
@@ -171,8 +175,14 @@ def fit(
     if restored is not None:
         state, metrics = restored["state"], restored["metrics"]
         train_seconds = float(restored["train_seconds"])
-    state, metrics = placement.put((state, metrics))
-    names = task.checked_names(task.pack(state))
+    # The programs take the packed form, so that they do not grow with depth.
+    state, metrics = placement.put((task.pack(jax.device_get(state)), metrics))
+    names = task.checked_names(state)
+
+    def save(*, force: bool = False) -> None:
+        if saves:
+            ordinary = task.unpack(jax.device_get(state))
+            saves.save(step, saved_tree(ordinary, metrics, train_seconds), force=force)
 
     misses = compiled_programs.cache_info().misses
     augmentation = augmentation_of(recipe, dataset)
@@ -229,11 +239,11 @@ def fit(
         if stop() and step < steps:
             status = "interrupted"
             break
-        if saves and step < steps:
-            saves.save(step, saved_tree(state, metrics, train_seconds))
+        if step < steps and saves and saves.due():
+            save()
 
     if saves and (status == "interrupted" or saves.keeps_last):
-        saves.save(step, saved_tree(state, metrics, train_seconds), force=True)
+        save(force=True)
     train = None
     if status != "interrupted":
         train = _evaluate(programs, task, state, dataset.train, source)
@@ -278,6 +288,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss (nats), top-1 error (per cent) and number of examples over a whole split."""
     placement = placement or Jit()
+    state = placement.put(task.pack(jax.device_get(state)))
     shapes = (_shapes(state), _evaluation_shapes(task.image_shape), _shapes(source))
     compiled, seconds = placement.compile(partial(evaluate_batch, task, placement), shapes)
     return _evaluate(Programs(compiled, compiled, seconds), task, state, examples, source)
@@ -317,7 +328,7 @@ def compiled_programs(
 
 def _example_state(task: Classification) -> tuple[TrainState, Metrics]:
     state = task.init(jax.random.key(0))
-    return state, task.empty_metrics(state)
+    return task.pack(state), task.empty_metrics(state)
 
 
 def _evaluation_shapes(image_shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:

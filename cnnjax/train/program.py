@@ -36,7 +36,7 @@ def train_steps(
     """Steps first .. last - 1 of an epoch; ends early at the first step that is not finite.
 
     Args:
-      state: with ordinary names, before step `first`.
+      state: packed, before step `first`.
       metrics: the epoch's sums so far; the steps' are added.
       keys: one for each random stream.
       epoch: counts from 0.
@@ -63,9 +63,8 @@ def train_steps(
         state, new = task.train_step(state, batch, key, placement.reduce)
         return index + 1, state, jax.tree.map(jnp.add, sums, placement.merge(new))
 
-    carry = (first, task.pack(state), metrics)
-    _, state, metrics = jax.lax.while_loop(goes_on, step, carry)
-    return task.unpack(state), metrics
+    _, state, metrics = jax.lax.while_loop(goes_on, step, (first, state, metrics))
+    return state, metrics
 
 
 def evaluate_batch(
@@ -77,4 +76,4 @@ def evaluate_batch(
 ) -> Metrics:
     """Sums over one stored batch (uint8 images, labels, mask)."""
     images = normalize(batch["images"], source["mean"], source["max_value"])
-    return placement.merge(task.eval_step(task.pack(state), {**batch, "images": images}))
+    return placement.merge(task.eval_step(state, {**batch, "images": images}))

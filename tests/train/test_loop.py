@@ -27,6 +27,9 @@ class Recorder:
     def __init__(self, stop_after=10**9):
         self.tree, self.asked, self.stop_after = None, 0, stop_after
 
+    def due(self):
+        return True
+
     def save(self, step, tree, *, force=False):
         self.tree = tree
 
