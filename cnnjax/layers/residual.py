@@ -21,7 +21,7 @@ Stage = Mapping[str, "Block"]  # unbound blocks by name
 
 
 class Block(nn.Module):
-    """What the two blocks share: relu(residual(x) + shortcut(x)), or relu(residual(x))."""
+    """What the two blocks share: the fields and the shortcut."""
 
     features: int
     strides: int = 1
@@ -45,14 +45,10 @@ class Block(nn.Module):
     def out_features(self) -> int:
         return self.features
 
-    def residual(self, x: Array, *, train: bool) -> Array:
-        raise NotImplementedError
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "n h w c"], *, train: bool
-    ) -> Float[Array, "n h2 w2 features"]:
-        y = self.residual(x, train=train)
+    def join(
+        self, x: Float[Array, "n h w c"], y: Float[Array, "n h2 w2 f"], *, train: bool
+    ) -> Float[Array, "n h2 w2 f"]:
+        """relu(y + shortcut(x)), or relu(y) without one; y is the residual branch of x."""
         if self.shortcut == "none":
             return nn.relu(y)
         if self.shortcut == "C" or (self.shortcut == "B" and x.shape != y.shape):
@@ -67,9 +63,13 @@ class Block(nn.Module):
 class BasicBlock(Block):
     """Two 3x3 convolutions (He et al. 2015, figure 5 left)."""
 
-    def residual(self, x: Array, *, train: bool) -> Array:
-        x = nn.relu(self.conv_norm(self.features, 3, self.strides, "conv1")(x, train=train))
-        return self.conv_norm(self.features, 3, 1, "conv2")(x, train=train)
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, train: bool
+    ) -> Float[Array, "n h2 w2 features"]:
+        y = nn.relu(self.conv_norm(self.features, 3, self.strides, "conv1")(x, train=train))
+        y = self.conv_norm(self.features, 3, 1, "conv2")(y, train=train)
+        return self.join(x, y, train=train)
 
 
 class BottleneckBlock(Block):
@@ -84,11 +84,22 @@ class BottleneckBlock(Block):
     def out_features(self) -> int:
         return 4 * self.features
 
-    def residual(self, x: Array, *, train: bool) -> Array:
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, train: bool
+    ) -> Float[Array, "n h2 w2 features"]:
         first, second = (self.strides, 1) if self.stride_at == "1x1" else (1, self.strides)
-        x = nn.relu(self.conv_norm(self.features, 1, first, "conv1")(x, train=train))
-        x = nn.relu(self.conv_norm(self.features, 3, second, "conv2")(x, train=train))
-        return self.conv_norm(self.out_features, 1, 1, "conv3")(x, train=train)
+        y = nn.relu(self.conv_norm(self.features, 1, first, "conv1")(x, train=train))
+        y = nn.relu(self.conv_norm(self.features, 3, second, "conv2")(y, train=train))
+        y = self.conv_norm(self.out_features, 1, 1, "conv3")(y, train=train)
+        return self.join(x, y, train=train)
+
+
+def add_blocks(net: nn.Module, stages: list[Stage]) -> None:
+    """Make each block a submodule of `net` under its name; for its `setup`."""
+    for stage in stages:
+        for name, block in stage.items():
+            setattr(net, name, block)
 
 
 def equal_runs(stages: list[Stage], features: int) -> Runs:

@@ -23,6 +23,7 @@ from cnnjax.layers.residual import (
     BottleneckBlock,
     Shortcut,
     Stage,
+    add_blocks,
     equal_runs,
     run_stages,
 )
@@ -114,9 +115,7 @@ class ResNet(nn.Module):
             dtype=self.dtype,
             norm_axis=self.norm_axis,
         )
-        for stage in self.stages():
-            for name, block in stage.items():
-                setattr(self, name, block)
+        add_blocks(self, self.stages())
         self.head = nn.Dense(self.num_classes, kernel_init=he_normal(self.initialization))
 
     def feature_maps(

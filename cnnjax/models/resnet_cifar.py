@@ -11,7 +11,14 @@ from jaxtyping import Array, Float
 from cnnjax.core.errors import Refused
 from cnnjax.core.registry import Variant, register_models
 from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization, he_normal
-from cnnjax.layers.residual import BasicBlock, Shortcut, Stage, equal_runs, run_stages
+from cnnjax.layers.residual import (
+    BasicBlock,
+    Shortcut,
+    Stage,
+    add_blocks,
+    equal_runs,
+    run_stages,
+)
 from cnnjax.layers.scan import Runs
 
 _PAPER = "He et al. 2015, arXiv:1512.03385"
@@ -94,9 +101,7 @@ class ResNetCifar(nn.Module):
             dtype=self.dtype,
             norm_axis=self.norm_axis,
         )
-        for stage in self.stages():
-            for name, block in stage.items():
-                setattr(self, name, block)
+        add_blocks(self, self.stages())
         self.head = nn.Dense(self.num_classes, kernel_init=he_normal(self.initialization))
 
     def feature_maps(
