@@ -6,9 +6,8 @@ from collections.abc import Iterable
 EXIT_DONE = 0
 EXIT_FAILED = 1  # it ran, but something failed
 EXIT_REFUSED = 2  # bad input, seen before any compute
-EXIT_INTERRUPTED = 130  # SIGINT: state was saved
+EXIT_INTERRUPTED = 130  # SIGINT; SIGTERM gives 143: state was saved
 EXIT_PIPE = 141  # the reader of standard output has left, as in `| head`
-EXIT_TERMINATED = 143  # SIGTERM: state was saved
 
 
 class Refused(Exception):
