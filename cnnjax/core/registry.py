@@ -29,12 +29,20 @@ class Variant:
       fields: the fields of the class that make this variant.
       params: the published number of trained parameters at the default input, if there is one.
       source: where that figure stands.
+      macs: published multiply-accumulates, as rounded there.
+      macs_source: where that figure stands.
+      input_shape: default height, width, channels, where it is not the family's.
+      departs: in what it is not the paper's network.
     """
 
     name: str
     fields: Mapping[str, Any]
     params: int | None = None
     source: str = ""
+    macs: float | None = None
+    macs_source: str = ""
+    input_shape: tuple[int, int, int] | None = None
+    departs: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,9 @@ class Entry:
     input_shape: tuple[int, int, int] | None = None  # height, width, channels
     params: int | None = None  # published
     source: str = ""
+    macs: float | None = None  # published, rounded
+    macs_source: str = ""
+    departs: str = ""
 
 
 _entries: dict[str, Entry] = {}
@@ -85,7 +96,10 @@ def register_models(
                 dict(variant.fields),
                 params=variant.params,
                 source=variant.source,
-                **common,
+                macs=variant.macs,
+                macs_source=variant.macs_source,
+                departs=variant.departs,
+                **common | ({"input_shape": variant.input_shape} if variant.input_shape else {}),
             )
         for template, fields in (depth_names or {}).items():
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization
+from cnnjax.layers.conv_norm import Conv, ConvNorm, Dtype, Initialization, batch_norm
 from cnnjax.layers.scan import Runs, apply_blocks
 
 Shortcut = Literal["none", "A", "B", "C"]
@@ -21,7 +21,7 @@ Stage = Mapping[str, "Block"]  # unbound blocks by name
 
 
 class Block(nn.Module):
-    """What the two blocks share: the fields and the shortcut."""
+    """What the blocks share: the fields and the shortcut."""
 
     features: int
     strides: int = 1
@@ -29,6 +29,11 @@ class Block(nn.Module):
     initialization: Initialization = "he_fan_in"
     dtype: Dtype = "float32"
     norm_axis: str | None = None
+    param_dtype: Dtype = "float32"
+
+    @property
+    def out_features(self) -> int:
+        return self.features
 
     def conv_norm(self, features: int, kernel_size: int, strides: int, name: str) -> ConvNorm:
         return ConvNorm(
@@ -38,12 +43,9 @@ class Block(nn.Module):
             self.initialization,
             self.dtype,
             self.norm_axis,
+            self.param_dtype,
             name=name,
         )
-
-    @property
-    def out_features(self) -> int:
-        return self.features
 
     def join(
         self, x: Float[Array, "n h w c"], y: Float[Array, "n h2 w2 f"], *, train: bool
@@ -51,13 +53,23 @@ class Block(nn.Module):
         """relu(y + shortcut(x)), or relu(y) without one; y is the residual branch of x."""
         if self.shortcut == "none":
             return nn.relu(y)
-        if self.shortcut == "C" or (self.shortcut == "B" and x.shape != y.shape):
+        if self.projects(x, y):
             project = self.conv_norm(y.shape[-1], 1, self.strides, "shortcut")
             return nn.relu(y + project(x, train=train))
-        if x.shape != y.shape:
-            x = x[:, :: self.strides, :: self.strides]
-            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
-        return nn.relu(y + x)
+        return nn.relu(y + self.identity(x, y))
+
+    def projects(self, x: Array, y: Array) -> bool:
+        """Whether the shortcut is a 1x1 convolution."""
+        return self.shortcut == "C" or (self.shortcut == "B" and x.shape != y.shape)
+
+    def identity(
+        self, x: Float[Array, "n h w c"], y: Float[Array, "n h2 w2 f"]
+    ) -> Float[Array, "n h2 w2 f"]:
+        """x; where shapes differ, subsampled and padded with zero channels (option A)."""
+        if x.shape == y.shape:
+            return x
+        x = x[:, :: self.strides, :: self.strides]
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
 
 
 class BasicBlock(Block):
@@ -95,6 +107,62 @@ class BottleneckBlock(Block):
         return self.join(x, y, train=train)
 
 
+class PreactBlock(Block):
+    """Normalise, relu, convolve; twice 3x3, or 1x1, 3x3, 1x1 (He et al. 2016, figure 4e).
+
+    Nothing follows the addition, so the shortcut is clean from end to end. A projection starts
+    from the activated input and has no normalisation of its own. `first`: the input comes
+    activated from the stem, as the paper has it in its first block.
+    """
+
+    first: bool = False
+    bottleneck: bool = False
+    stride_at: Literal["1x1", "3x3"] = "3x3"
+
+    @property
+    def out_features(self) -> int:
+        return (4 if self.bottleneck else 1) * self.features
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, train: bool
+    ) -> Float[Array, "n h2 w2 features"]:
+        activated = x if self.first else self._activate(x, "norm1", train)
+        y = activated
+        for index, (features, kernel_size, strides) in enumerate(self._convolutions(), start=1):
+            if index > 1:
+                y = self._activate(y, f"norm{index}", train)
+            y = self._conv(features, kernel_size, strides, f"conv{index}")(y)
+        if self.shortcut == "none":
+            return y
+        if self.projects(x, y):
+            return y + self._conv(y.shape[-1], 1, self.strides, "shortcut")(activated)
+        return y + self.identity(x, y)
+
+    def _convolutions(self) -> list[tuple[int, int, int]]:
+        """Features, kernel size and strides of each convolution."""
+        if not self.bottleneck:
+            return [(self.features, 3, self.strides), (self.features, 3, 1)]
+        first, second = (self.strides, 1) if self.stride_at == "1x1" else (1, self.strides)
+        return [(self.features, 1, first), (self.features, 3, second), (self.out_features, 1, 1)]
+
+    def _activate(self, x: Array, name: str, train: bool) -> Array:
+        norm = batch_norm(self.dtype, self.norm_axis, self.param_dtype, name=name)
+        return nn.relu(norm(x, use_running_average=not train))
+
+    def _conv(self, features: int, kernel_size: int, strides: int, name: str) -> Conv:
+        return Conv(
+            features,
+            kernel_size,
+            strides,
+            padding=kernel_size // 2,
+            initialization=self.initialization,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+
+
 def add_blocks(net: nn.Module, stages: list[Stage]) -> None:
     """Make each block a submodule of `net` under its name; for its `setup`."""
     for stage in stages:
@@ -111,12 +179,13 @@ def equal_runs(stages: list[Stage], features: int) -> Runs:
     """
     runs = []
     for stage in stages:
-        run = []
+        kept = {}
         for name, block in stage.items():
             if block.strides == 1 and block.out_features == features:
-                run.append(name)
+                kept[name] = block
             features = block.out_features
-        runs.append(run)
+        # Of those only what equals the last: a first block may lack its activation.
+        runs.append([name for name, block in kept.items() if block == list(kept.values())[-1]])
     return [run for run in runs if len(run) > 1]
 
 

@@ -1,4 +1,8 @@
 """The architectures, one file a family. Importing this package registers them all."""
 
-from cnnjax.models import resnet as resnet
-from cnnjax.models import resnet_cifar as resnet_cifar
+from cnnjax.models import lenet as lenet  # isort: skip  (the lineage, by year)
+from cnnjax.models import alexnet as alexnet  # isort: skip
+from cnnjax.models import vgg as vgg  # isort: skip
+from cnnjax.models import googlenet as googlenet  # isort: skip
+from cnnjax.models import resnet as resnet  # isort: skip
+from cnnjax.models import resnet_cifar as resnet_cifar  # isort: skip

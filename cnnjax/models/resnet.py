@@ -8,19 +8,37 @@ stage2   28x28    2         4         4            4            8               
 stage3   14x14    2         6         6            23           36              256
 stage4   7x7      2         3         3            3            3               512
 head     1x1      global average, dense 1000
+
+Pre-activation (He et al. 2016, arXiv:1603.05027, figure 4e): the stem is activated, the first
+block starts from there, and the last map is normalised and activated once more. With basic blocks
+and shortcut A the counts are those of post-activation: each normalisation moves from behind its
+convolution to before it, and the stem's and the last one make up the ends. A projection (B) loses
+its normalisation, 2 x its features: resnet18 and 34 have 2 (128 + 256 + 512) = 1,792 fewer. In a
+bottleneck net each block's last normalisation (4 x features) becomes its first (features in); the
+sums over blocks telescope to the same total, and the four projections lose 2 (256 + 512 + 1024 +
+2048) = 7,680.
 """
 
 from typing import Any, Literal
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization, he_normal
+from cnnjax.layers.conv_norm import (
+    ConvNorm,
+    Dtype,
+    Initialization,
+    batch_norm,
+    initializer,
+    require_images,
+)
 from cnnjax.layers.residual import (
     BasicBlock,
     BottleneckBlock,
+    PreactBlock,
     Shortcut,
     Stage,
     add_blocks,
@@ -28,11 +46,14 @@ from cnnjax.layers.residual import (
     run_stages,
 )
 from cnnjax.layers.scan import Runs
-from cnnjax.ops.pool import max_pool
+from cnnjax.ops.pool import global_avg_pool, max_pool
 
 _PAPER = "He et al. 2015, arXiv:1512.03385"
 _COUNT = "torchvision's documented count, which equals table 1's layers with option B"
 _PLAIN = "table 1's layers by arithmetic; equal to option A"
+_PREACT = "by arithmetic, see the docstring of cnnjax.models.resnet"
+_V15 = "v1.5, torchvision's: a bottleneck strides in its 3x3, the paper in its first 1x1"
+_B_EVERYWHERE = "shortcut B; the paper's first comparison (table 2) has A"
 
 BLOCKS = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -45,15 +66,56 @@ _PARAMS_B = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 15
 _PARAMS_PLAIN = {18: 11_515_688, 34: 21_623_848, 50: 22_780_456, 101: 41_772_584, 152: 57_416_232}
 
 
+# Table 1's FLOPs are MACs; torchvision documents MACs / 10^9 of v1.5 as GFLOPS.
+_MACS_V1 = {18: 1.8e9, 34: 3.6e9, 50: 3.8e9, 101: 7.6e9, 152: 11.3e9}
+_MACS_V15 = {50: 4.09e9, 101: 7.80e9, 152: 11.51e9}
+
+
 def _variants() -> tuple[Variant, ...]:
-    rows = [Variant(f"resnet{d}", {"depth": d}, count, _COUNT) for d, count in _PARAMS_B.items()]
+    rows = [
+        Variant(
+            f"resnet{d}",
+            {"depth": d},
+            count,
+            _COUNT,
+            macs=_MACS_V15.get(d, _MACS_V1[d]),
+            macs_source="torchvision's documentation" if d in _MACS_V15 else "table 1",
+            departs=_V15 if d in _MACS_V15 else _B_EVERYWHERE,
+        )
+        for d, count in _PARAMS_B.items()
+    ]
     rows += [
-        Variant(f"resnet{d}_v1", {"depth": d, "stride_at": "1x1"}, _PARAMS_B[d], _COUNT)
+        Variant(
+            f"resnet{d}_v1",
+            {"depth": d, "stride_at": "1x1"},
+            _PARAMS_B[d],
+            _COUNT,
+            macs=_MACS_V1[d],
+            macs_source="table 1",
+        )
         for d in (50, 101, 152)
     ]
     rows += [
-        Variant(f"plain{d}", {"depth": d, "shortcut": "none"}, count, _PLAIN)
+        Variant(
+            f"plain{d}",
+            {"depth": d, "shortcut": "none"},
+            count,
+            _PLAIN,
+            macs=_MACS_V1[d],
+            macs_source="table 1",
+            departs="" if d < 50 else "the paper has plain nets of 18 and 34 layers only",
+        )
         for d, count in _PARAMS_PLAIN.items()
+    ]
+    rows += [
+        Variant(
+            f"preresnet{d}",
+            {"depth": d, "preactivation": True},
+            count - (1_792 if d < 50 else 7_680),
+            _PREACT,
+            departs="He et al. 2016, arXiv:1603.05027" + ("" if d < 50 else ", strides in the 3x3"),
+        )
+        for d, count in _PARAMS_B.items()
     ]
     return tuple(rows)
 
@@ -63,6 +125,9 @@ class ResNet(nn.Module):
     """Float images [n, h, w, c] of 32x32 pixels or more to float32 logits [n, num_classes].
 
     `stride_at` places a bottleneck's stride: "3x3" is v1.5 (torchvision), "1x1" the paper's v1.
+
+    Raises:
+      Refused: the depth is not in table 1, or the images are too small.
     """
 
     depth: int = 50
@@ -72,6 +137,8 @@ class ResNet(nn.Module):
     initialization: Initialization = "he_fan_in"
     dtype: Dtype = "float32"
     norm_axis: str | None = None
+    param_dtype: Dtype = "float32"
+    preactivation: bool = False
 
     def __post_init__(self):
         if self.depth not in BLOCKS:
@@ -87,14 +154,21 @@ class ResNet(nn.Module):
             "initialization": self.initialization,
             "dtype": self.dtype,
             "norm_axis": self.norm_axis,
+            "param_dtype": self.param_dtype,
             "parent": None,
         }
         if block_class is BottleneckBlock:
             options["stride_at"] = self.stride_at
+        if self.preactivation:
+            options["bottleneck"] = block_class is BottleneckBlock
+            block_class = PreactBlock
         return [
             {
                 f"stage{stage}_block{block}": block_class(
-                    64 * 2 ** (stage - 1), 2 if stage > 1 and block == 1 else 1, **options
+                    64 * 2 ** (stage - 1),
+                    2 if stage > 1 and block == 1 else 1,
+                    **options
+                    | ({"first": True} if self.preactivation and stage * block == 1 else {}),
                 )
                 for block in range(1, size + 1)
             }
@@ -114,23 +188,31 @@ class ResNet(nn.Module):
             initialization=self.initialization,
             dtype=self.dtype,
             norm_axis=self.norm_axis,
+            param_dtype=self.param_dtype,
         )
         add_blocks(self, self.stages())
-        self.head = nn.Dense(self.num_classes, kernel_init=he_normal(self.initialization))
+        if self.preactivation:
+            self.norm = batch_norm(self.dtype, self.norm_axis, self.param_dtype)
+        self.head = nn.Dense(
+            self.num_classes,
+            kernel_init=initializer(self.initialization),
+            param_dtype=jnp.dtype(self.param_dtype),
+        )
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> dict[int, Float[Array, "n _ _ _"]]:
         """The last map of each stage by its stride: 4, 8, 16, 32."""
-        if min(images.shape[1:3]) < 32:
-            raise Refused(f"images of {images.shape[1]}x{images.shape[2]}: 32x32 or more needed")
+        require_images(images, 32)
         x = nn.relu(self.stem(images, train=train))
         x = max_pool(x, window=3, strides=2, padding=1)
         maps = run_stages(self, self.stages(), x, train=train)
+        if self.preactivation:
+            maps[-1] = nn.relu(self.norm(maps[-1], use_running_average=not train))
         return dict(zip((4, 8, 16, 32), maps, strict=True))
 
     def __call__(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n {self.num_classes}"]:
         x = self.feature_maps(images, train=train)[32]
-        return self.head(x.mean((1, 2)).astype("float32"))
+        return self.head(global_avg_pool(x).astype("float32"))

@@ -3,16 +3,29 @@
 output map   32x32    16x16   8x8
 layers       1 + 2n   2n      2n      (+ 1 dense: depth = 6n + 2)
 features     16       32      64
+
+Pre-activation (He et al. 2016, arXiv:1603.05027) has the same counts; see `cnnjax.models.resnet`.
 """
 
+from typing import Any
+
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import ConvNorm, Dtype, Initialization, he_normal
+from cnnjax.layers.conv_norm import (
+    ConvNorm,
+    Dtype,
+    Initialization,
+    batch_norm,
+    initializer,
+    require_images,
+)
 from cnnjax.layers.residual import (
     BasicBlock,
+    PreactBlock,
     Shortcut,
     Stage,
     add_blocks,
@@ -20,9 +33,11 @@ from cnnjax.layers.residual import (
     run_stages,
 )
 from cnnjax.layers.scan import Runs
+from cnnjax.ops.pool import global_avg_pool
 
 _PAPER = "He et al. 2015, arXiv:1512.03385"
 _COUNT = "6n + 2 layers by arithmetic; table 6 rounds it"
+_PREACT = "He et al. 2016, arXiv:1603.05027, with basic blocks"
 _PARAMS = {
     20: 269_722,
     32: 464_154,
@@ -38,13 +53,19 @@ _PARAMS = {
     year=2015,
     input_shape=(32, 32, 3),
     variants=tuple(
-        Variant(f"cifar_{kind}{depth}", {"depth": depth, "shortcut": shortcut}, params, _COUNT)
-        for kind, shortcut in (("resnet", "A"), ("plain", "none"))
+        Variant(f"cifar_{kind}{depth}", {"depth": depth, **fields}, params, _COUNT, departs=departs)
+        for kind, fields, departs in (
+            ("resnet", {"shortcut": "A"}, ""),
+            ("plain", {"shortcut": "none"}, ""),
+            ("preresnet", {"shortcut": "A", "preactivation": True}, _PREACT),
+        )
         for depth, params in _PARAMS.items()
+        if kind != "preresnet" or depth in (20, 56, 110)
     ),
     depth_names={
         "cifar_resnet{depth}": {"shortcut": "A"},
         "cifar_plain{depth}": {"shortcut": "none"},
+        "cifar_preresnet{depth}": {"shortcut": "A", "preactivation": True},
     },
 )
 class ResNetCifar(nn.Module):
@@ -61,6 +82,8 @@ class ResNetCifar(nn.Module):
     initialization: Initialization = "he_fan_in"
     dtype: Dtype = "float32"
     norm_axis: str | None = None
+    param_dtype: Dtype = "float32"
+    preactivation: bool = False
 
     def __post_init__(self):
         if self.depth < 8 or self.depth % 6 != 2:
@@ -75,14 +98,22 @@ class ResNetCifar(nn.Module):
     @nn.nowrap
     def stages(self) -> list[Stage]:
         """The unbound blocks of each stage by name."""
-        options = (self.shortcut, self.initialization, self.dtype, self.norm_axis)
+        options: dict[str, Any] = {
+            "shortcut": self.shortcut,
+            "initialization": self.initialization,
+            "dtype": self.dtype,
+            "norm_axis": self.norm_axis,
+            "param_dtype": self.param_dtype,
+            "parent": None,
+        }
+        block_class = PreactBlock if self.preactivation else BasicBlock
         return [
             {
-                f"stage{stage}_block{block}": BasicBlock(
+                f"stage{stage}_block{block}": block_class(
                     round(channels * self.width),
                     2 if stage > 1 and block == 1 else 1,
-                    *options,
-                    parent=None,
+                    **options
+                    | ({"first": True} if self.preactivation and stage * block == 1 else {}),
                 )
                 for block in range(1, (self.depth - 2) // 6 + 1)
             }
@@ -100,21 +131,30 @@ class ResNetCifar(nn.Module):
             initialization=self.initialization,
             dtype=self.dtype,
             norm_axis=self.norm_axis,
+            param_dtype=self.param_dtype,
         )
         add_blocks(self, self.stages())
-        self.head = nn.Dense(self.num_classes, kernel_init=he_normal(self.initialization))
+        if self.preactivation:
+            self.norm = batch_norm(self.dtype, self.norm_axis, self.param_dtype)
+        self.head = nn.Dense(
+            self.num_classes,
+            kernel_init=initializer(self.initialization),
+            param_dtype=jnp.dtype(self.param_dtype),
+        )
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> dict[int, Float[Array, "n _ _ _"]]:
         """The last map of each stage by its stride: 1, 2, 4."""
-        if min(images.shape[1:3]) < 8:
-            raise Refused(f"images of {images.shape[1]}x{images.shape[2]}: 8x8 or more are needed")
+        require_images(images, 8)
         x = nn.relu(self.stem(images, train=train))
-        return dict(zip((1, 2, 4), run_stages(self, self.stages(), x, train=train), strict=True))
+        maps = run_stages(self, self.stages(), x, train=train)
+        if self.preactivation:
+            maps[-1] = nn.relu(self.norm(maps[-1], use_running_average=not train))
+        return dict(zip((1, 2, 4), maps, strict=True))
 
     def __call__(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n {self.num_classes}"]:
         x = self.feature_maps(images, train=train)[4]
-        return self.head(x.mean((1, 2)).astype("float32"))
+        return self.head(global_avg_pool(x).astype("float32"))

@@ -1,0 +1,93 @@
+"""The layers that only LeNet-5 has (LeCun et al. 1998, section II.B)."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from cnnjax.layers.conv_norm import Dtype, initializer
+from cnnjax.ops.conv import conv
+from cnnjax.ops.pool import sum_pool
+
+Connections = Sequence[Sequence[int]]  # for each output map, the input maps that it sees
+
+# Table I: which of the six maps of S2 each of the 16 maps of C3 sees.
+TABLE_I: Connections = (
+    *((i, (i + 1) % 6, (i + 2) % 6) for i in range(6)),  # 3 contiguous
+    *((i, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6) for i in range(6)),  # 4 contiguous
+    *((i, (i + 1) % 6, (i + 3) % 6, (i + 4) % 6) for i in range(3)),  # 4 in two pairs
+    tuple(range(6)),
+)
+
+
+def _within_fan_in_of_four(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Uniform within +-2.4 / 4 (appendix A; a unit sums four inputs)."""
+    return jax.random.uniform(key, shape, dtype, -0.6, 0.6)
+
+
+class SubSampling(nn.Module):
+    """Coefficient x (sum over 2x2) + bias, one of each for each map; 12 parameters in S2."""
+
+    dtype: Dtype = "float32"
+    param_dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+        shape, dtype = (x.shape[-1],), jnp.dtype(self.param_dtype)
+        coefficient = self.param("coefficient", _within_fan_in_of_four, shape, dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, dtype)
+        coefficient = jnp.asarray(coefficient, self.dtype)[None, None, None]
+        bias = jnp.asarray(bias, self.dtype)[None, None, None]
+        return coefficient * sum_pool(x.astype(self.dtype), 2) + bias
+
+
+class PartialConv(nn.Module):
+    """A convolution whose output maps see only some input maps.
+
+    Output maps that see equally many inputs are computed as one grouped convolution over gathered
+    channels, so that its parameters and MACs are those of the connections alone. Parameters lie by
+    number of inputs: `kernel3` [kh, kw, 3, maps], `kernel4`, `kernel6`; and one `bias`.
+    """
+
+    connections: Connections
+    kernel_size: int = 5
+    dtype: Dtype = "float32"
+    param_dtype: Dtype = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
+        size, dtype = self.kernel_size, jnp.dtype(self.param_dtype)
+        order = sorted(range(len(self.connections)), key=lambda f: len(self.connections[f]))
+        outputs = []
+        for count, run in groupby(order, key=lambda f: len(self.connections[f])):
+            maps = list(run)
+            seen = np.asarray([self.connections[f] for f in maps]).ravel()
+            shape = (size, size, count, len(maps))
+            kernel = self.param(f"kernel{count}", initializer("lecun1998"), shape, dtype)
+            kernel = jnp.asarray(kernel, self.dtype)
+            outputs.append(conv(x[..., seen].astype(self.dtype), kernel, groups=len(maps)))
+        bias = self.param("bias", nn.initializers.zeros, (len(order),), dtype)
+        y = jnp.concatenate(outputs, axis=-1)[..., np.argsort(order)]
+        return y + jnp.asarray(bias, self.dtype)[None, None, None]
+
+
+class RBF(nn.Module):
+    """Minus half the squared distance to fixed codes of +-1: unnormalised log-likelihoods.
+
+    LeCun et al. 1998, equation 7 and section III: the distance is the penalty of a class whose
+    pixels are Gaussian around its code. `codes`: [classes, inputs], of +1 and -1. No parameters.
+    """
+
+    codes: tuple[tuple[int, ...], ...]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n classes"]:
+        codes = jnp.asarray(self.codes, x.dtype)
+        # |x - w|^2 / 2 = |x|^2 / 2 + |w|^2 / 2 - x w, and |w|^2 is the number of inputs.
+        norm = jnp.sum(x**2, axis=-1, keepdims=True) + codes.shape[1]
+        return x @ codes.T - norm / 2
