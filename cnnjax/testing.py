@@ -10,14 +10,16 @@ import numpy as np
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.order import evaluation_batches
 from cnnjax.layers.scan import stack_blocks, unstack_blocks
+from cnnjax.tasks.classification import AUXILIARY
 
 
 def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     """Check that `model` keeps the contract of a network on small images.
 
     Logits are float32 [n, num_classes]; initialisation is deterministic; gradient reaches every
-    parameter; evaluation changes no state and treats examples one by one; stacked and ordinary
-    variables give the same logits.
+    parameter; evaluation changes no state and treats examples one by one. Where the model has
+    them: stacked and ordinary variables give the same logits, feature maps are as much smaller
+    than the image as their stride says, bfloat16 compute is close to float32.
 
     Args:
       model: a flax module, called as model(images, train=...).
@@ -31,45 +33,75 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     """
     images = jax.random.normal(jax.random.key(1), (4, *image_shape))
     shape = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    variables = model.lazy_init({"params": jax.random.key(0)}, shape, train=False)
-    again = model.lazy_init({"params": jax.random.key(0)}, shape, train=False)
+    variables = dict(model.lazy_init({"params": jax.random.key(0)}, shape, train=False))
+    again = dict(model.lazy_init({"params": jax.random.key(0)}, shape, train=False))
     chex.assert_trees_all_equal(variables, again)
 
-    logits = model.apply(variables, images, train=False)
+    evaluate = jax.jit(lambda variables, images: model.apply(variables, images, train=False))
+    logits = evaluate(variables, images)
     assert logits.ndim == 2, f"logits have shape {logits.shape}, not [n, num_classes]"
     assert logits.dtype == jnp.float32, f"logits are {logits.dtype}, not float32"
     assert bool(jnp.isfinite(logits).all()), "logits are not finite"
-    one = model.apply(variables, images[:1], train=False)
+    alone = evaluate(variables, images.at[1:].set(0.0))
     scale = float(jnp.abs(logits).max())
-    assert np.allclose(one, logits[:1], atol=1e-4 * scale), "an example's logits depend on others"
+    assert np.allclose(alone[:1], logits[:1], atol=1e-4 * scale), (
+        "an example's logits depend on others"
+    )
+    ran = ["deterministic", "logits", "finite", "independent"]
+    _check_gradients(model, variables, images)
+    ran.append("gradients")
 
-    params = variables["params"]
+    if hasattr(model, "equal_blocks"):
+        runs = model.equal_blocks()
+        stacked = stack_blocks(variables, runs)
+        out = evaluate(stacked, images)
+        assert np.allclose(out, logits, atol=1e-5 * scale), "stacked blocks give other logits"
+        chex.assert_trees_all_equal(unstack_blocks(stacked, runs), variables)
+        ran.append("stacked")
+    if hasattr(model, "feature_maps"):
+        _check_feature_maps(model, variables, images)
+        ran.append("feature_maps")
+    if getattr(model, "dtype", None) == "float32":
+        halved = model.clone(dtype="bfloat16")
+        half = jax.jit(lambda v, x: halved.apply(v, x, train=False))(variables, images)
+        assert half.dtype == jnp.float32, f"bfloat16 compute gives {half.dtype} logits"
+        distance = float(jnp.abs(half - logits).max())
+        assert distance < 0.05 * scale, f"bfloat16 logits are {distance / scale:.1%} away"
+        ran.append("bfloat16")
+    return ran
+
+
+def _check_gradients(model: Any, variables: dict[str, Any], images: Any) -> None:
+    """Gradient reaches every parameter, by the logits or by auxiliary ones."""
     state = {key: value for key, value in variables.items() if key != "params"}
 
-    def loss(params):
-        out, _ = model.apply(
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        out, changed = model.apply(
             {"params": params, **state},
             images,
             train=True,
             rngs={"dropout": jax.random.key(2)},
-            mutable=list(state),
+            mutable=[*state, AUXILIARY],
         )
-        return (out**2).mean() + out[:, 0].mean()
+        heads = [out, *jax.tree.leaves(changed.get(AUXILIARY, {}))]
+        return sum((head**2).mean() + head[:, 0].mean() for head in heads)
 
-    for path, grad in jax.tree.flatten_with_path(jax.grad(loss)(params))[0]:
+    for path, grad in jax.tree.flatten_with_path(gradient(variables["params"]))[0]:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         assert bool(jnp.isfinite(grad).all()), f"the gradient of {name} is not finite"
         assert bool(jnp.any(grad != 0)), f"no gradient reaches {name}"
-    ran = ["deterministic", "logits", "finite", "independent", "gradients"]
 
-    if hasattr(model, "equal_blocks"):
-        runs = model.equal_blocks()
-        stacked = stack_blocks(dict(variables), runs)
-        out = model.apply(stacked, images, train=False)
-        assert np.allclose(out, logits, atol=1e-5 * scale), "stacked blocks give other logits"
-        chex.assert_trees_all_equal(unstack_blocks(stacked, runs), dict(variables))
-        ran.append("stacked")
-    return ran
+
+def _check_feature_maps(model: Any, variables: dict[str, Any], images: Any) -> None:
+    maps = jax.eval_shape(
+        lambda v, x: model.apply(v, x, train=False, method="feature_maps"), variables, images
+    )
+    assert list(maps) == sorted(maps), f"strides are not rising: {list(maps)}"
+    sizes = [maps[stride].shape[1] for stride in maps]
+    assert sizes == sorted(sizes, reverse=True), f"maps of strides {list(maps)} are {sizes} high"
+    assert all(len(m.shape) == 4 and m.shape[0] == len(images) for m in maps.values())
 
 
 def check_dataset(dataset: Dataset) -> list[str]:

@@ -1,55 +1,118 @@
-"""Parameters and multiply-accumulates, counted over the traced computation, without running it.
+"""What a network costs, known exactly before an array exists.
 
-A user's own architecture is counted without help: the counter reads the jaxpr, not layer classes.
 Convention: MACs of convolution and dense layers for one image, without biases, normalisation,
-activation and pooling; FLOPs = 2 x MACs; parameters are what is trained (no running statistics).
+activation and pooling; FLOPs = 2 x MACs; parameters are what is trained (no running statistics);
+activations are the elements that convolution and dense layers put out.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from cnnjax.analysis.layers import Layer, count, walk_layers
+from cnnjax.analysis.memory import peak_bytes
+from cnnjax.analysis.receptive_field import Field
+from cnnjax.core.errors import Refused, one_line
+from cnnjax.layers.scan import first_of_each_run, repeat_shapes, stacked_name
 from cnnjax.ops.conv import formulation
 
 CONVENTION = "MACs of convolution and dense layers for one image; FLOPs = 2 x MACs"
 
+_STATE = ("batch_stats",)
+
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one network at one input shape.
+    """The cost of one network at one input shape, forward.
 
     Attributes:
       params: trained parameters.
-      macs: multiply-accumulates for one image, forward.
+      statistics: running means and variances of batch normalisation: kept, not trained.
+      macs: multiply-accumulates.
+      activations: elements that convolution and dense layers put out.
+      peak_bytes: an estimate of the most memory that activations take at one time (no gradients).
       input: height, width, channels.
+      batch: images that macs, activations and peak_bytes are for.
+      layers: row by row, in the order in which they run.
+      param_bytes: of the parameters as they are stored.
     """
 
     params: int
+    statistics: int
     macs: int
+    activations: int
+    peak_bytes: int
     input: tuple[int, int, int]
+    batch: int
+    layers: tuple[Layer, ...]
+    param_bytes: int
 
     @property
     def flops(self) -> int:
         return 2 * self.macs
 
+    @property
+    def field(self) -> Field | None:
+        """The widest receptive field of a layer: of the last map before the classifier."""
+        fields = [layer.field for layer in self.layers if layer.field]
+        return max(fields, key=lambda field: (field.size, field.stride), default=None)
 
-def model_cost(model: Any, input_shape: tuple[int, int, int]) -> Cost:
-    """Count `model` for one image of height, width, channels.
+
+def model_cost(
+    model: Any, input_shape: tuple[int, int, int], batch: int = 1, *, train: bool = False
+) -> Cost:
+    """Count `model` for images of height, width, channels.
+
+    Args:
+      train: count what runs while training (auxiliary heads too).
 
     Raises:
-      Refused: the network does not take such images.
+      Refused: the network does not take such images; the text is the network's own error.
     """
-    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    with formulation("library"):
-        variables = jax.eval_shape(
-            lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
-        )
-        macs = count_macs(lambda v, x: model.apply(v, x, train=False), variables, images)
-    return Cost(count_params(variables.get("params", {})), macs, input_shape)
+    images = jax.ShapeDtypeStruct((batch, *input_shape), jnp.float32)
+    runs = model.equal_blocks() if hasattr(model, "equal_blocks") else []
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+
+    def forward(variables: Any, images: Any) -> Any:
+        out = model.apply(variables, images, train=train, rngs=keys, mutable=True)
+        return out[0]
+
+    try:
+        with formulation("library"), first_of_each_run():
+            variables = jax.eval_shape(lambda x: model.init(keys, x, train=False), images)
+            variables = repeat_shapes(dict(variables), runs)
+            jaxpr = jax.make_jaxpr(forward)(variables, images).jaxpr
+    except Refused:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        shape = "x".join(map(str, input_shape))
+        raise Refused(
+            f"{type(model).__name__} does not take images of {shape}: {one_line(error)}"
+        ) from error
+
+    params = variables.get("params", {})
+    marked = [False] * (len(jaxpr.invars) - 1) + [True]
+    inputs = [{1: Field(), 2: Field()} if mark else {} for mark in marked]
+    named_runs = {stacked_name(run): run for run in runs}
+    layers = walk_layers(jaxpr, inputs, _by_module(params, named_runs), named_runs)
+    return Cost(
+        params=count_params(params),
+        statistics=count_params({k: v for k, v in variables.items() if k in _STATE}),
+        macs=sum(layer.macs for layer in layers),
+        activations=sum(layer.activations for layer in layers),
+        peak_bytes=peak_bytes(jaxpr, marked),
+        input=input_shape,
+        batch=batch,
+        layers=tuple(layers),
+        param_bytes=sum(
+            math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)
+        ),
+    )
 
 
 def count_params(params: Any) -> int:
@@ -63,43 +126,16 @@ def count_macs(function: Callable, *arguments: Any) -> int:
     A scan counts its body as often as it runs. A loop whose length only the data decide counts
     its body once; of the branches of a conditional the dearest counts.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _count(jaxpr: Any) -> int:
-    total = 0
-    for equation in jaxpr.eqns:
-        name = equation.primitive.name
-        if name == "conv_general_dilated":
-            total += _convolution(equation)
-        elif name == "dot_general":
-            total += _product(equation)
-        elif name == "scan":
-            total += equation.params["length"] * _count(equation.params["jaxpr"].jaxpr)
-        elif name == "cond":
-            total += max(_count(branch.jaxpr) for branch in equation.params["branches"])
-        else:
-            total += sum(_count(inner) for inner in _inner(equation.params))
-    return total
-
-
-def _convolution(equation: Any) -> int:
-    output, kernel = equation.outvars[0].aval.shape, equation.invars[1].aval.shape
-    # The kernel's layout is (out, in / groups, *window): each output sums over the last two.
-    layout = equation.params["dimension_numbers"].rhs_spec
-    return math.prod(output) * math.prod(kernel[axis] for axis in layout[1:])
-
-
-def _product(equation: Any) -> int:
-    (contracted, _), _ = equation.params["dimension_numbers"]
-    shape = equation.invars[0].aval.shape
-    return math.prod(equation.outvars[0].aval.shape) * math.prod(shape[i] for i in contracted)
-
-
-def _inner(parameters: dict) -> Iterator[Any]:
-    for value in parameters.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if hasattr(item, "eqns"):
-                yield item
-            elif hasattr(item, "jaxpr") and hasattr(item.jaxpr, "eqns"):
-                yield item.jaxpr
+def _by_module(params: Any, runs: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Sizes by name for each module's path; stacked blocks under their own names."""
+    sizes: dict[str, dict[str, int]] = defaultdict(dict)
+    for path, leaf in jax.tree.flatten_with_path(params)[0]:
+        *module, name = [str(getattr(key, "key", key)) for key in path]
+        blocks = runs.get(module[0]) if module else None
+        for block in blocks or [None]:
+            where = [block, *module[1:]] if block else module
+            sizes["/".join(where)][name] = math.prod(leaf.shape) // len(blocks or [None])
+    return dict(sizes)

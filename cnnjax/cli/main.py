@@ -11,9 +11,13 @@ from cnnjax.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, Failed,
 # name: (module, attribute, one line of help)
 COMMANDS = {
     "models": ("cnnjax.cli.models", "models", "List the networks: parameters, MACs, source."),
+    "summary": ("cnnjax.cli.summary", "summary", "Count one network layer by layer."),
+    "compare": ("cnnjax.cli.compare", "compare", "The lineage side by side, cell by cell."),
     "data": ("cnnjax.cli.data", "data", "Look at data sets and prepare them."),
     "train": ("cnnjax.cli.train", "train", "Train one network; goes on where it stopped."),
     "eval": ("cnnjax.cli.eval", "evaluate", "Evaluate a trained network."),
+    "import-weights": ("cnnjax.cli.weights", "import_weights", "Read PyTorch's weights."),
+    "export-weights": ("cnnjax.cli.weights", "export_weights", "Write weights for PyTorch."),
     "study": ("cnnjax.cli.study", "study", "Answer a question with seeds, tests and a report."),
 }
 

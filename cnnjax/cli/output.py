@@ -26,6 +26,15 @@ set_option = click.option(
 )
 
 
+model_set_option = click.option(
+    "--set",
+    "settings",
+    metavar="model.FIELD=VALUE",
+    multiple=True,
+    help="A field of the model, e.g. model.num_classes=10; may be repeated; an unknown FIELD lists"
+    " what there is.",
+)
+
 data_set_option = click.option(
     "--set",
     "settings",

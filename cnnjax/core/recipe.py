@@ -77,6 +77,31 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What is minimised.
+
+    name:
+      cross_entropy: softmax cross-entropy in nats; `label_smoothing` mixes in the uniform
+        distribution (Szegedy et al. 2016, section 7).
+      lecun1998: discriminative MAP, for logits that are minus half a distance (LeCun et al. 1998,
+        equation 9, whose j is not given there: 1 here).
+    auxiliary_weight: of each auxiliary head's loss (Szegedy et al. 2014, section 5).
+    """
+
+    name: Literal["cross_entropy", "lecun1998"] = "cross_entropy"
+    label_smoothing: float = 0.0
+    auxiliary_weight: float = 0.3
+
+    def __post_init__(self):
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing}: from 0 to below 1")
+        if self.label_smoothing and self.name != "cross_entropy":
+            raise ValueError(f"label_smoothing={self.label_smoothing}: for cross_entropy only")
+        if not 0 <= self.auxiliary_weight < float("inf"):
+            raise ValueError(f"auxiliary_weight={self.auxiliary_weight}: must be 0 or more")
+
+
+@dataclass(frozen=True)
 class Streams:
     """Seeds of single random streams; None: the run's seed (see `core.random`)."""
 
@@ -94,6 +119,7 @@ class Recipe:
     data: Data = Data()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    loss: Loss = Loss()
     streams: Streams = Streams()
     batch_size: int = 128
     epochs: int = 10

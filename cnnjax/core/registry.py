@@ -86,7 +86,7 @@ def register_models(
     """
 
     def decorate(model_class: type) -> type:
-        common = {"year": year, "paper": paper, "input_shape": input_shape}
+        common: dict[str, Any] = {"year": year, "paper": paper, "input_shape": input_shape}
         for variant in variants:
             if variant.name in _entries and _entries[variant.name].model_class is not model_class:
                 raise Refused(f"two models are named {variant.name!r}")
@@ -99,7 +99,9 @@ def register_models(
                 macs=variant.macs,
                 macs_source=variant.macs_source,
                 departs=variant.departs,
-                **common | ({"input_shape": variant.input_shape} if variant.input_shape else {}),
+                year=year,
+                paper=paper,
+                input_shape=variant.input_shape or input_shape,
             )
         for template, fields in (depth_names or {}).items():
 

@@ -1,7 +1,7 @@
 """Convolution, alone or with what follows it in every family: a bias, or batch normalisation."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def _lecun1998(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float3
     return jax.random.uniform(key, shape, dtype, -1, 1) * 2.4 / math.prod(shape[:-1])
 
 
-_INITIALIZERS: dict[str, jax.nn.initializers.Initializer] = {
+_INITIALIZERS: dict[str, Any] = {
     # He et al. 2015, arXiv:1502.01852, equations 10 and 14: variance 2 / fan.
     "he_fan_in": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
     "he_fan_out": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
@@ -109,6 +109,24 @@ class ConvNorm(nn.Module):
             self.dtype, self.norm_axis, self.param_dtype, epsilon=self.epsilon, name="norm"
         )
         return norm(x, use_running_average=not train)
+
+
+def dense(
+    features: int,
+    initialization: Initialization,
+    dtype: Dtype,
+    param_dtype: Dtype,
+    *,
+    bias: float = 0.0,
+) -> nn.Dense:
+    """A dense layer; `bias` is its initial value."""
+    return nn.Dense(
+        features,
+        kernel_init=initializer(initialization),
+        bias_init=nn.initializers.constant(bias),
+        dtype=jnp.dtype(dtype),
+        param_dtype=jnp.dtype(param_dtype),
+    )
 
 
 def batch_norm(

@@ -5,7 +5,10 @@ blocks of a run lie stacked along a leading axis (`stack_blocks`, `unstack_block
 neither the network nor the optimiser grows with depth. `apply_blocks` takes both forms.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +18,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 Runs = Sequence[Sequence[str]]  # names of equal blocks, run by run
+
+_first_only: ContextVar[bool] = ContextVar("first_only", default=False)
 
 
 def stacked_name(names: Sequence[str]) -> str:
@@ -40,6 +45,36 @@ def unstack_blocks(tree: Any, runs: Runs) -> Any:
     return tree
 
 
+@contextmanager
+def first_of_each_run() -> Iterator[None]:
+    """Initialise only the first block of each run in this context: for shapes without depth.
+
+    `repeat_shapes` makes the stacked shapes of it.
+    """
+    token = _first_only.set(True)
+    try:
+        yield
+    finally:
+        _first_only.reset(token)
+
+
+def repeat_shapes(tree: Any, runs: Runs) -> Any:
+    """Shapes of the first block of each run as the run's stacked shapes."""
+
+    def stacked(leaf: Any, names: Sequence[str]) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((len(names), *leaf.shape), leaf.dtype)
+
+    def change(node: dict, names: Sequence[str]) -> dict:
+        rest = dict(node)
+        first = rest.pop(names[0])
+        rest[stacked_name(names)] = jax.tree.map(partial(stacked, names=names), first)
+        return rest
+
+    for names in runs:
+        tree = _replace(tree, names[0], partial(change, names=names))
+    return tree
+
+
 def apply_blocks(
     parent: nn.Module,
     block: nn.Module,
@@ -58,7 +93,7 @@ def apply_blocks(
       names: the blocks of the run, in order.
     """
     if parent.is_initializing() or len(names) == 1:
-        for name in names:
+        for name in names[:1] if _first_only.get() else names:
             x = getattr(parent, name)(x, train=train)
         return x
 
@@ -75,7 +110,8 @@ def apply_blocks(
     def step(x, variables):
         return block.apply(variables, x, train=train, mutable=mutable)
 
-    x, updates = jax.lax.scan(step, x, stacked)
+    with jax.named_scope(key):
+        x, updates = jax.lax.scan(step, x, stacked)
     for name in mutable:
         entries = {key: updates[name]}
         if key not in collections[name]:

@@ -16,12 +16,11 @@ The paper says 224; 55 needs 227 (or 224 with padding 2).
 
 from typing import Literal
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import Conv, Dtype, Initialization, initializer, require_images
+from cnnjax.layers.conv_norm import Conv, Dtype, Initialization, dense, require_images
 from cnnjax.ops.activation import ACTIVATIONS, Activation
 from cnnjax.ops.norm import local_response_norm
 from cnnjax.ops.pool import adaptive_avg_pool, max_pool
@@ -84,6 +83,11 @@ class AlexNet(nn.Module):
     dtype: Dtype = "float32"
     param_dtype: Dtype = "float32"
 
+    @property
+    def smallest_image(self) -> int:
+        """Height and width in pixels, at least."""
+        return 67 - 2 * self.padding
+
     def setup(self):
         # Section 5: biases of 1 where a ReLU should start with positive inputs.
         one = 1.0 if self.initialization == "krizhevsky2012" else 0.0
@@ -104,29 +108,24 @@ class AlexNet(nn.Module):
                 bias=bias,
             )
 
-        def dense(features: int, bias: float) -> nn.Dense:
-            return nn.Dense(
-                features,
-                kernel_init=initializer(self.initialization),
-                bias_init=nn.initializers.constant(bias),
-                dtype=jnp.dtype(self.dtype),
-                param_dtype=jnp.dtype(self.param_dtype),
-            )
-
         self.conv1 = conv(1, 11, 4, self.padding, 1, 0.0)
         self.conv2 = conv(2, 5, 1, 2, self.groups, one)
         self.conv3 = conv(3, 3, 1, 1, 1, 0.0)
         self.conv4 = conv(4, 3, 1, 1, self.groups, one)
         self.conv5 = conv(5, 3, 1, 1, self.groups, one)
-        self.dense6, self.dense7 = dense(4096, one), dense(4096, one)
-        self.head = dense(self.num_classes, 0.0)
+        numerics = (self.initialization, self.dtype, self.param_dtype)
+        self.dense6, self.dense7 = (
+            dense(4096, *numerics, bias=one),
+            dense(4096, *numerics, bias=one),
+        )
+        self.head = dense(self.num_classes, *numerics)
         self.drop = nn.Dropout(self.dropout)
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> dict[int, Float[Array, "n _ _ _"]]:
         """conv1, conv2, conv5 and pool5 by their stride: 4, 8, 16, 32."""
-        require_images(images, 67 - 2 * self.padding)
+        require_images(images, self.smallest_image)
         activate = ACTIVATIONS[self.activation]
         conv1 = activate(self.conv1(images))
         conv2 = activate(self.conv2(self._pool(self._normalize(conv1))))

@@ -18,12 +18,11 @@ All pooling is in ceil mode.
 
 from typing import Literal
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import Dtype, Initialization, initializer, require_images
+from cnnjax.layers.conv_norm import Dtype, Initialization, dense, require_images
 from cnnjax.layers.inception import ConvRelu, Inception, Widths
 from cnnjax.ops.norm import local_response_norm
 from cnnjax.ops.pool import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
@@ -91,6 +90,11 @@ class GoogLeNet(nn.Module):
     norm_axis: str | None = None
     param_dtype: Dtype = "float32"
 
+    @property
+    def smallest_image(self) -> int:
+        """Height and width in pixels, at least; the paper's auxiliary heads need more."""
+        return 193 if self.aux and self.norm == "lrn" else 32
+
     def setup(self):
         self.conv1 = self._unit(64, 7, 2)
         self.conv2_reduce, self.conv2 = self._unit(64, 1), self._unit(192, 3)
@@ -118,7 +122,7 @@ class GoogLeNet(nn.Module):
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> dict[int, Float[Array, "n _ _ _"]]:
         """conv1, conv2, 3b, 4e and 5b by their stride: 2, 4, 8, 16, 32."""
-        require_images(images, 32)
+        require_images(images, self.smallest_image)
         maps = {2: self.conv1(images, train=train)}
         x = self._normalize(max_pool(maps[2], 3, 2, ceil_mode=True))
         maps[4] = self.conv2(self.conv2_reduce(x, train=train), train=train)
@@ -151,7 +155,9 @@ class GoogLeNet(nn.Module):
         x = getattr(self, f"{name}_conv")(x, train=train)
         x = nn.relu(getattr(self, f"{name}_dense")(x.reshape(x.shape[0], -1)))
         x = self.aux_drop(x, deterministic=not train)
-        self.sow("auxiliary", name, getattr(self, f"{name}_head")(x).astype("float32"))
+        logits = getattr(self, f"{name}_head")(x).astype("float32")
+        if not self.is_initializing():
+            self.sow("auxiliary", name, logits)
 
     def _normalize(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         return local_response_norm(x) if self.norm == "lrn" else x
@@ -169,9 +175,4 @@ class GoogLeNet(nn.Module):
         )
 
     def _dense(self, features: int) -> nn.Dense:
-        return nn.Dense(
-            features,
-            kernel_init=initializer(self.initialization),
-            dtype=jnp.dtype(self.dtype),
-            param_dtype=jnp.dtype(self.param_dtype),
-        )
+        return dense(features, self.initialization, self.dtype, self.param_dtype)

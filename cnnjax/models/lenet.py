@@ -12,7 +12,7 @@ output  10        distance to fixed 7x12 bitmaps               dense
 What libraries call LeNet is the modern one.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import Conv, Dtype, initializer
+from cnnjax.layers.conv_norm import Conv, Dtype, dense
 from cnnjax.layers.lenet import RBF, TABLE_I, PartialConv, SubSampling
 from cnnjax.models.lenet_bitmaps import BITMAPS
 from cnnjax.ops.activation import ACTIVATIONS
@@ -82,8 +82,13 @@ class LeNet5(nn.Module):
             )
         super().__post_init__()
 
+    @property
+    def smallest_image(self) -> int:
+        """Height and width in pixels, at least."""
+        return 8
+
     def setup(self):
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
         def conv(features: int) -> Conv:
             return Conv(
@@ -95,20 +100,16 @@ class LeNet5(nn.Module):
                 **dtypes,
             )
 
-        def dense(features: int) -> nn.Dense:
-            return nn.Dense(
-                features,
-                kernel_init=initializer("lecun1998"),
-                **{key: jnp.dtype(value) for key, value in dtypes.items()},
-            )
-
         self.c1 = conv(6)
         if self.pooling == "subsampling":
             self.s2, self.s4 = SubSampling(**dtypes), SubSampling(**dtypes)
         self.c3 = PartialConv(TABLE_I, **dtypes) if self.connections == "table_i" else conv(16)
         self.c5 = conv(120)
-        self.f6 = dense(84)
-        self.head = RBF(BITMAPS) if self.output == "rbf" else dense(self.num_classes)
+        self.f6 = dense(84, "lecun1998", **dtypes)
+        if self.output == "rbf":
+            self.head = RBF(BITMAPS)
+        else:
+            self.head = dense(self.num_classes, "lecun1998", **dtypes)
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool

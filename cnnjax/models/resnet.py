@@ -37,6 +37,7 @@ from cnnjax.layers.conv_norm import (
 )
 from cnnjax.layers.residual import (
     BasicBlock,
+    Block,
     BottleneckBlock,
     PreactBlock,
     Shortcut,
@@ -148,8 +149,21 @@ class ResNet(nn.Module):
     @nn.nowrap
     def stages(self) -> list[Stage]:
         """The unbound blocks of each stage by name."""
-        block_class, sizes = BLOCKS[self.depth]
+        _, sizes = BLOCKS[self.depth]
+        return [
+            {
+                f"stage{stage}_block{block}": self._block(stage, block)
+                for block in range(1, size + 1)
+            }
+            for stage, size in enumerate(sizes, start=1)
+        ]
+
+    @nn.nowrap
+    def _block(self, stage: int, block: int) -> Block:
+        block_class, _ = BLOCKS[self.depth]
         options: dict[str, Any] = {
+            "features": 64 * 2 ** (stage - 1),
+            "strides": 2 if stage > 1 and block == 1 else 1,
             "shortcut": self.shortcut,
             "initialization": self.initialization,
             "dtype": self.dtype,
@@ -157,28 +171,22 @@ class ResNet(nn.Module):
             "param_dtype": self.param_dtype,
             "parent": None,
         }
-        if block_class is BottleneckBlock:
+        bottleneck = block_class is BottleneckBlock
+        if bottleneck:
             options["stride_at"] = self.stride_at
         if self.preactivation:
-            options["bottleneck"] = block_class is BottleneckBlock
-            block_class = PreactBlock
-        return [
-            {
-                f"stage{stage}_block{block}": block_class(
-                    64 * 2 ** (stage - 1),
-                    2 if stage > 1 and block == 1 else 1,
-                    **options
-                    | ({"first": True} if self.preactivation and stage * block == 1 else {}),
-                )
-                for block in range(1, size + 1)
-            }
-            for stage, size in enumerate(sizes, start=1)
-        ]
+            return PreactBlock(first=stage == block == 1, bottleneck=bottleneck, **options)
+        return block_class(**options)
 
     @nn.nowrap
     def equal_blocks(self) -> Runs:
         """Names of the blocks that keep their input's shape, stage by stage."""
         return equal_runs(self.stages(), 64)
+
+    @property
+    def smallest_image(self) -> int:
+        """Height and width in pixels, at least."""
+        return 32
 
     def setup(self):
         self.stem = ConvNorm(
@@ -203,7 +211,7 @@ class ResNet(nn.Module):
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> dict[int, Float[Array, "n _ _ _"]]:
         """The last map of each stage by its stride: 4, 8, 16, 32."""
-        require_images(images, 32)
+        require_images(images, self.smallest_image)
         x = nn.relu(self.stem(images, train=train))
         x = max_pool(x, window=3, strides=2, padding=1)
         maps = run_stages(self, self.stages(), x, train=train)

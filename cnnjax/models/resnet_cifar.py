@@ -25,6 +25,7 @@ from cnnjax.layers.conv_norm import (
 )
 from cnnjax.layers.residual import (
     BasicBlock,
+    Block,
     PreactBlock,
     Shortcut,
     Stage,
@@ -98,7 +99,22 @@ class ResNetCifar(nn.Module):
     @nn.nowrap
     def stages(self) -> list[Stage]:
         """The unbound blocks of each stage by name."""
+        blocks = (self.depth - 2) // 6
+        return [
+            {
+                f"stage{stage}_block{block}": self._block(
+                    round(channels * self.width), stage, block
+                )
+                for block in range(1, blocks + 1)
+            }
+            for stage, channels in enumerate((16, 32, 64), start=1)
+        ]
+
+    @nn.nowrap
+    def _block(self, features: int, stage: int, block: int) -> Block:
         options: dict[str, Any] = {
+            "features": features,
+            "strides": 2 if stage > 1 and block == 1 else 1,
             "shortcut": self.shortcut,
             "initialization": self.initialization,
             "dtype": self.dtype,
@@ -106,24 +122,19 @@ class ResNetCifar(nn.Module):
             "param_dtype": self.param_dtype,
             "parent": None,
         }
-        block_class = PreactBlock if self.preactivation else BasicBlock
-        return [
-            {
-                f"stage{stage}_block{block}": block_class(
-                    round(channels * self.width),
-                    2 if stage > 1 and block == 1 else 1,
-                    **options
-                    | ({"first": True} if self.preactivation and stage * block == 1 else {}),
-                )
-                for block in range(1, (self.depth - 2) // 6 + 1)
-            }
-            for stage, channels in enumerate((16, 32, 64), start=1)
-        ]
+        if self.preactivation:
+            return PreactBlock(first=stage == block == 1, **options)
+        return BasicBlock(**options)
 
     @nn.nowrap
     def equal_blocks(self) -> Runs:
         """Names of the blocks that keep their input's shape, stage by stage."""
         return equal_runs(self.stages(), round(16 * self.width))
+
+    @property
+    def smallest_image(self) -> int:
+        """Height and width in pixels, at least."""
+        return 8
 
     def setup(self):
         self.stem = ConvNorm(
@@ -146,7 +157,7 @@ class ResNetCifar(nn.Module):
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> dict[int, Float[Array, "n _ _ _"]]:
         """The last map of each stage by its stride: 1, 2, 4."""
-        require_images(images, 8)
+        require_images(images, self.smallest_image)
         x = nn.relu(self.stem(images, train=train))
         maps = run_stages(self, self.stages(), x, train=train)
         if self.preactivation:

@@ -12,7 +12,6 @@ name              vgg11 vgg11_lrn vgg13 vgg16_c   vgg16 vgg19
 
 from typing import Literal
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -22,7 +21,7 @@ from cnnjax.layers.conv_norm import (
     Dtype,
     Initialization,
     batch_norm,
-    initializer,
+    dense,
     require_images,
 )
 from cnnjax.ops.norm import local_response_norm
@@ -121,6 +120,11 @@ class VGG(nn.Module):
                 rows[f"stage{stage}_conv{index}"] = (features, size)
         return rows
 
+    @property
+    def smallest_image(self) -> int:
+        """Height and width in pixels, at least."""
+        return 32
+
     def setup(self):
         for name, (features, size) in self.stages().items():
             conv = Conv(
@@ -144,7 +148,7 @@ class VGG(nn.Module):
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> dict[int, Float[Array, "n _ _ _"]]:
         """The last map of each stage and the last pooling by stride: 1, 2, 4, 8, 16, 32."""
-        require_images(images, 32)
+        require_images(images, self.smallest_image)
         x, maps = images, {}
         names = list(self.stages())
         for name, following in zip(names, [*names[1:], "dense"], strict=True):
@@ -170,9 +174,4 @@ class VGG(nn.Module):
         return self.head(x).astype("float32")
 
     def _dense(self, features: int) -> nn.Dense:
-        return nn.Dense(
-            features,
-            kernel_init=initializer(self.initialization),
-            dtype=jnp.dtype(self.dtype),
-            param_dtype=jnp.dtype(self.param_dtype),
-        )
+        return dense(features, self.initialization, self.dtype, self.param_dtype)

@@ -131,7 +131,8 @@ def conv(
             f"{channels} channels in {groups} groups do not fit a kernel of"
             f" {kernel.shape[2]} channels in and {kernel.shape[3]} out"
         )
-    pads = explicit_padding(padding, images.shape[1:3], size, strides, dilation)
+    height, width = images.shape[1:3]
+    pads = explicit_padding(padding, (height, width), size, strides, dilation)
     output = (
         output_size(images.shape[1], size[0], strides[0], pads[0], dilation[0]),
         output_size(images.shape[2], size[1], strides[1], pads[1], dilation[1]),

@@ -11,9 +11,19 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from cnnjax.core.errors import Refused, one_line
-from cnnjax.layers.scan import Runs, stack_blocks, unstack_blocks
+from cnnjax.core.recipe import Loss
+from cnnjax.layers.scan import (
+    Runs,
+    first_of_each_run,
+    repeat_shapes,
+    stack_blocks,
+    unstack_blocks,
+)
 from cnnjax.tasks.state import TrainState, leaf_names, nonfinite_leaves
 from cnnjax.tasks.task import Metrics, Reduce
+
+CROSS_ENTROPY = Loss()
+AUXILIARY = "auxiliary"  # the collection into which a model sows auxiliary logits
 
 
 @cache
@@ -33,6 +43,22 @@ def sgd() -> optax.GradientTransformation:
 
     zero = jnp.zeros((), jnp.float32)
     return optax.inject_hyperparams(chain)(learning_rate=zero, momentum=zero, weight_decay=zero)
+
+
+def example_losses(
+    logits: Float[Array, "n classes"], labels: Int[Array, " n"], loss: Loss
+) -> Float[Array, " n"]:
+    """The loss of each example; see `core.recipe.Loss`."""
+    if loss.name == "lecun1998":
+        distances = -2 * logits  # y_D + log(exp(-j) + sum exp(-y_i))
+        correct = jnp.take_along_axis(distances, labels[:, None], axis=1)[:, 0]
+        penalties = jnp.concatenate([-distances, jnp.full((len(labels), 1), -1.0)], axis=1)
+        return correct + jax.nn.logsumexp(penalties, axis=1)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if loss.label_smoothing:
+        uniform = -jax.nn.log_softmax(logits).mean(-1)
+        losses = (1 - loss.label_smoothing) * losses + loss.label_smoothing * uniform
+    return losses
 
 
 def metric_sums(
@@ -66,11 +92,13 @@ class Classification:
       model: a flax module, (images [n, h, w, c], train) -> logits [n, num_classes or more].
       image_shape: height, width, channels.
       num_classes: of the data.
+      loss: what is minimised; the reported loss is the cross-entropy whatever it is.
     """
 
     model: nn.Module
     image_shape: tuple[int, int, int]
     num_classes: int
+    loss: Loss = CROSS_ENTROPY
 
     @property
     def runs(self) -> Runs:
@@ -99,12 +127,19 @@ class Classification:
             [n, num_classes].
         """
         name, shape = type(self.model).__name__, "x".join(map(str, self.image_shape))
+        keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+
+        def training(variables, images):
+            return self.model.apply(variables, images, train=True, rngs=keys, mutable=True)[0]
+
         try:
-            logits, _ = jax.eval_shape(
-                lambda key, x: self.model.init_with_output(key, x, train=False),
-                jax.random.key(0),
-                self.image,
-            )
+            with first_of_each_run():
+                logits, variables = jax.eval_shape(
+                    lambda key, x: self.model.init_with_output(key, x, train=False),
+                    jax.random.key(0),
+                    self.image,
+                )
+                jax.eval_shape(training, repeat_shapes(dict(variables), self.runs), self.image)
         except Refused:
             raise
         except Exception as error:  # a user's network may raise anything
@@ -120,6 +155,7 @@ class Classification:
     def init(self, key: Array) -> TrainState:
         """Fresh parameters from a key of stream "init"; hyperparameters are still zero."""
         variables = dict(self.model.lazy_init({"params": key}, self.image, train=False))
+        variables.pop(AUXILIARY, None)
         params = variables.pop("params", {})
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -158,15 +194,17 @@ class Classification:
         """
 
         def loss_fn(params):
-            logits, model_state = self.model.apply(
+            logits, changed = self.model.apply(
                 {"params": params, **state.model_state},
                 batch["images"],
                 train=True,
                 rngs={"dropout": key},
-                mutable=list(state.model_state),
+                mutable=[*state.model_state, AUXILIARY],
             )
+            changed = dict(changed)
+            auxiliary = jax.tree.leaves(changed.pop(AUXILIARY, {}))
             sums = metric_sums(logits, batch["labels"], batch["mask"])
-            return sums["loss"] / sums["examples"], (model_state, sums)
+            return self._objective(logits, auxiliary, batch, sums), (changed, sums)
 
         grads, (model_state, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
         grads, model_state, loss = reduce((grads, dict(model_state), sums["loss"]))
@@ -179,6 +217,26 @@ class Classification:
         state = jax.tree.map(lambda n, o: jnp.where(good, n, o), new, state)
         sums = jax.tree.map(lambda value: jnp.where(good, value, 0.0), sums)
         return state, {**sums, "nonfinite": bad}
+
+    def _objective(
+        self, logits: Array, auxiliary: list[Array], batch: dict[str, Array], sums: Metrics
+    ) -> Array:
+        """The mean loss of a batch, with auxiliary heads and mixed labels where there are any."""
+        if self.loss == CROSS_ENTROPY and not auxiliary and "other_labels" not in batch:
+            return sums["loss"] / sums["examples"]
+
+        def mean(logits: Array) -> Array:
+            losses = example_losses(logits, batch["labels"], self.loss)
+            if "other_labels" in batch:  # of the images that were mixed in, and their share
+                others = example_losses(logits, batch["other_labels"], self.loss)
+                share = batch["other_share"]
+                losses = (1 - share) * losses + share * others
+            return jnp.sum(jnp.where(batch["mask"] > 0, losses, 0.0)) / sums["examples"]
+
+        total = mean(logits)
+        for head in auxiliary:
+            total = total + self.loss.auxiliary_weight * mean(head)
+        return total
 
     def summary(self, sums: Metrics) -> dict[str, float]:
         """Mean loss (nats), top-1 error (per cent) and number of examples from sums."""

@@ -94,19 +94,30 @@ def make_task(
     Raises:
       Refused: the model does not exist, is impossible, or does not fit the data.
     """
+    return task_for(recipe, dataset.name, dataset.image_shape, dataset.num_classes, placement)
+
+
+def task_for(
+    recipe: Recipe,
+    data_name: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    placement: Placement | None = None,
+) -> Classification:
+    """`make_task` from what it needs of a data set."""
     fields = dict(recipe.model.fields)
     types = field_types(recipe.model.name)
     if "num_classes" in types:
-        fields.setdefault("num_classes", dataset.num_classes)
-        if fields["num_classes"] < dataset.num_classes:
+        fields.setdefault("num_classes", num_classes)
+        if fields["num_classes"] < num_classes:
             raise Refused(
-                f"model.num_classes={fields['num_classes']}: data set {dataset.name} has"
-                f" {dataset.num_classes} classes; leave it out or raise it"
+                f"model.num_classes={fields['num_classes']}: data set {data_name} has"
+                f" {num_classes} classes; leave it out or raise it"
             )
     if "norm_axis" in types and placement is not None:
         fields["norm_axis"] = placement.norm_axis
     model = create_model(recipe.model.name, **fields)
-    return Classification(model, dataset.image_shape, dataset.num_classes)
+    return Classification(model, image_shape, num_classes, recipe.loss)
 
 
 def total_steps(recipe: Recipe, dataset: Dataset) -> int:

@@ -24,6 +24,8 @@ from cnnjax.core.registry import source_digests
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.load import load_dataset
 from cnnjax.data.order import steps_per_epoch
+from cnnjax.tasks.classification import Classification
+from cnnjax.tasks.state import TrainState
 from cnnjax.train.checkpoint import OrbaxSaves
 from cnnjax.train.events import Events
 from cnnjax.train.loop import (
@@ -34,6 +36,7 @@ from cnnjax.train.loop import (
     make_source,
     make_task,
     saved_tree,
+    task_for,
 )
 from cnnjax.train.metrics_log import MetricsLog
 from cnnjax.train.placement import Jit
@@ -104,11 +107,32 @@ def evaluate_run(workdir: Path, data_dir: str | None, split: str, say: Say) -> d
       Refused: the folder holds no run, or no state that is intact.
     """
     described = read_run(workdir)
-    recipe = convert(described["recipe"], Recipe, f"{workdir}/run.json")
+    recipe, task, state = restore_run(workdir, say)
     dataset = load_dataset(recipe.data, data_dir, say)
     if dataset.fingerprint != described["data"]["fingerprint"]:
         raise Refused(f"data set {dataset.name} is not the one that {workdir} was trained on")
-    task = make_task(recipe, dataset)
+    source = make_source(dataset, Jit())
+    examples = dataset.test if split == "test" else dataset.train
+    figures = evaluate(task, state, examples, source)
+    return {
+        "model": recipe.model.name,
+        "data": dataset.name,
+        "split": split,
+        "step": int(state.step),
+        **figures,
+    }
+
+
+def restore_run(workdir: Path, say: Say) -> tuple[Recipe, Classification, TrainState]:
+    """A run's recipe, its task and its newest intact state; the data are not needed.
+
+    Raises:
+      Refused: the folder holds no run, or no state that is intact.
+    """
+    described = read_run(workdir)
+    recipe = convert(described["recipe"], Recipe, f"{workdir}/run.json")
+    data = described["data"]
+    task = task_for(recipe, data["name"], tuple(data["image_shape"]), data["num_classes"])
     state = initial_state(task, recipe, described["seed"])
     template = saved_tree(state, task.empty_metrics(state))
     identity = digest({key: described[key] for key in IDENTITY})
@@ -118,16 +142,7 @@ def evaluate_run(workdir: Path, data_dir: str | None, split: str, say: Say) -> d
         restored = saves.restore(template)
     if restored is None:
         raise Refused(f"{workdir} has no intact checkpoint yet; train first: cnnjax train")
-    source = make_source(dataset, Jit())
-    examples = dataset.test if split == "test" else dataset.train
-    figures = evaluate(task, restored["state"], examples, source)
-    return {
-        "model": recipe.model.name,
-        "data": dataset.name,
-        "split": split,
-        "step": int(restored["state"].step),
-        **figures,
-    }
+    return recipe, task, restored["state"]
 
 
 def read_run(workdir: Path) -> dict:
@@ -156,7 +171,12 @@ def _claim(workdir: Path, recipe: Recipe, seed: int, dataset: Dataset, say: Say)
     identity: dict[str, Any] = {
         "recipe": plain(recipe),
         "seed": seed,
-        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "data": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "image_shape": list(dataset.image_shape),
+            "num_classes": dataset.num_classes,
+        },
         "sources": source_digests([recipe.model.name]),
     }
     about = {"versions": versions(), "machine": machine(), "bits": bits()}

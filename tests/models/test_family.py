@@ -1,0 +1,61 @@
+"""Every registered network: its counts at full size without compute, the contract at the smallest.
+
+A new file in cnnjax/models is tested here without another line.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnnjax import Refused, create_model, list_models
+from cnnjax.analysis.cost import count_params
+from cnnjax.core.registry import find
+from cnnjax.testing import check_model
+
+SLOW = ("resnet34", "resnet50_v1", "101", "152", "plain34", "plain50", "32", "44", "56", "110", "1202",
+        "vgg13", "vgg16", "vgg19", "aux", "googlenet_", "alexnet_", "preresnet50")  # fmt: skip
+CHECKS = ["deterministic", "logits", "finite", "independent", "gradients"]
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_published_count_by_shapes_alone(name):
+    entry = find(name)
+    model = create_model(name)
+    images = jax.ShapeDtypeStruct((1, *entry.input_shape), jnp.float32)
+    logits, variables = jax.eval_shape(
+        partial(model.init_with_output, train=False), jax.random.key(0), images
+    )
+    assert count_params(variables["params"]) == entry.params
+    assert entry.source
+    assert logits.shape == (1, model.num_classes)
+    assert logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long) if any(s in name for s in SLOW) else name
+        for name in list_models()
+    ],
+)
+def test_the_contract_at_the_smallest_input(name):
+    model = create_model(name, num_classes=10)
+    size, channels = model.smallest_image, find(name).input_shape[2]
+    ran = check_model(model, (size, size, channels))
+    assert ran[: len(CHECKS)] == CHECKS
+    assert ran[-2:] == ["feature_maps", "bfloat16"]
+    assert ("stacked" in ran) == hasattr(model, "equal_blocks")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in list_models() if name in ("alexnet", "vgg11", "resnet50", "googlenet")],
+)
+def test_one_pixel_below_the_smallest_is_refused(name):
+    model = create_model(name)
+    size = model.smallest_image - 1
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    with pytest.raises(Refused, match="or more are needed"):
+        jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
