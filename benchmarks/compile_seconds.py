@@ -15,7 +15,8 @@ configure_xla(threads=1)
 
 from cnnjax import load_dataset, small_images  # noqa: E402
 from cnnjax.core.config import override  # noqa: E402
-from cnnjax.train.loop import compiled_programs, make_task  # noqa: E402
+from cnnjax.train.feed import make_feed, memory_programs  # noqa: E402
+from cnnjax.train.loop import make_task  # noqa: E402
 from cnnjax.train.placement import Jit  # noqa: E402
 
 ROUNDS = 3
@@ -28,10 +29,10 @@ def main() -> None:
         for shortcut in ("none", "A"):
             for depth in (20, 56, 110):
                 recipe = override(small_images, "model.depth", depth)
-                task = make_task(override(recipe, "model.shortcut", shortcut), digits)
-                compiled_programs.cache_clear()
-                programs = compiled_programs(task, Jit(), "none", 96, len(digits.train))
-                seconds[f"{shortcut}-{depth}"].append(programs.seconds)
+                recipe = override(recipe, "model.shortcut", shortcut)
+                memory_programs.cache_clear()
+                feed = make_feed(make_task(recipe, digits), Jit(), recipe, digits, seed=0)
+                seconds[f"{shortcut}-{depth}"].append(feed.compile_seconds)
     medians = {name: round(statistics.median(values), 2) for name, values in seconds.items()}
     result = {"median_seconds": medians, "rounds": ROUNDS, **machine(), "versions": versions()}
     json.dump(result, sys.stdout, indent=2)

@@ -58,7 +58,12 @@ def walk_layers(
     """
     walk = _Walk(params or {}, runs or {})
     walk.run(jaxpr, list(inputs), ())
-    return list(walk.rows.values())
+    idle = [
+        Layer(name, "does not run", (), params=sum(sizes.values()))
+        for name, sizes in walk.params.items()
+        if name not in walk.rows
+    ]
+    return [*walk.rows.values(), *idle]
 
 
 class _Walk:

@@ -20,6 +20,7 @@ def data() -> None:
 
     `digits` is embedded (8x8 grey, nothing is downloaded). Every set of tensorflow-datasets with
     an image and a label is read from --data-dir, where it was prepared as array_record.
+    `folder:DIR` is a folder of images: DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg (or val/).
     """
 
 

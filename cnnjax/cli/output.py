@@ -40,7 +40,7 @@ data_set_option = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="data.train_split, data.test_split (TFDS slices) or data.image_size; may be repeated.",
+    help="data.train_split, data.test_split (TFDS slices), data.image_size; may be repeated.",
 )
 
 

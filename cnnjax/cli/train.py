@@ -32,7 +32,9 @@ from cnnjax.cli.output import (
 @click.option(
     "--model", help="A name (see: cnnjax models) or FILE.py:Class.  [default: the recipe's]"
 )
-@click.option("--data", help="digits, or any set of tensorflow-datasets.  [default: the recipe's]")
+@click.option(
+    "--data", help="digits, any set of tensorflow-datasets, or folder:DIR.  [default: the recipe's]"
+)
 @data_dir_option
 @click.option(
     "--epochs",

@@ -24,17 +24,46 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set and how it is read."""
+    """A data set and how it is read.
+
+    name: digits, a set of tensorflow-datasets, or folder:DIR with train/ and test/ (or val/), in
+      each a folder of images for every class.
+    train_split, test_split: a TFDS slice, e.g. "train[:80%]".
+    image_size: pixels; needed where the sizes vary, or to resize.
+    streaming: "auto" holds a set in memory if it fits and its images have one size; "always" reads
+      encoded images while training, "never" refuses to.
+    augmentation: "default" is the data's own. pad_crop_flip pads by 4 (in memory, on the device);
+      random_resized_crop and scale_crop_flip are for streamed photographs (see `data.views`).
+    normalization: pixel_mean subtracts the mean image, channel a mean and divides by a deviation
+      for each channel, lecun1998 puts white at -0.1 and ink at 1.175. "default": pixel_mean in
+      memory, channel (ImageNet's figures) streamed.
+    pca_colour: deviation of the shifts along the principal components of colour; 0.1 in
+      Krizhevsky et al. 2012, section 4.1.
+    mixup, cutmix: parameter of the Beta distribution of the shares (Zhang et al. 2018; Yun et al.
+      2019); with both, one of them for each batch at random. 0: off.
+    test_crops: 10 averages the corners, the centre and their flips (streamed only).
+    """
 
     name: str = "digits"
-    train_split: str = "train"  # a TFDS slice, e.g. "train[:80%]"
+    train_split: str = "train"
     test_split: str = "test"
-    image_size: int | None = None  # pixels; needed where the sizes vary, or to resize
-    augmentation: Literal["default", "none", "pad_crop_flip"] = "default"  # default: the data's own
+    image_size: int | None = None
+    streaming: Literal["auto", "always", "never"] = "auto"
+    augmentation: Literal[
+        "default", "none", "pad_crop_flip", "random_resized_crop", "scale_crop_flip"
+    ] = "default"
+    normalization: Literal["default", "pixel_mean", "channel", "lecun1998"] = "default"
+    pca_colour: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    test_crops: Literal[1, 10] = 1
 
     def __post_init__(self):
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size={self.image_size}: must be 1 or more")
+        for name in ("pca_colour", "mixup", "cutmix"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)}: must be 0 or more")
 
 
 @dataclass(frozen=True)

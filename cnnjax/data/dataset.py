@@ -1,17 +1,23 @@
-"""The contract of a data set: images as uint8, integer labels, and what is known about them."""
+"""The contract of a data set: images, integer labels, and what is known about them.
+
+A small set lies in memory as uint8 (`Dataset`); photographs are read encoded while training
+(`StreamedDataset`). Both say the same about themselves.
+"""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from cnnjax.core.errors import Refused
+from cnnjax.data.views import View
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """One split."""
+    """One split in memory."""
 
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int[np.ndarray, " n"]
@@ -21,24 +27,50 @@ class Examples:
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """A data set in memory.
+class EncodedExamples:
+    """One split of encoded images, read by position.
+
+    Attributes:
+      read: position to (encoded image, label); may be called from several threads.
+      size: how many there are.
+    """
+
+    read: Callable[[int], tuple[bytes, int]]
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """What both kinds of data set say of themselves.
 
     Attributes:
       name: what `--data` calls it.
       label_names: one name a class.
       max_value: the value of a fully bright pixel (255; 16 for digits).
-      augmentation: the default while training: "none" or "pad_crop_flip".
+      augmentation: the default while training.
       source: where the images come from.
     """
 
     name: str
-    train: Examples
-    test: Examples
     label_names: tuple[str, ...]
     max_value: int
     augmentation: str
     source: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.label_names)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset(Described):
+    """A data set in memory."""
+
+    train: Examples
+    test: Examples
 
     def __post_init__(self):
         for split, examples in (("training", self.train), ("test", self.test)):
@@ -51,10 +83,6 @@ class Dataset:
                     f" out of range (first: {int(examples.labels[outside][0])});"
                     f" {self.num_classes} classes allow 0 to {self.num_classes - 1}"
                 )
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.label_names)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -75,3 +103,43 @@ class Dataset:
         """Mean training image, per pixel, where a fully bright pixel is 1."""
         total = self.train.images.sum(axis=0, dtype=np.int64)
         return (total / (len(self.train) * self.max_value)).astype(np.float32)
+
+    def colour_covariance(self) -> Float[np.ndarray, "c c"]:
+        """Covariance of the channels over all training pixels, where a bright pixel is 1."""
+        channels = self.image_shape[2]
+        total, products, pixels = np.zeros(channels), np.zeros((channels, channels)), 0
+        for start in range(0, len(self.train), 1000):
+            part = self.train.images[start : start + 1000].reshape(-1, channels)
+            part = part.astype(np.float64) / self.max_value
+            total, products = total + part.sum(0), products + part.T @ part
+            pixels += len(part)
+        mean = total / pixels
+        return products / pixels - np.outer(mean, mean)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedDataset(Described):
+    """A data set of encoded images that are read while training.
+
+    Attributes:
+      view: how a test image is brought to its size; training adds the augmentation.
+      fingerprint: SHA-256 of what identifies the content.
+    """
+
+    train: EncodedExamples
+    test: EncodedExamples
+    view: View
+    fingerprint: str
+
+    def __post_init__(self):
+        for split, examples in (("training", self.train), ("test", self.test)):
+            if not len(examples):
+                raise Refused(f"data set {self.name}: the {split} split is empty")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.view.size, self.view.size, 3
+
+
+AnyDataset = Dataset | StreamedDataset

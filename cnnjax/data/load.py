@@ -1,25 +1,31 @@
 """A data set by name."""
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Data
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.digits import load_digits
+from cnnjax.data.folder import PREFIX, load_folder
+from cnnjax.data.views import View
 
 EMBEDDED = {"digits": load_digits}
+_IMAGE_SIZE = 224  # of a folder's images, where none is given
+# What a set looks like on the way to the network, and not what is read.
+_ON_THE_WAY = ("augmentation", "normalization", "pca_colour", "mixup", "cutmix")
 
 
 def load_dataset(
     data: Data | str,
     directory: str | Path | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Dataset:
-    """The data set that `data` describes, decoded, in memory.
+) -> AnyDataset:
+    """The data set that `data` describes: decoded in memory, or to be streamed.
 
     Args:
-      data: a `Data`, or just a name: an embedded set or one of tensorflow-datasets.
+      data: a `Data`, or just a name: an embedded set, one of tensorflow-datasets, or folder:DIR.
       directory: where prepared TFDS sets lie; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
       say: is told a line when something takes long.
 
@@ -29,15 +35,57 @@ def load_dataset(
     """
     if isinstance(data, str):
         data = Data(name=data)
+    if data.name.startswith(PREFIX):
+        if data.streaming == "never":
+            raise Refused(f"data.streaming=never: {data.name} is always streamed")
+        return load_folder(data, _view(data, data.image_size or _IMAGE_SIZE))
     if data.name not in EMBEDDED:
         from cnnjax.data.tfds import load_tfds
 
-        return load_tfds(data, directory, say)
-    for key, value, fixed in (
-        ("train_split", data.train_split, "train"),
-        ("test_split", data.test_split, "test"),
-        ("image_size", data.image_size, None),
-    ):
-        if value != fixed:
-            raise Refused(f"data.{key}={value}: {data.name} is embedded as it is; leave it out")
+        return load_tfds(data, directory, _streamed_view(data), say)
+    for field in fields(Data):
+        value = getattr(data, field.name)
+        if field.name not in ("name", *_ON_THE_WAY) and value != field.default:
+            raise Refused(
+                f"data.{field.name}={value}: {data.name} is embedded as it is; leave it out"
+            )
     return EMBEDDED[data.name]()
+
+
+def reading(data: Data) -> Data:
+    """`data` without what does not change what is read: equal ones share a data set."""
+    default = Data(data.name)
+    kept = {name: getattr(default, name) for name in _ON_THE_WAY}
+    if _must_stream(data):
+        kept["augmentation"] = data.augmentation
+    return replace(data, **kept)
+
+
+def _must_stream(data: Data) -> bool:
+    host = data.augmentation in ("random_resized_crop", "scale_crop_flip")
+    return data.streaming == "always" or host or data.test_crops == 10
+
+
+def _streamed_view(data: Data) -> View | None:
+    """The view of a set that its settings want streamed.
+
+    Raises:
+      Refused: streaming without a size, or a setting that needs it where it is switched off.
+    """
+    if not _must_stream(data):
+        return None
+    if data.streaming == "never":
+        raise Refused(
+            f"data.streaming=never: data.augmentation={data.augmentation} and"
+            f" data.test_crops={data.test_crops} need a streamed set"
+        )
+    if data.image_size is None:
+        raise Refused(
+            f"data set {data.name} is to be streamed: say to which size, e.g."
+            " --set data.image_size=224"
+        )
+    return _view(data, data.image_size)
+
+
+def _view(data: Data, size: int) -> View:
+    return View(size, margin=data.test_crops == 10)

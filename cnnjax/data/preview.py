@@ -4,12 +4,34 @@ import io
 
 import numpy as np
 
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.dataset import AnyDataset, Dataset
+from cnnjax.data.views import fixed_view
 
 _CLASSES, _COLUMNS = 10, 8
+_MOST_READ = 4000  # encoded images that are looked at for a class's eight
 
 
-def contact_sheet(dataset: Dataset, split: str = "train") -> bytes:
+def first_images(dataset: AnyDataset, split: str, classes: int, columns: int) -> list[list]:
+    """Up to `columns` images (0 to 1) of each of the first classes."""
+    rows: list[list] = [[] for _ in range(classes)]
+    if isinstance(dataset, Dataset):
+        examples = dataset.train if split == "train" else dataset.test
+        for label, row in enumerate(rows):
+            for index in np.flatnonzero(examples.labels == label)[:columns]:
+                row.append(examples.images[index] / dataset.max_value)
+        return rows
+    encoded = dataset.train if split == "train" else dataset.test
+    order = np.random.default_rng(0).permutation(len(encoded))  # a folder is sorted by class
+    for position in order[:_MOST_READ]:
+        data, label = encoded.read(int(position))
+        if label < classes and len(rows[label]) < columns:
+            rows[label].append(fixed_view(data, dataset.view) / 255)
+        if all(len(row) == columns for row in rows):
+            break
+    return rows
+
+
+def contact_sheet(dataset: AnyDataset, split: str = "train") -> bytes:
     """A PNG with the first eight images of each of the first ten classes, a row a class."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,11 +39,11 @@ def contact_sheet(dataset: Dataset, split: str = "train") -> bytes:
 
     examples = dataset.train if split == "train" else dataset.test
     names = dataset.label_names[:_CLASSES]
+    rows = first_images(dataset, split, len(names), _COLUMNS)
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(1.2 + 0.75 * _COLUMNS, 0.6 + 0.75 * len(names)))
         FigureCanvasAgg(figure)
         for label, name in enumerate(names):
-            chosen = np.flatnonzero(examples.labels == label)[:_COLUMNS]
             for column in range(_COLUMNS):
                 axes = figure.add_subplot(len(names), _COLUMNS, label * _COLUMNS + column + 1)
                 axes.set_xticks([])
@@ -30,8 +52,8 @@ def contact_sheet(dataset: Dataset, split: str = "train") -> bytes:
                     spine.set_visible(False)
                 if column == 0:
                     axes.set_ylabel(name, rotation=0, ha="right", va="center")
-                if column < len(chosen):
-                    image = examples.images[chosen[column]] / dataset.max_value
+                if column < len(rows[label]):
+                    image = rows[label][column]
                     grey = image.shape[-1] == 1
                     axes.imshow(
                         image[..., 0] if grey else image[..., :3], cmap="gray", vmin=0, vmax=1

@@ -23,7 +23,14 @@ from cnnjax.core.errors import Failed, Refused, one_line, unknown
 from cnnjax.core.files import atomic_write
 from cnnjax.core.folders import user_cache
 from cnnjax.core.recipe import Data
-from cnnjax.data.dataset import Dataset, Examples
+from cnnjax.data.dataset import (
+    AnyDataset,
+    Dataset,
+    EncodedExamples,
+    Examples,
+    StreamedDataset,
+)
+from cnnjax.data.views import View
 
 # CIFAR's pad 4, crop, flip is right for small natural photographs and wrong for characters.
 AUGMENTATION = {"cifar10": "pad_crop_flip", "cifar100": "pad_crop_flip"}
@@ -37,19 +44,35 @@ def data_folder(directory: str | Path | None) -> Path:
 
 
 def load_tfds(
-    data: Data, directory: str | Path | None, say: Callable[[str], None] = lambda line: None
-) -> Dataset:
-    """Read and decode a prepared set; see `cnnjax.data.load.load_dataset`."""
+    data: Data,
+    directory: str | Path | None,
+    view: View | None,
+    say: Callable[[str], None] = lambda line: None,
+) -> AnyDataset:
+    """Read a prepared set; see `cnnjax.data.load.load_dataset`.
+
+    Args:
+      view: of a set that is to be streamed; None: it is held in memory if it fits.
+    """
     folder = find_prepared(data.name, directory)
     builder = open_builder(folder)
     image, label = classification_features(builder, data.name)
-    shape = _decoded_shape(builder.info.features[image].shape, data)
     names = tuple(builder.info.features[label].names)
+    counts = {
+        key: _split_size(builder, split, data.name, key)
+        for key, split in (("train_split", data.train_split), ("test_split", data.test_split))
+    }
+    if view is not None:
+        return _stream(data, folder, builder, (image, label), names, counts, view)
 
+    shape = _decoded_shape(builder.info.features[image].shape, data)
     splits = {}
     for key, split in (("train_split", data.train_split), ("test_split", data.test_split)):
-        count = _split_size(builder, split, data.name, key)
+        count = counts[key]
         if count * int(np.prod(shape)) > MEMORY_LIMIT:
+            if data.streaming == "auto":
+                view = View(min(shape[:2]))
+                return _stream(data, folder, builder, (image, label), names, counts, view)
             raise Refused(
                 f"data set {data.name}: {count:,} images of {'x'.join(map(str, shape))} do not fit"
                 f" into {MEMORY_LIMIT >> 30} GiB of memory; take a slice, data.{key}="
@@ -64,6 +87,66 @@ def load_tfds(
         max_value=255,
         augmentation=AUGMENTATION.get(data.name.split("/")[0], "none"),
         source=f"tensorflow-datasets {builder.info.full_name}",
+    )
+
+
+class _Encoded:
+    """Position to (encoded image, label); the files are opened where it is first used."""
+
+    def __init__(self, folder: Path, split: str, features: tuple[str, str], num_classes: int):
+        self._folder, self._split, self._features = folder, split, features
+        self._num_classes = num_classes
+        self._source: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_source": None}  # a worker opens its own
+
+    def __call__(self, position: int) -> tuple[bytes, int]:
+        if self._source is None:
+            import tensorflow_datasets as tfds
+
+            self._source = open_builder(self._folder).as_data_source(
+                split=self._split, decoders={self._features[0]: tfds.decode.SkipDecoding()}
+            )
+        record = self._source[position]
+        label = int(record[self._features[1]])
+        if not 0 <= label < self._num_classes:
+            raise Failed(
+                f"{self._folder} [{self._split}], example {position}: label {label} is out of"
+                f" range; {self._num_classes} classes allow 0 to {self._num_classes - 1}"
+            )
+        return record[self._features[0]], label
+
+
+def _stream(
+    data: Data,
+    folder: Path,
+    builder: Any,
+    features: tuple[str, str],
+    names: tuple[str, ...],
+    counts: dict[str, int],
+    view: View,
+) -> StreamedDataset:
+    if _is_tfrecord(folder):
+        raise Refused(
+            f"data set {data.name} in {folder} is tfrecord, which cannot be read by position;"
+            f" prepare it as array_record: cnnjax data prepare {data.name} --data-dir ANOTHER"
+        )
+    train = _Encoded(folder, data.train_split, features, len(names))
+    test = _Encoded(folder, data.test_split, features, len(names))
+    files = [[path.name, path.stat().st_size] for path in sorted(folder.iterdir())]
+    about = [data.train_split, data.test_split, files]
+    about += [(folder / "dataset_info.json").read_text()]
+    return StreamedDataset(
+        name=data.name,
+        label_names=names,
+        max_value=255,
+        augmentation="random_resized_crop",
+        source=f"tensorflow-datasets {builder.info.full_name}, streamed",
+        train=EncodedExamples(train, counts["train_split"]),
+        test=EncodedExamples(test, counts["test_split"]),
+        view=view,
+        fingerprint=hashlib.sha256(json.dumps(about).encode()).hexdigest(),
     )
 
 

@@ -23,10 +23,12 @@ def pooled_size(size: int, window: int, strides: int, padding: int, ceil_mode: b
     """
     if 2 * padding > window:
         raise Refused(f"padding {padding} exceeds half of a pooling window of {window} px")
-    length = output_size(size, window, strides, (padding, padding))
-    overhangs = (length - 1) * strides + window < size + 2 * padding
-    starts_inside = length * strides < size + padding
-    return length + (ceil_mode and overhangs and starts_inside)
+    if not ceil_mode:
+        return output_size(size, window, strides, (padding, padding))
+    # A window may overhang by less than its stride, so what it needs is that much less.
+    needed = max(window - strides + 1, 1)
+    length = output_size(size, needed, strides, (padding, padding))
+    return length - ((length - 1) * strides >= size + padding)
 
 
 def max_pool(

@@ -12,8 +12,8 @@ from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Data
 from cnnjax.core.registry import create_model, source_digests
-from cnnjax.data.dataset import Dataset
-from cnnjax.data.load import load_dataset
+from cnnjax.data.dataset import AnyDataset
+from cnnjax.data.load import load_dataset, reading
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.runner import Session, Status, run_cells
 from cnnjax.study.store import CellFiles, Store
@@ -109,16 +109,16 @@ def repeat_cell(
     return train_cell(cell, files, datasets[cell.variant.recipe.data], {}), old
 
 
-def load_datasets(plan: Plan, data_dir: str | None, say: Say) -> dict[Data, Dataset]:
+def load_datasets(plan: Plan, data_dir: str | None, say: Say) -> dict[Data, AnyDataset]:
     """Every data set that the plan's recipes name."""
     wanted = {variant.recipe.data for variant in plan.variants}
-    unique: dict[Data, Dataset] = {}
-    for data in sorted(wanted, key=repr):
-        unique[data] = load_dataset(data, data_dir, say)
-    return unique
+    read: dict[Data, AnyDataset] = {}
+    for data in sorted({reading(data) for data in wanted}, key=repr):
+        read[data] = load_dataset(data, data_dir, say)
+    return {data: read[reading(data)] for data in sorted(wanted, key=repr)}
 
 
-def describe_data(datasets: dict[Data, Dataset]) -> dict[str, dict]:
+def describe_data(datasets: dict[Data, AnyDataset]) -> dict[str, dict]:
     """Name, size, shape and fingerprint of each data set, for study.json."""
     return {
         f"{data.name} ({data.train_split}, {data.test_split}, {data.image_size or 'own size'})": {
@@ -133,7 +133,7 @@ def describe_data(datasets: dict[Data, Dataset]) -> dict[str, dict]:
     }
 
 
-def check_variants(plan: Plan, datasets: dict[Data, Dataset]) -> dict[str, dict]:
+def check_variants(plan: Plan, datasets: dict[Data, AnyDataset]) -> dict[str, dict]:
     """Parameters and MACs of each variant; what cannot be trained is refused here.
 
     Raises:
@@ -158,7 +158,7 @@ def check_variants(plan: Plan, datasets: dict[Data, Dataset]) -> dict[str, dict]
 
 
 def training_costs(
-    plan: Plan, datasets: dict[Data, Dataset], costs: dict[str, dict]
+    plan: Plan, datasets: dict[Data, AnyDataset], costs: dict[str, dict]
 ) -> dict[str, float]:
     """Images times MACs of one cell of each variant: the relative time that it takes."""
     from cnnjax.train.loop import total_steps

@@ -18,7 +18,7 @@ from typing import Any
 from cnnjax.core.config import digest, plain
 from cnnjax.core.environment import cores, has_accelerator
 from cnnjax.core.recipe import Data
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.dataset import AnyDataset
 from cnnjax.study.cells import Cell
 from cnnjax.study.store import CellFiles
 from cnnjax.study.worker import work
@@ -103,7 +103,7 @@ def run_cells(
     cells: Sequence[Cell],
     folder_of: Callable[[Cell], Path],
     identity: str,
-    datasets: Mapping[Data, Dataset],
+    datasets: Mapping[Data, AnyDataset],
     costs: Mapping[str, float],
     *,
     workers: int | None = None,

@@ -15,7 +15,7 @@ from typing import Any
 from cnnjax.core.environment import bits, versions
 from cnnjax.core.errors import one_line
 from cnnjax.core.recipe import Data
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.dataset import AnyDataset
 from cnnjax.study.cells import Cell
 from cnnjax.study.store import CellFiles
 
@@ -23,7 +23,7 @@ SAVE_SECONDS = 30.0  # a cell shorter than this keeps no checkpoint: a rerun is 
 
 
 def work(
-    connection: Connection, lifeline: Connection, datasets: Mapping[Data, Dataset], cached: bool
+    connection: Connection, lifeline: Connection, datasets: Mapping[Data, AnyDataset], cached: bool
 ) -> None:
     """Train each (cell, folder, study's identity) that arrives; None ends the worker.
 
@@ -64,7 +64,7 @@ def work(
 def train_cell(
     cell: Cell,
     files: CellFiles,
-    dataset: Dataset,
+    dataset: AnyDataset,
     sources: dict[Data, Any],
     on_progress: Callable[[Any], None] = lambda progress: None,
 ) -> dict:
@@ -74,13 +74,14 @@ def train_cell(
       sources: training sets that are on the device already; this one is added.
     """
     from cnnjax.train.checkpoint import LightSaves
-    from cnnjax.train.loop import fit, make_source
+    from cnnjax.train.feed import make_source
+    from cnnjax.train.loop import fit
     from cnnjax.train.metrics_log import MetricsLog
     from cnnjax.train.placement import Jit
 
     recipe = cell.variant.recipe
     if recipe.data not in sources:
-        sources[recipe.data] = make_source(dataset, Jit())
+        sources[recipe.data] = make_source(recipe.data, dataset, Jit())
     log = MetricsLog(files.metrics)
     ended = fit(
         recipe,

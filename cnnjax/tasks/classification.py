@@ -243,7 +243,15 @@ class Classification:
         return summary(sums)
 
     def eval_step(self, state: TrainState, batch: dict[str, Array]) -> Metrics:
-        """Sums over one batch with running batch statistics."""
+        """Sums over one batch with running batch statistics.
+
+        Images [n, views, h, w, c] are judged by the mean of their views' probabilities.
+        """
         variables = {"params": state.params, **state.model_state}
-        logits: Any = self.model.apply(variables, batch["images"], train=False)
+        images = batch["images"]
+        flat = images.reshape(-1, *images.shape[-3:])
+        logits: Any = self.model.apply(variables, flat, train=False)
+        if images.ndim == 5:
+            views = jax.nn.log_softmax(logits).reshape(*images.shape[:2], -1)
+            logits = jax.nn.logsumexp(views, axis=1) - jnp.log(images.shape[1])
         return metric_sums(logits, batch["labels"], batch["mask"])

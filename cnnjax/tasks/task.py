@@ -15,6 +15,11 @@ Reduce = Callable[[Any], Any]  # averages a tree over replicas; the identity on 
 class Task(Protocol):
     """Pure functions over a training state; hashable, so that programs can be kept by task."""
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels of what the network takes."""
+        ...
+
     def check(self) -> None:
         """Refuse a network that does not fit, without computing."""
         ...

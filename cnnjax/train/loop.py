@@ -7,7 +7,6 @@ cuts change no bit: positions are arguments of one compiled program, sums are ca
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -18,16 +17,17 @@ from cnnjax.core.errors import Refused
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Recipe
 from cnnjax.core.registry import create_model, field_types
-from cnnjax.data.dataset import Dataset, Examples
-from cnnjax.data.order import evaluation_batches, steps_per_epoch
+from cnnjax.data.dataset import AnyDataset
+from cnnjax.data.normalization import chosen_normalization
+from cnnjax.data.order import steps_per_epoch
 from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.state import TrainState, set_hyperparams
-from cnnjax.tasks.task import Metrics, Task
+from cnnjax.tasks.task import Metrics
+from cnnjax.train.feed import evaluation_feed, make_feed, on_device
 from cnnjax.train.placement import Jit, Placement
-from cnnjax.train.program import Source, evaluate_batch, train_steps
+from cnnjax.train.program import Source
 from cnnjax.train.schedules import learning_rates
 
-EVALUATION_BATCH = 512  # examples; no result depends on it beyond rounding
 DISPATCH_SECONDS = 1.0
 
 
@@ -77,23 +77,16 @@ class Result:
     diverged: dict | None = None  # {"step": ..., "leaf": ...}
 
 
-@dataclass(frozen=True)
-class Programs:
-    """What was compiled for one architecture and one set of shapes."""
-
-    train: Callable
-    evaluate: Callable
-    seconds: float
-
-
 def make_task(
-    recipe: Recipe, dataset: Dataset, placement: Placement | None = None
+    recipe: Recipe, dataset: AnyDataset, placement: Placement | None = None
 ) -> Classification:
     """The task of a recipe on a data set: the model gets its classes and its norm axis.
 
     Raises:
       Refused: the model does not exist, is impossible, or does not fit the data.
     """
+    on_device(recipe.data, dataset)
+    chosen_normalization(recipe.data, dataset)
     return task_for(recipe, dataset.name, dataset.image_shape, dataset.num_classes, placement)
 
 
@@ -120,33 +113,15 @@ def task_for(
     return Classification(model, image_shape, num_classes, recipe.loss)
 
 
-def total_steps(recipe: Recipe, dataset: Dataset) -> int:
+def total_steps(recipe: Recipe, dataset: AnyDataset) -> int:
     """Updates in a run."""
     return recipe.steps or recipe.epochs * steps_per_epoch(len(dataset.train), recipe.batch_size)
-
-
-def augmentation_of(recipe: Recipe, dataset: Dataset) -> str:
-    """The recipe's augmentation; "default" is the data set's own."""
-    chosen = recipe.data.augmentation
-    return dataset.augmentation if chosen == "default" else chosen
-
-
-def make_source(dataset: Dataset, placement: Placement) -> Source:
-    """The training set where the programs run, with what normalises any split."""
-    return placement.put(
-        {
-            "images": dataset.train.images,
-            "labels": dataset.train.labels.astype(np.int32),
-            "mean": dataset.pixel_mean(),
-            "max_value": np.float32(dataset.max_value),
-        }
-    )
 
 
 def fit(
     recipe: Recipe,
     seed: int,
-    dataset: Dataset,
+    dataset: AnyDataset,
     *,
     placement: Placement | None = None,
     source: Source | None = None,
@@ -162,7 +137,7 @@ def fit(
       seed: of every random stream that the recipe does not seed by itself.
       dataset: on what.
       placement: where; default `Jit()`.
-      source: `make_source(dataset, placement)`, if it exists already.
+      source: `make_source(recipe.data, dataset, placement)`, if it exists already.
       saves: where state is kept; the run goes on from the newest that is intact.
       on_progress: called about once a second.
       on_epoch: called with the figures of each epoch, ready to be a JSON line.
@@ -173,8 +148,6 @@ def fit(
     per_epoch = steps_per_epoch(len(dataset.train), recipe.batch_size)
     steps = total_steps(recipe, dataset)
     rates = learning_rates(recipe.schedule, recipe.optimizer.learning_rate, steps)
-    keys = stream_keys(seed, recipe.streams)
-    source = make_source(dataset, placement) if source is None else source
 
     start = time.perf_counter()
     state = jax.device_get(initial_state(task, recipe, seed))
@@ -195,12 +168,7 @@ def fit(
             ordinary = task.unpack(jax.device_get(state))
             saves.save(step, saved_tree(ordinary, metrics, train_seconds), force=force)
 
-    misses = compiled_programs.cache_info().misses
-    augmentation = augmentation_of(recipe, dataset)
-    size = len(dataset.train)
-    programs = compiled_programs(task, placement, augmentation, recipe.batch_size, size)
-    compiled_now = compiled_programs.cache_info().misses > misses
-    compile_seconds = programs.seconds if compiled_now else 0.0
+    feed = make_feed(task, placement, recipe, dataset, seed, source)
 
     step = int(state.step)
     in_dispatch = 1
@@ -215,8 +183,7 @@ def fit(
         epoch_rates[:end] = rates[epoch * per_epoch : epoch * per_epoch + end]
 
         start = time.perf_counter()
-        where = [np.int32(value) for value in (epoch, index, last)]
-        state, metrics = programs.train(state, metrics, source, keys, *where, epoch_rates)
+        state, metrics = feed.advance(state, metrics, epoch, index, last, epoch_rates)
         nonfinite = np.asarray(metrics["nonfinite"])
         seconds = time.perf_counter() - start
         train_seconds += seconds
@@ -233,7 +200,7 @@ def fit(
         left = (steps - step) * recipe.batch_size / rate
         on_progress(Progress(step, steps, epoch, rate, left, figures["loss"]))
         if last == end:
-            test = _evaluate(programs, task, state, dataset.test, source)
+            test = _finite(task.summary(feed.evaluate(state, "test")))
             on_epoch(
                 {
                     "epoch": epoch + 1,
@@ -257,8 +224,8 @@ def fit(
         save(force=True)
     train = None
     if status != "interrupted":
-        train = _evaluate(programs, task, state, dataset.train, source)
-        test = _evaluate(programs, task, state, dataset.test, source)
+        train = _finite(task.summary(feed.evaluate(state, "train")))
+        test = _finite(task.summary(feed.evaluate(state, "test")))
     return Result(
         status=status,
         steps=step,
@@ -267,7 +234,7 @@ def fit(
         train_loss=train["loss"] if train else None,
         test_loss=test["loss"] if test else None,
         train_seconds=train_seconds,
-        compile_seconds=compile_seconds,
+        compile_seconds=feed.compile_seconds,
         init_seconds=init_seconds,
         diverged=diverged,
     )
@@ -292,77 +259,19 @@ def initial_state(task: Classification, recipe: Recipe, seed: int) -> TrainState
 
 def evaluate(
     task: Classification,
+    recipe: Recipe,
     state: TrainState,
-    examples: Examples,
-    source: Source,
+    dataset: AnyDataset,
+    split: str,
     placement: Placement | None = None,
-) -> dict[str, float]:
-    """Loss (nats), top-1 error (per cent) and number of examples over a whole split."""
+) -> dict[str, float | None]:
+    """Loss (nats), top-1 error (per cent) and number of examples of a whole split."""
     placement = placement or Jit()
     state = placement.put(task.pack(jax.device_get(state)))
-    shapes = (_shapes(state), _evaluation_shapes(task.image_shape), _shapes(source))
-    compiled, seconds = placement.compile(partial(evaluate_batch, task, placement), shapes)
-    return _evaluate(Programs(compiled, compiled, seconds), task, state, examples, source)
+    feed = evaluation_feed(task, placement, state, recipe.data, dataset)
+    return _finite(task.summary(feed.evaluate(state, split)))
 
 
-@lru_cache(maxsize=4)
-def compiled_programs(
-    task: Classification, placement: Placement, augmentation: str, batch_size: int, examples: int
-) -> Programs:
-    """Compile once for each architecture and each set of shapes, from shapes alone.
-
-    Args:
-      examples: in the training set.
-    """
-    state, metrics = jax.eval_shape(lambda: _example_state(task))
-    image = jax.ShapeDtypeStruct(task.image_shape, jnp.float32)
-    scalar = jax.ShapeDtypeStruct((), jnp.int32)
-    source = {
-        "images": jax.ShapeDtypeStruct((examples, *task.image_shape), jnp.uint8),
-        "labels": jax.ShapeDtypeStruct((examples,), jnp.int32),
-        "mean": image,
-        "max_value": jax.ShapeDtypeStruct((), jnp.float32),
-    }
-    keys = jax.eval_shape(lambda: stream_keys(0))
-    rates = jax.ShapeDtypeStruct((steps_per_epoch(examples, batch_size),), jnp.float32)
-    train, train_seconds = placement.compile(
-        partial(train_steps, task, placement, augmentation, batch_size),
-        (state, metrics, source, keys, scalar, scalar, scalar, rates),
-        donate=(0, 1),
-    )
-    evaluating, evaluate_seconds = placement.compile(
-        partial(evaluate_batch, task, placement),
-        (state, _evaluation_shapes(task.image_shape), source),
-    )
-    return Programs(train, evaluating, train_seconds + evaluate_seconds)
-
-
-def _example_state(task: Classification) -> tuple[TrainState, Metrics]:
-    state = task.init(jax.random.key(0))
-    return task.pack(state), task.empty_metrics(state)
-
-
-def _evaluation_shapes(image_shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
-    size = EVALUATION_BATCH
-    return {
-        "images": jax.ShapeDtypeStruct((size, *image_shape), jnp.uint8),
-        "labels": jax.ShapeDtypeStruct((size,), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((size,), jnp.float32),
-    }
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
-
-
-def _evaluate(
-    programs: Programs, task: Task, state: TrainState, examples: Examples, source: Source
-) -> dict[str, Any]:
-    """Figures over a whole split; one that is not finite is None: JSON has no number for it."""
-    sums: Metrics | None = None
-    for batch in evaluation_batches(examples, EVALUATION_BATCH):
-        new = programs.evaluate(state, batch, source)
-        sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
-    assert sums is not None, "a data set has examples"
-    figures = task.summary(sums)
+def _finite(figures: dict[str, Any]) -> dict[str, Any]:
+    """A figure that is not finite is None: JSON has no number for it."""
     return {key: value if np.isfinite(value) else None for key, value in figures.items()}

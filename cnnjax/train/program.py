@@ -1,7 +1,8 @@
-"""The two programs that a run compiles: some steps within an epoch, and one evaluation batch.
+"""The programs that a run compiles: steps within an epoch, and one evaluation batch.
 
 Seeds, positions, rates and data are arguments, so one compiled program serves every seed, every
-schedule and every way of cutting a run into pieces, with the same bits.
+schedule and every way of cutting a run into pieces, with the same bits. A set in memory is an
+argument too, and many steps are one dispatch; a streamed set hands in a batch for each step.
 """
 
 from typing import Any
@@ -10,19 +11,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cnnjax.data.augment import augment, normalize
+from cnnjax.data.augment import Augmentation, augment, mix, normalize, ten_crops
 from cnnjax.data.order import epoch_order
 from cnnjax.tasks.state import TrainState, set_hyperparams
 from cnnjax.tasks.task import Metrics, Task
 from cnnjax.train.placement import Placement
 
-Source = dict[str, Array]  # images uint8, labels, mean image, max_value: the set on the device
+# What normalises images (see `data.normalization`) and, in memory, the training set itself.
+Source = dict[str, Array]
 
 
 def train_steps(
     task: Task,
     placement: Placement,
-    augmentation: str,
+    augmentation: Augmentation,
     batch_size: int,
     state: TrainState,
     metrics: Metrics,
@@ -43,7 +45,6 @@ def train_steps(
       rates: the learning rate at each step of the epoch.
     """
     order = epoch_order(keys["order"], epoch, len(source["labels"]))
-    dropout = jax.random.fold_in(keys["dropout"], epoch)
 
     def goes_on(carry: Any) -> Array:
         index, _, sums = carry
@@ -54,26 +55,85 @@ def train_steps(
         indices = placement.local(
             jax.lax.dynamic_slice_in_dim(order, index * batch_size, batch_size)
         )
-        images = normalize(source["images"][indices], source["mean"], source["max_value"])
-        images = augment(augmentation, images, keys["augment"], epoch, indices)
         labels = source["labels"][indices]
-        batch = {"images": images, "labels": labels, "mask": jnp.ones(labels.shape)}
-        state = set_hyperparams(state, learning_rate=rates[index])
-        key = jax.random.fold_in(dropout, index)
-        state, new = task.train_step(state, batch, key, placement.reduce)
-        return index + 1, state, jax.tree.map(jnp.add, sums, placement.merge(new))
+        batch = {
+            "images": source["images"][indices],
+            "labels": labels,
+            "mask": jnp.ones(labels.shape),
+            "indices": indices,
+        }
+        state, new = _step(
+            task, placement, augmentation, state, batch, source, keys, epoch, index, rates[index]
+        )
+        return index + 1, state, jax.tree.map(jnp.add, sums, new)
 
     _, state, metrics = jax.lax.while_loop(goes_on, step, (first, state, metrics))
     return state, metrics
 
 
+def train_batch(
+    task: Task,
+    placement: Placement,
+    augmentation: Augmentation,
+    state: TrainState,
+    metrics: Metrics,
+    source: Source,
+    keys: dict[str, Array],
+    epoch: Array,
+    index: Array,
+    rate: Array,
+    batch: dict[str, Array],
+) -> tuple[TrainState, Metrics]:
+    """Step `index` of an epoch on a stored batch; nothing more after one that was not finite."""
+    batch = jax.tree.map(placement.local, batch)
+    new_state, new = _step(
+        task, placement, augmentation, state, batch, source, keys, epoch, index, rate
+    )
+    good = jnp.sum(metrics["nonfinite"]) == 0
+    state = jax.tree.map(lambda n, o: jnp.where(good, n, o), new_state, state)
+    return state, jax.tree.map(lambda total, n: total + jnp.where(good, n, 0), metrics, new)
+
+
 def evaluate_batch(
     task: Task,
     placement: Placement,
+    crops: int,
     state: TrainState,
     batch: dict[str, Array],
     source: Source,
 ) -> Metrics:
-    """Sums over one stored batch (uint8 images, labels, mask)."""
-    images = normalize(batch["images"], source["mean"], source["max_value"])
+    """Sums over one stored batch (uint8 images, labels, mask), of one view or ten crops each."""
+    images = _normalize(batch["images"], source)
+    if crops == 10:
+        images = ten_crops(images, task.image_shape[0])
     return placement.merge(task.eval_step(state, {**batch, "images": images}))
+
+
+def _step(
+    task: Task,
+    placement: Placement,
+    augmentation: Augmentation,
+    state: TrainState,
+    batch: dict[str, Array],
+    source: Source,
+    keys: dict[str, Array],
+    epoch: Array,
+    index: Array,
+    rate: Array,
+) -> tuple[TrainState, Metrics]:
+    """One update on a replica's part of a stored batch."""
+    indices = batch["indices"]
+    images = _normalize(batch["images"], source)
+    images = augment(augmentation, images, keys["augment"], epoch, indices, source.get("colours"))
+    batch = {"images": images, "labels": batch["labels"], "mask": batch["mask"]}
+    if augmentation.mixup or augmentation.cutmix:
+        first = jax.random.fold_in(jax.random.fold_in(keys["augment"], epoch), indices[0])
+        batch = mix(augmentation, batch, jax.random.fold_in(first, 2))
+    state = set_hyperparams(state, learning_rate=rate)
+    key = jax.random.fold_in(jax.random.fold_in(keys["dropout"], epoch), index)
+    state, sums = task.train_step(state, batch, key, placement.reduce)
+    return state, placement.merge(sums)
+
+
+def _normalize(images: Array, source: Source) -> Array:
+    return normalize(images, source["mean"], source["max_value"], source.get("deviation"))

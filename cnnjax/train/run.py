@@ -21,7 +21,7 @@ from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Recipe
 from cnnjax.core.registry import source_digests
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset
 from cnnjax.data.order import steps_per_epoch
 from cnnjax.tasks.classification import Classification
@@ -33,7 +33,6 @@ from cnnjax.train.loop import (
     evaluate,
     fit,
     initial_state,
-    make_source,
     make_task,
     saved_tree,
     task_for,
@@ -48,7 +47,7 @@ Say = Callable[[str], None]
 def train_run(
     recipe: Recipe,
     seed: int,
-    dataset: Dataset,
+    dataset: AnyDataset,
     workdir: Path,
     *,
     save_seconds: float = 60.0,
@@ -111,9 +110,7 @@ def evaluate_run(workdir: Path, data_dir: str | None, split: str, say: Say) -> d
     dataset = load_dataset(recipe.data, data_dir, say)
     if dataset.fingerprint != described["data"]["fingerprint"]:
         raise Refused(f"data set {dataset.name} is not the one that {workdir} was trained on")
-    source = make_source(dataset, Jit())
-    examples = dataset.test if split == "test" else dataset.train
-    figures = evaluate(task, state, examples, source)
+    figures = evaluate(task, recipe, state, dataset, split)
     return {
         "model": recipe.model.name,
         "data": dataset.name,
@@ -163,7 +160,7 @@ def read_run(workdir: Path) -> dict:
         ) from None
 
 
-def _claim(workdir: Path, recipe: Recipe, seed: int, dataset: Dataset, say: Say) -> str:
+def _claim(workdir: Path, recipe: Recipe, seed: int, dataset: AnyDataset, say: Say) -> str:
     """Write run.json, or check that the one there is of the same run; the run's identity.
 
     A damaged one is written anew: the checkpoints know whose they are.

@@ -23,7 +23,7 @@ def test_any_legal_depth_is_a_name():
         ("cifar_resnet21", {}, "depth 21 is impossible: it is 6n [+] 2, e.g. 20 or 26"),
         ("cifar_resnet2", {}, "depth 2 is impossible"),
         ("resnet19", {}, "did you mean resnet1"),
-        ("vgg", {}, "see: cnnjax models"),
+        ("inception_v4", {}, "see: cnnjax models"),
         ("resnet50", {"depht": 3}, "did you mean depth"),
         ("resnet50", {"depth": 20}, "not in table 1"),
         ("cifar_resnet20", {"width": 0.01}, "leaves no channel"),

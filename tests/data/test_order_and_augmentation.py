@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax import Refused
-from cnnjax.data.augment import augment, normalize, pad_crop_flip
+from cnnjax.data.augment import Augmentation, augment, normalize, pad_crop_flip
 from cnnjax.data.dataset import Examples
 from cnnjax.data.order import epoch_order, evaluation_batches, steps_per_epoch
 
@@ -38,13 +38,13 @@ def test_an_image_is_augmented_by_its_index_not_by_its_place_in_the_batch():
     key = jax.random.key(0)
     images = jax.random.normal(key, (6, 8, 8, 3))
     indices = jnp.arange(10, 16)
-    whole = augment("pad_crop_flip", images, key, 2, indices)
+    whole = augment(Augmentation("pad_crop_flip"), images, key, 2, indices)
     order = jnp.array([4, 1, 5])
-    part = augment("pad_crop_flip", images[order], key, 2, indices[order])
+    part = augment(Augmentation("pad_crop_flip"), images[order], key, 2, indices[order])
     np.testing.assert_array_equal(part, whole[order])
-    other = augment("pad_crop_flip", images, key, 3, indices)
+    other = augment(Augmentation("pad_crop_flip"), images, key, 3, indices)
     assert (other != whole).any()
-    assert augment("none", images, key, 2, indices) is images
+    assert augment(Augmentation(), images, key, 2, indices) is images
 
 
 def test_a_crop_is_a_window_of_the_padded_image_and_all_of_them_occur():

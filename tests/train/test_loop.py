@@ -7,8 +7,7 @@ import pytest
 from cnnjax import Refused, small_images
 from cnnjax.core.config import override
 from cnnjax.train.checkpoint import LightSaves, OrbaxSaves
-from cnnjax.train.loop import evaluate, fit, initial_state, make_source, make_task, saved_tree
-from cnnjax.train.placement import Jit
+from cnnjax.train.loop import evaluate, fit, initial_state, make_task, saved_tree
 
 
 def recipe(**settings):
@@ -114,11 +113,11 @@ def test_a_run_may_end_within_an_epoch(digits):
 
 def test_evaluation_does_not_depend_on_batches(whole, digits, monkeypatch):
     _, tree, _ = whole
-    task, source = make_task(recipe(), digits), make_source(digits, Jit())
-    expected = evaluate(task, tree["state"], digits.test, source)
+    task = make_task(recipe(), digits)
+    expected = evaluate(task, recipe(), tree["state"], digits, "test")
     assert expected["examples"] == 450
-    monkeypatch.setattr("cnnjax.train.loop.EVALUATION_BATCH", 64)
-    found = evaluate(task, tree["state"], digits.test, source)
+    monkeypatch.setattr("cnnjax.train.feed.EVALUATION_BATCH", 64)
+    found = evaluate(task, recipe(), tree["state"], digits, "test")
     assert found["top1_error"] == expected["top1_error"]
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
 

@@ -1,0 +1,107 @@
+"""Encoded images, read by Grain in the order that our own streams decide.
+
+Grain is given the numbers of a run's batches, 0, 1, 2, ... Which examples those are, and how each
+is augmented, are pure functions of (seed, epoch, index): Grain's sampler and its seeds are not used
+(seed + index collides), there is no iterator state to save, and a run goes on from any step by
+arithmetic. Its threads each prepare a batch while the device computes; the decoders let go of the
+interpreter while they work.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnnjax.core.environment import cores
+from cnnjax.data.dataset import EncodedExamples, StreamedDataset
+from cnnjax.data.order import epoch_order, steps_per_epoch
+from cnnjax.data.views import HostAugmentation, View, example_generator, fixed_view, random_view
+
+Batch = dict[str, Any]  # arrays
+
+
+def training_stream(
+    dataset: StreamedDataset,
+    augmentation: HostAugmentation,
+    keys: dict[str, Any],
+    batch_size: int,
+    first: int,
+    last: int,
+    *,
+    threads: int | None = None,
+) -> Generator[Batch]:
+    """Batches of steps first .. last - 1 of a run: images uint8, labels, indices, mask.
+
+    Args:
+      keys: of the run's streams; "order" and "augment" are used.
+      threads: that each prepare a batch; default: one for each core.
+    """
+    examples = dataset.train
+    per_epoch = steps_per_epoch(len(examples), batch_size)
+    view = replace(dataset.view, augmentation=augmentation, margin=False)
+    words = np.asarray(jax.random.key_data(keys["augment"])).ravel()
+    key = (int(words[0]), int(words[1]))
+
+    @lru_cache(maxsize=2)  # permuting a large set takes a moment; threads may straddle two epochs
+    def order(epoch: int) -> np.ndarray:
+        return np.asarray(epoch_order(keys["order"], epoch, len(examples)))
+
+    def batch(number: int) -> Batch:
+        epoch, place = divmod(number, per_epoch)
+        indices = order(epoch)[place * batch_size : (place + 1) * batch_size].astype(np.int32)
+
+        def look(index: int, encoded: bytes) -> np.ndarray:
+            if augmentation == "none":
+                return fixed_view(encoded, view)
+            return random_view(encoded, view, example_generator(key, epoch, index))
+
+        mask = np.ones(batch_size, np.float32)
+        return {
+            **_load(examples, indices, batch_size, view, look),
+            "indices": indices,
+            "mask": mask,
+        }
+
+    yield from _read(batch, range(first, last), threads)
+
+
+def evaluation_stream(
+    examples: EncodedExamples, view: View, batch_size: int, *, threads: int | None = None
+) -> Generator[Batch]:
+    """Every example exactly once, in batches of one shape; `mask` is 0 on the padding."""
+
+    def batch(number: int) -> Batch:
+        start = number * batch_size
+        indices = np.arange(start, min(start + batch_size, len(examples)))
+        mask = (np.arange(batch_size) < len(indices)).astype(np.float32)
+        look = lambda index, encoded: fixed_view(encoded, view)  # noqa: E731
+        return {**_load(examples, indices, batch_size, view, look), "mask": mask}
+
+    yield from _read(batch, range(-(-len(examples) // batch_size)), threads)
+
+
+def _load(
+    examples: EncodedExamples,
+    indices: np.ndarray,
+    batch_size: int,
+    view: View,
+    look: Callable[[int, bytes], np.ndarray],
+) -> Batch:
+    """Images and labels at `indices`; zeros behind them."""
+    images = np.zeros((batch_size, view.pixels, view.pixels, 3), np.uint8)
+    labels = np.zeros(batch_size, np.int32)
+    for place, index in enumerate(indices):
+        encoded, labels[place] = examples.read(int(index))
+        images[place] = look(int(index), encoded)
+    return {"images": images, "labels": labels}
+
+
+def _read(batch: Callable[[int], Batch], numbers: range, threads: int | None) -> Generator[Batch]:
+    import grain
+
+    threads = threads or cores()
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    yield from grain.MapDataset.source(numbers).map(batch).to_iter_dataset(options)

@@ -1,0 +1,156 @@
+"""What the network sees of an encoded photograph: decode, crop, resize, flip, on the host.
+
+Randomness comes from a counter: the stream's key, the epoch and the example's index give one
+generator (`example_generator`), so an example looks the same whoever reads it, in whatever order.
+Random views are resized by OpenCV, which is several times as fast; a test image by Pillow with
+antialiasing, to the pixel as torchvision does, because published errors were measured so.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cnnjax.core.errors import Failed
+
+HostAugmentation = Literal["none", "random_resized_crop", "scale_crop_flip"]
+RESIZE = 256 / 224  # the shorter side over the crop's: Krizhevsky et al. 2012, section 4.1
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is brought to `size` x `size` pixels.
+
+    random_resized_crop: a box of 8 to 100 % of the area, aspect 3/4 to 4/3, resized; a flip
+      (Szegedy et al. 2014, section 6; the form of torchvision).
+    scale_crop_flip: the shorter side resized to 256/224 of the size, a crop of it at random, a flip
+      (Krizhevsky et al. 2012, section 4.1).
+    none: the shorter side to 256/224 of the size, its centre; with `margin` the whole square of
+      256/224, from which ten crops can be taken.
+    """
+
+    size: int
+    augmentation: HostAugmentation = "none"
+    margin: bool = False
+
+    @property
+    def scaled(self) -> int:
+        """Pixels of the shorter side before a crop: 256 for 224."""
+        return round(self.size * RESIZE)
+
+    @property
+    def pixels(self) -> int:
+        """Height and width that come out."""
+        return self.scaled if self.margin else self.size
+
+
+def example_generator(key: tuple[int, int], epoch: int, index: int) -> np.random.Generator:
+    """The random numbers of one example in one epoch; `key` is a stream's key data.
+
+    Philox is a counter: epoch and index are its high words, so no two examples share numbers, as
+    seed + index would let them.
+    """
+    counter = np.array([0, 0, epoch, index], np.uint64)
+    return np.random.Generator(np.random.Philox(key=np.array(key, np.uint64), counter=counter))
+
+
+def random_view(encoded: bytes, view: View, generator: np.random.Generator) -> Pixels:
+    """An encoded image as the network sees it while training, RGB.
+
+    Args:
+      generator: of this example and epoch.
+
+    Raises:
+      Failed: the bytes are no image.
+    """
+    import cv2
+
+    image = _decode(encoded)
+    if view.augmentation == "random_resized_crop":
+        left, top, right, bottom = random_box((image.shape[1], image.shape[0]), generator)
+        image = image[top:bottom, left:right]
+    else:
+        factor = min(image.shape[:2]) / view.scaled  # stored pixels for each resized one
+        extent = min(round(view.size * factor), *image.shape[:2])
+        top, left = (int(generator.integers(0, n - extent + 1)) for n in image.shape[:2])
+        image = image[top : top + extent, left : left + extent]
+    # Averaging where it shrinks much, else bilinear: close to Pillow's antialiased filter.
+    shrink = min(image.shape[:2]) / view.size
+    how = cv2.INTER_AREA if shrink > 1.5 else cv2.INTER_LINEAR
+    image = cv2.resize(image, (view.size, view.size), interpolation=how)
+    return image[:, ::-1] if generator.random() < 0.5 else image
+
+
+def fixed_view(encoded: bytes, view: View) -> Pixels:
+    """An encoded image as the network is tested on it, RGB: resized, the centre cropped.
+
+    The same pixels as torchvision's Resize and CenterCrop: bilinear, antialiased.
+
+    Raises:
+      Failed: the bytes are no image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(encoded)) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _no_image(encoded, error) from error
+    shorter = min(picture.size)
+    width, height = (n * view.scaled // shorter for n in picture.size)
+    left, top = round((width - view.pixels) / 2), round((height - view.pixels) / 2)
+    x, y = picture.size[0] / width, picture.size[1] / height
+    box = (left * x, top * y, (left + view.pixels) * x, (top + view.pixels) * y)
+    size = (view.pixels, view.pixels)
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box))
+
+
+def random_box(size: tuple[int, int], generator: np.random.Generator, attempts: int = 10) -> Box:
+    """A box of 8 to 100 % of the area and an aspect of 3/4 to 4/3, at a random place.
+
+    Where ten draws do not fit, the centre at the nearest allowed aspect (torchvision's rule).
+
+    Args:
+      size: width, height.
+    """
+    width, height = size
+    area = generator.uniform(0.08, 1.0, attempts) * width * height
+    aspect = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3), attempts))
+    places = generator.random((attempts, 2))
+    for a, r, (x, y) in zip(area, aspect, places, strict=True):
+        w, h = round((a * r) ** 0.5), round((a / r) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(x * (width - w + 1)), int(y * (height - h + 1))
+            return left, top, left + w, top + h
+    w = min(width, round(height * 4 / 3))
+    h = min(height, round(width * 4 / 3))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def crops_and_flips(scaled: int, size: int) -> int:
+    """How many images scale_crop_flip makes of a square one: every offset, flipped or not.
+
+    2,178 = 33 x 33 x 2 for 256 and 224; the paper says 2,048, which counts 32 x 32 offsets.
+    """
+    return (scaled - size + 1) ** 2 * 2
+
+
+def _decode(encoded: bytes) -> Pixels:
+    """By OpenCV; orientation marks are ignored, as by Pillow."""
+    import cv2
+
+    how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), how) if encoded else None
+    if image is None:
+        raise _no_image(encoded, "no decoder knows it, or it is cut")
+    return image
+
+
+def _no_image(encoded: bytes, reason: object) -> Failed:
+    return Failed(f"an image of {len(encoded):,} bytes cannot be decoded: {reason}")

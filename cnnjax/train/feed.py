@@ -1,0 +1,330 @@
+"""How batches reach the programs: from a set on the device, or from a stream on the host.
+
+The loop asks a feed for steps and for sums over a split; it does not know which it has.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import lru_cache, partial
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.core.errors import Refused
+from cnnjax.core.random import stream_keys
+from cnnjax.core.recipe import Data, Recipe
+from cnnjax.data.augment import Augmentation
+from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
+from cnnjax.data.normalization import normalization_arrays
+from cnnjax.data.order import evaluation_batches, steps_per_epoch
+from cnnjax.data.stream import evaluation_stream, training_stream
+from cnnjax.data.views import HostAugmentation
+from cnnjax.tasks.state import TrainState
+from cnnjax.tasks.task import Metrics, Task
+from cnnjax.train.placement import Placement
+from cnnjax.train.program import Source, evaluate_batch, train_batch, train_steps
+
+EVALUATION_BATCH = 512  # examples in memory; no result depends on it beyond rounding
+STREAMED_EVALUATION_BATCH = 64
+ON_THE_HOST = ("random_resized_crop", "scale_crop_flip")
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """The contract."""
+
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling took just now; 0 where the programs were there."""
+        ...
+
+    def advance(
+        self,
+        state: TrainState,
+        metrics: Metrics,
+        epoch: int,
+        first: int,
+        last: int,
+        rates: np.ndarray,
+    ) -> tuple[TrainState, Metrics]:
+        """Steps first .. last - 1 of an epoch; `rates` of all its steps."""
+        ...
+
+    def evaluate(self, state: TrainState, split: str) -> Metrics:
+        """Sums over "train" or "test"; every example exactly once."""
+        ...
+
+
+def augmentation_of(data: Data, dataset: AnyDataset) -> str:
+    """The chosen augmentation; "default" is the data set's own.
+
+    Raises:
+      Refused: it does not go with the way in which the set is read.
+    """
+    chosen = dataset.augmentation if data.augmentation == "default" else data.augmentation
+    if isinstance(dataset, Dataset) and (chosen in ON_THE_HOST or data.test_crops == 10):
+        what = f"augmentation={chosen}" if chosen in ON_THE_HOST else "test_crops=10"
+        raise Refused(
+            f"data.{what}: {dataset.name} is in memory; it is for streamed images, of"
+            " tensorflow-datasets or folder:DIR"
+        )
+    if isinstance(dataset, StreamedDataset) and chosen == "pad_crop_flip":
+        raise Refused(
+            f"data.augmentation={chosen}: {dataset.name} is streamed; use"
+            f" {' or '.join(ON_THE_HOST)}"
+        )
+    return chosen
+
+
+def on_device(data: Data, dataset: AnyDataset) -> Augmentation:
+    """What the programs do; the host's part is done before."""
+    chosen = augmentation_of(data, dataset)
+    name = "pad_crop_flip" if chosen == "pad_crop_flip" else "none"
+    return Augmentation(name, data.pca_colour, data.mixup, data.cutmix)
+
+
+def make_source(data: Data, dataset: AnyDataset, placement: Placement) -> Source:
+    """What normalises images and, in memory, the training set, where the programs run."""
+    arrays: dict[str, Any] = normalization_arrays(data, dataset)
+    if isinstance(dataset, Dataset):
+        arrays["images"] = dataset.train.images
+        arrays["labels"] = dataset.train.labels.astype(np.int32)
+    return placement.put(arrays)
+
+
+def make_feed(
+    task: Task,
+    placement: Placement,
+    recipe: Recipe,
+    dataset: AnyDataset,
+    seed: int,
+    source: Source | None = None,
+) -> Feed:
+    """The feed of a run; `source` if it exists already."""
+    augmentation = on_device(recipe.data, dataset)
+    source = make_source(recipe.data, dataset, placement) if source is None else source
+    keys = stream_keys(seed, recipe.streams)
+    batch_size = recipe.batch_size
+    if isinstance(dataset, Dataset):
+        arguments = (task, placement, augmentation, batch_size, _frozen(source))
+        (train, evaluate), seconds = _compiled(memory_programs, *arguments)
+        return MemoryFeed(train, evaluate, seconds, dataset, source, keys)
+    arguments = (task, placement, augmentation, batch_size, _frozen(source), dataset.view)
+    (train, evaluate), seconds = _compiled(stream_programs, *arguments)
+    host: Any = augmentation_of(recipe.data, dataset)
+    return StreamFeed(train, evaluate, seconds, dataset, source, keys, batch_size, host)
+
+
+class MemoryFeed:
+    """The whole set is an argument of the programs; many steps are one dispatch."""
+
+    def __init__(
+        self,
+        train: Any,
+        evaluate: Any,
+        compile_seconds: float,
+        dataset: Dataset,
+        source: Source,
+        keys: dict[str, Any],
+    ):
+        self._train, self._evaluate = train, evaluate
+        self.compile_seconds = compile_seconds
+        self._dataset, self._source, self._keys = dataset, source, keys
+
+    def advance(
+        self,
+        state: TrainState,
+        metrics: Metrics,
+        epoch: int,
+        first: int,
+        last: int,
+        rates: np.ndarray,
+    ) -> tuple[TrainState, Metrics]:
+        where = [np.int32(value) for value in (epoch, first, last)]
+        return self._train(state, metrics, self._source, self._keys, *where, rates)
+
+    def evaluate(self, state: TrainState, split: str) -> Metrics:
+        examples = self._dataset.train if split == "train" else self._dataset.test
+        batches = evaluation_batches(examples, EVALUATION_BATCH)
+        return _total(self._evaluate(state, batch, self._source) for batch in batches)
+
+
+class StreamFeed:
+    """Batches come from the host, read ahead by threads; one dispatch a step."""
+
+    def __init__(
+        self,
+        train: Any,
+        evaluate: Any,
+        compile_seconds: float,
+        dataset: StreamedDataset,
+        source: Source,
+        keys: dict[str, Any],
+        batch_size: int,
+        augmentation: HostAugmentation,
+    ):
+        self._train, self._evaluate = train, evaluate
+        self.compile_seconds = compile_seconds
+        self._dataset, self._source, self._keys = dataset, source, keys
+        self._batch_size, self._augmentation = batch_size, augmentation
+        self._per_epoch = steps_per_epoch(len(dataset.train), batch_size)
+        self._batches: Iterator[Any] = iter(())
+        self._next = -1  # the step that the next batch is for
+
+    def advance(
+        self,
+        state: TrainState,
+        metrics: Metrics,
+        epoch: int,
+        first: int,
+        last: int,
+        rates: np.ndarray,
+    ) -> tuple[TrainState, Metrics]:
+        step = epoch * self._per_epoch + first
+        if step != self._next:  # a run begins, or goes on from a save
+            end = step + _NO_END * self._per_epoch
+            self._batches = training_stream(
+                self._dataset, self._augmentation, self._keys, self._batch_size, step, end
+            )
+        for index in range(first, last):
+            state, metrics = self._train(
+                state,
+                metrics,
+                self._source,
+                self._keys,
+                np.int32(epoch),
+                np.int32(index),
+                rates[index],
+                next(self._batches),
+            )
+        self._next = step + last - first
+        return state, metrics
+
+    def evaluate(self, state: TrainState, split: str) -> Metrics:
+        examples = self._dataset.train if split == "train" else self._dataset.test
+        batches = evaluation_stream(examples, self._dataset.view, STREAMED_EVALUATION_BATCH)
+        with closing(batches):
+            return _total(self._evaluate(state, batch, self._source) for batch in batches)
+
+
+_NO_END = 100_000  # epochs; Grain reads ahead of what is asked by a buffer only
+
+
+def _total(parts: Iterator[Metrics]) -> Metrics:
+    sums: Metrics | None = None
+    for new in parts:
+        sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
+    assert sums is not None, "a data set has examples"
+    return sums
+
+
+def _frozen(source: Source) -> tuple:
+    """Names, shapes and dtypes of a source: what a program is compiled for."""
+    return tuple((name, a.shape, str(a.dtype)) for name, a in sorted(source.items()))
+
+
+def _shapes(frozen: tuple) -> dict[str, jax.ShapeDtypeStruct]:
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape, dtype in frozen}
+
+
+def _compiled(programs: Any, *arguments: Any) -> tuple[tuple[Any, Any], float]:
+    """The programs, and the seconds that compiling took now."""
+    misses = programs.cache_info().misses
+    train, evaluate, seconds = programs(*arguments)
+    return (train, evaluate), seconds if programs.cache_info().misses > misses else 0.0
+
+
+@lru_cache(maxsize=4)
+def memory_programs(
+    task: Task, placement: Placement, augmentation: Augmentation, batch_size: int, source: tuple
+) -> tuple[Any, Any, float]:
+    """Compile once for each architecture and each set of shapes, from shapes alone."""
+    state, metrics = jax.eval_shape(partial(_example_state, task))
+    shapes = _shapes(source)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32)
+    examples = shapes["labels"].shape[0]
+    rates = jax.ShapeDtypeStruct((steps_per_epoch(examples, batch_size),), jnp.float32)
+    keys = jax.eval_shape(lambda: stream_keys(0))
+    train, train_seconds = placement.compile(
+        partial(train_steps, task, placement, augmentation, batch_size),
+        (state, metrics, shapes, keys, scalar, scalar, scalar, rates),
+        donate=(0, 1),
+    )
+    evaluate, seconds = placement.compile(
+        partial(evaluate_batch, task, placement, 1),
+        (state, _stored(EVALUATION_BATCH, task.image_shape), shapes),
+    )
+    return train, evaluate, train_seconds + seconds
+
+
+@lru_cache(maxsize=4)
+def stream_programs(
+    task: Task,
+    placement: Placement,
+    augmentation: Augmentation,
+    batch_size: int,
+    source: tuple,
+    view: Any,
+) -> tuple[Any, Any, float]:
+    """As `memory_programs`, for batches from the host."""
+    state, metrics = jax.eval_shape(partial(_example_state, task))
+    shapes = _shapes(source)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32)
+    keys = jax.eval_shape(lambda: stream_keys(0))
+    batch = _stored(batch_size, task.image_shape)
+    batch["indices"] = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    rate = jax.ShapeDtypeStruct((), jnp.float32)
+    train, train_seconds = placement.compile(
+        partial(train_batch, task, placement, augmentation),
+        (state, metrics, shapes, keys, scalar, scalar, rate, batch),
+        donate=(0, 1),
+    )
+    tests = _stored(STREAMED_EVALUATION_BATCH, (view.pixels, view.pixels, 3))
+    evaluate, seconds = placement.compile(
+        partial(evaluate_batch, task, placement, 10 if view.margin else 1), (state, tests, shapes)
+    )
+    return train, evaluate, train_seconds + seconds
+
+
+def evaluation_program(
+    task: Task, placement: Placement, state: TrainState, dataset: AnyDataset, source: Source
+) -> Any:
+    """Only what evaluation needs, compiled for one state."""
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    crops, stored = 1, _stored(EVALUATION_BATCH, task.image_shape)
+    if isinstance(dataset, StreamedDataset):
+        pixels = dataset.view.pixels
+        crops = 10 if dataset.view.margin else 1
+        stored = _stored(STREAMED_EVALUATION_BATCH, (pixels, pixels, 3))
+    compiled, _ = placement.compile(
+        partial(evaluate_batch, task, placement, crops),
+        (shapes, stored, _shapes(_frozen(source))),
+    )
+    return compiled
+
+
+def evaluation_feed(
+    task: Task, placement: Placement, state: TrainState, data: Data, dataset: AnyDataset
+) -> Feed:
+    """A feed that evaluates and does not train."""
+    source = make_source(data, dataset, placement)
+    evaluate = evaluation_program(task, placement, state, dataset, source)
+    if isinstance(dataset, Dataset):
+        return MemoryFeed(None, evaluate, 0.0, dataset, source, {})
+    return StreamFeed(None, evaluate, 0.0, dataset, source, {}, 1, "none")
+
+
+def _example_state(task: Task) -> tuple[TrainState, Metrics]:
+    state = task.init(jax.random.key(0))
+    return task.pack(state), task.empty_metrics(state)
+
+
+def _stored(size: int, image_shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    """A stored batch, as shapes."""
+    return {
+        "images": jax.ShapeDtypeStruct((size, *image_shape), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct((size,), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((size,), jnp.float32),
+    }
