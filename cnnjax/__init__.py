@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cnnjax.core.registry import create_model, list_models, register_models
     from cnnjax.data.load import load_dataset
     from cnnjax.study.spec import Arm, Contrast, Preset, Study
-    from cnnjax.train.recipes import RECIPES, he2015_cifar, small_images
+    from cnnjax.train.recipes import RECIPES, he2015_cifar, lecun1998, small_images
 
 _HOME = {
     "Arm": "cnnjax.study.spec",
@@ -32,6 +32,7 @@ _HOME = {
     "Study": "cnnjax.study.spec",
     "create_model": "cnnjax.core.registry",
     "he2015_cifar": "cnnjax.train.recipes",
+    "lecun1998": "cnnjax.train.recipes",
     "list_models": "cnnjax.core.registry",
     "load_dataset": "cnnjax.data.load",
     "register_models": "cnnjax.core.registry",
@@ -53,6 +54,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "Study",
     "create_model",
     "he2015_cifar",
+    "lecun1998",
     "list_models",
     "load_dataset",
     "register_models",

@@ -26,7 +26,8 @@ from cnnjax.cli.output import (
     default="he2015_cifar",
     show_default=True,
     help="What is not given comes from it: he2015_cifar (cifar_resnet20 on cifar10, 164"
-    " epochs, batch 128, rate 0.1) or small_images (half as wide, on digits, 15 epochs, batch"
+    " epochs, batch 128, rate 0.1), lecun1998 (lenet5 on mnist, 20 epochs, batch 32, rate 0.005) or"
+    " small_images (half as wide, on digits, 15 epochs, batch"
     " 96, rate 0.05, cosine).",
 )
 @click.option(

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import Conv, Dtype, dense
+from cnnjax.layers.conv_norm import Conv, Dtype, Initialization, dense
 from cnnjax.layers.lenet import RBF, TABLE_I, PartialConv, SubSampling
 from cnnjax.models.lenet_bitmaps import BITMAPS
 from cnnjax.ops.activation import ACTIVATIONS
@@ -31,6 +31,7 @@ _MODERN = {
     "pooling": "average",
     "activation": "tanh",
     "output": "dense",
+    "initialization": "glorot",
 }
 _POOLING = {"average": avg_pool, "max": max_pool}
 
@@ -52,7 +53,7 @@ _POOLING = {"average": avg_pool, "max": max_pool}
             _MODERN,
             61_706,
             "the sum over the layers above",
-            departs="full C3, average pooling without parameters, tanh, dense output",
+            departs="full C3, plain average pooling, tanh, dense output, Glorot's initialisation",
         ),
     ),
 )
@@ -71,6 +72,7 @@ class LeNet5(nn.Module):
     pooling: Literal["subsampling", "average", "max"] = "subsampling"
     activation: Literal["scaled_tanh", "tanh", "relu"] = "scaled_tanh"
     output: Literal["rbf", "dense"] = "rbf"
+    initialization: Initialization = "lecun1998"
     dtype: Dtype = "float32"
     param_dtype: Dtype = "float32"
 
@@ -95,7 +97,7 @@ class LeNet5(nn.Module):
                 features,
                 5,
                 padding=0,
-                initialization="lecun1998",
+                initialization=self.initialization,
                 use_bias=True,
                 **dtypes,
             )
@@ -103,13 +105,16 @@ class LeNet5(nn.Module):
         self.c1 = conv(6)
         if self.pooling == "subsampling":
             self.s2, self.s4 = SubSampling(**dtypes), SubSampling(**dtypes)
-        self.c3 = PartialConv(TABLE_I, **dtypes) if self.connections == "table_i" else conv(16)
+        if self.connections == "table_i":
+            self.c3 = PartialConv(TABLE_I, 5, self.initialization, **dtypes)
+        else:
+            self.c3 = conv(16)
         self.c5 = conv(120)
-        self.f6 = dense(84, "lecun1998", **dtypes)
+        self.f6 = dense(84, self.initialization, **dtypes)
         if self.output == "rbf":
             self.head = RBF(BITMAPS)
         else:
-            self.head = dense(self.num_classes, "lecun1998", **dtypes)
+            self.head = dense(self.num_classes, self.initialization, **dtypes)
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool

@@ -103,6 +103,13 @@ def choose(
     return "canonical"
 
 
+def in_library_form() -> bool:
+    """Whether every convolution is traced as XLA's own: on an accelerator, or because forced."""
+    return (_forced.get() or choose((8, 8), (3, 3), ((1, 1), (1, 1)), jax.default_backend())) == (
+        "library"
+    )
+
+
 def conv(
     images: Float[Array, "n h w c"],
     kernel: Float[Array, "kh kw cg f"],

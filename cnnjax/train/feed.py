@@ -168,7 +168,8 @@ class StreamFeed:
         self._train, self._evaluate = train, evaluate
         self.compile_seconds = compile_seconds
         self._dataset, self._source, self._keys = dataset, source, keys
-        self._batch_size, self._augmentation = batch_size, augmentation
+        self._batch_size = batch_size
+        self._augmentation: HostAugmentation = augmentation
         self._per_epoch = steps_per_epoch(len(dataset.train), batch_size)
         self._batches: Iterator[Any] = iter(())
         self._next = -1  # the step that the next batch is for

@@ -12,6 +12,17 @@ he2015_cifar = Recipe(
     source="He et al. 2015, arXiv:1512.03385, section 4.2",
 )
 
+lecun1998 = Recipe(
+    model=Model("lenet5"),
+    data=Data("mnist", normalization="lecun1998"),
+    optimizer=Optimizer(learning_rate=0.005, momentum=0.9, weight_decay=0.0),
+    schedule=Schedule("cosine"),
+    batch_size=32,
+    epochs=20,
+    source="LeCun et al. 1998, section III.B: 20 passes over MNIST, pixels from -0.1 to 1.175; SGD"
+    " with momentum and a cosine in place of stochastic diagonal Levenberg-Marquardt",
+)
+
 small_images = Recipe(
     model=Model("cifar_resnet20", {"width": 0.5}),
     data=Data("digits"),
@@ -22,4 +33,4 @@ small_images = Recipe(
     source="own: a warm-up and a cosine (Loshchilov & Hutter 2017), minutes on a laptop",
 )
 
-RECIPES = {"he2015_cifar": he2015_cifar, "small_images": small_images}
+RECIPES = {"he2015_cifar": he2015_cifar, "lecun1998": lecun1998, "small_images": small_images}

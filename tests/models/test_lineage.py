@@ -9,6 +9,7 @@ from cnnjax import Refused, create_model
 from cnnjax.analysis.cost import model_cost
 from cnnjax.layers.lenet import RBF, TABLE_I, PartialConv
 from cnnjax.models.lenet_bitmaps import BITMAPS
+from cnnjax.ops.conv import formulation
 from cnnjax.testing import check_model
 
 
@@ -63,6 +64,9 @@ def test_an_output_map_sees_its_connections_and_no_other(connections):
     reached = np.abs(jacobian).sum((1, 2, 3)) > 0  # [output map, input map]
     expected = [[i in seen for i in range(6)] for seen in connections]
     np.testing.assert_array_equal(reached, expected)
+    with formulation("library"):  # as on an accelerator: grouped
+        grouped = layer.apply(variables, images)
+    np.testing.assert_allclose(layer.apply(variables, images), grouped, atol=1e-5)
 
 
 def test_rbf_is_minus_half_the_squared_distance():
