@@ -44,7 +44,8 @@ def macs_deviation(row: dict[str, Any]) -> str:
     if row["published_macs"] is None:
         return ""
     published = row["published_macs"]
-    return f"{published / 1e9:g} G ({100 * (row['macs'] / published - 1):+.1f} %)"
+    deviation = round(100 * (row["macs"] / published - 1), 1)
+    return f"{published / 1e9:g} G ({f'{deviation:+.1f}' if deviation else '0.0'} %)"
 
 
 def catalogue_markdown(rows: list[dict[str, Any]]) -> str:

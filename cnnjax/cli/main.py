@@ -16,6 +16,7 @@ COMMANDS = {
     "data": ("cnnjax.cli.data", "data", "Look at data sets and prepare them."),
     "train": ("cnnjax.cli.train", "train", "Train one network; goes on where it stopped."),
     "eval": ("cnnjax.cli.eval", "evaluate", "Evaluate a trained network."),
+    "visualize": ("cnnjax.cli.visualize", "visualize", "Draw channels, filters, feature maps."),
     "import-weights": ("cnnjax.cli.weights", "import_weights", "Read PyTorch's weights."),
     "export-weights": ("cnnjax.cli.weights", "export_weights", "Write weights for PyTorch."),
     "study": ("cnnjax.cli.study", "study", "Answer a question with seeds, tests and a report."),

@@ -5,9 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnjax import Refused
-from cnnjax.data.augment import Augmentation, augment, normalize, pad_crop_flip
+from cnnjax import Data, Refused
+from cnnjax.data.augment import (
+    Augmentation,
+    augment,
+    mix,
+    normalize,
+    pad_crop_flip,
+    ten_crops,
+)
 from cnnjax.data.dataset import Examples
+from cnnjax.data.normalization import normalization_arrays
 from cnnjax.data.order import epoch_order, evaluation_batches, steps_per_epoch
 
 
@@ -66,3 +74,89 @@ def test_bytes_become_floats_around_zero():
     images = np.array([[[[0]]], [[[16]]]], np.uint8)
     out = normalize(jnp.asarray(images), jnp.full((1, 1, 1), 0.25), jnp.float32(16))
     assert out.ravel().tolist() == [-0.25, 0.75]
+
+
+def batch_of(n=6):
+    images = jax.random.normal(jax.random.key(0), (n, 8, 8, 3))
+    return {"images": images, "labels": jnp.arange(n), "mask": jnp.ones(n)}
+
+
+@pytest.mark.parametrize("key", range(4))
+def test_mixup_is_linear_in_images_and_labels(key):
+    batch = batch_of()
+    mixed = mix(Augmentation(mixup=0.4), batch, jax.random.key(key))
+    share = mixed["other_share"]
+    assert 0 <= share <= 1
+    expected = (1 - share) * batch["images"] + share * batch["images"][::-1]
+    np.testing.assert_allclose(mixed["images"], expected, atol=1e-6)
+    assert mixed["other_labels"].tolist() == [5, 4, 3, 2, 1, 0]
+    assert mixed["labels"].tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("key", range(6))
+def test_cutmix_pastes_a_box_and_its_share_is_its_area(key):
+    batch = batch_of()
+    mixed = mix(Augmentation(cutmix=1.0), batch, jax.random.key(key))
+    other = (mixed["images"] == batch["images"][::-1]).all(-1)
+    assert other[0].mean() == pytest.approx(float(mixed["other_share"]))
+    own = (mixed["images"] == batch["images"]).all(-1)
+    assert (own | other).all()
+    rows, columns = np.flatnonzero(other[0].any(1)), np.flatnonzero(other[0].any(0))
+    assert len(rows) * len(columns) == int(other[0].sum())  # a box
+
+
+def test_with_both_each_occurs():
+    how, batch = Augmentation(mixup=1.0, cutmix=1.0), batch_of()
+    pasted = [
+        bool((mix(how, batch, jax.random.key(k))["images"] == batch["images"]).any())
+        for k in range(20)
+    ]
+    assert 0 < sum(pasted) < 20
+    assert mix(Augmentation(), batch, jax.random.key(0)) == batch
+
+
+def test_pca_colour_adds_one_colour_along_the_components():
+    images = jnp.zeros((400, 2, 2, 3))
+    spreads = jnp.diag(jnp.asarray([3.0, 2.0, 0.0]))
+    out = augment(
+        Augmentation(pca_colour=0.1), images, jax.random.key(0), 0, jnp.arange(400), spreads
+    )
+    assert (out == out[:, :1, :1]).all()  # the same for the whole image
+    np.testing.assert_allclose(out[:, 0, 0].std(0), [0.3, 0.2, 0.0], atol=0.03)
+
+
+def test_ten_crops_are_corners_centre_and_flips():
+    images = jnp.arange(2 * 5 * 5 * 1, dtype=jnp.float32).reshape(2, 5, 5, 1)
+    crops = ten_crops(images, 3)
+    assert crops.shape == (2, 10, 3, 3, 1)
+    np.testing.assert_array_equal(crops[:, 0], images[:, :3, :3])
+    np.testing.assert_array_equal(crops[:, 3], images[:, 2:, 2:])
+    np.testing.assert_array_equal(crops[:, 4], images[:, 1:4, 1:4])
+    np.testing.assert_array_equal(crops[:, 5:], crops[:, :5, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("normalization", "low", "high"), [("lecun1998", -0.1, 1.175), ("pixel_mean", None, None)]
+)
+def test_normalisation_by_name(digits, normalization, low, high):
+    arrays = jax.tree.map(
+        jnp.asarray, normalization_arrays(Data(normalization=normalization), digits)
+    )
+    images = normalize(
+        jnp.asarray(digits.train.images), arrays["mean"], arrays["max_value"],
+        arrays.get("deviation"),
+    )  # fmt: skip
+    if low is None:
+        np.testing.assert_allclose(images.mean(0), 0, atol=1e-5)
+    else:
+        assert float(images.min()) == pytest.approx(low)
+        assert float(images.max()) == pytest.approx(high)
+
+
+def test_channels_have_mean_0_and_deviation_1(digits):
+    arrays = jax.tree.map(jnp.asarray, normalization_arrays(Data(normalization="channel"), digits))
+    images = normalize(
+        jnp.asarray(digits.train.images), arrays["mean"], arrays["max_value"], arrays["deviation"]
+    )
+    assert float(images.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(images.std()) == pytest.approx(1, abs=1e-4)

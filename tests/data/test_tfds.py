@@ -7,6 +7,7 @@ import pytest
 
 from cnnjax import Data, Refused, load_dataset
 from cnnjax.data import tfds as tfds_module
+from cnnjax.data.dataset import StreamedDataset
 from cnnjax.data.tfds import find_prepared, fit
 from cnnjax.testing import check_dataset
 
@@ -114,6 +115,9 @@ def test_a_split_that_is_not_there_is_refused_with_what_is(real_data):
         load_dataset(Data("mnist", test_split="validation"), real_data)
 
 
-def test_a_set_that_does_not_fit_into_memory_is_refused(real_data):
+def test_a_set_that_does_not_fit_into_memory_is_streamed_or_refused(real_data):
+    assert isinstance(load_dataset(Data("mnist", image_size=512), real_data), StreamedDataset)
     with pytest.raises(Refused, match="do not fit into 4 GiB"):
-        load_dataset(Data("mnist", image_size=512), real_data)
+        load_dataset(Data("mnist", image_size=512, streaming="never"), real_data)
+    with pytest.raises(Refused, match="need a streamed set"):
+        load_dataset(Data("mnist", image_size=28, streaming="never", test_crops=10), real_data)

@@ -1,0 +1,141 @@
+"""Pictures of a network at work on one image: channels, first-layer filters, feature maps.
+
+Grey pictures: larger values look lighter. A map is scaled by itself, from its smallest to its
+largest value, and the caption says from where to where.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from cnnjax.core.errors import Refused
+from cnnjax.data.dataset import AnyDataset, Examples, StreamedDataset
+from cnnjax.data.views import fixed_view
+
+MAPS = 16  # of each stride
+FILTERS = 64
+_COLUMNS = 16
+
+
+def stored_image(
+    dataset: AnyDataset, split: str, index: int
+) -> tuple[UInt8[np.ndarray, "h w c"], str]:
+    """Image `index` of a split as it is stored, and the name of its class.
+
+    Raises:
+      Refused: the split has fewer images.
+    """
+    examples = dataset.train if split == "train" else dataset.test
+    if index >= len(examples):
+        raise Refused(f"--index {index}: {dataset.name} {split} has 0 to {len(examples) - 1}")
+    if isinstance(examples, Examples):
+        return examples.images[index], dataset.label_names[examples.labels[index]]
+    assert isinstance(dataset, StreamedDataset), "encoded examples are streamed"
+    encoded, label = examples.read(index)
+    return fixed_view(encoded, replace(dataset.view, margin=False)), dataset.label_names[label]
+
+
+def channels_picture(image: Float[np.ndarray, "h w c"], title: str) -> bytes:
+    """The image (0 to 1), and each of its channels as a grey picture; a PNG."""
+    height, width, channels = image.shape
+    names = ("red", "green", "blue") if channels == 3 else ("grey",) * channels
+    panels = [(image if channels == 3 else image[..., 0], f"{height}x{width}x{channels}")]
+    if channels == 3:
+        panels += [(image[..., i], name) for i, name in enumerate(names)]
+    return _grid([panel for panel, _ in panels], [text for _, text in panels], title, 4, 2.4)
+
+
+def first_filters(params: Mapping[str, Any]) -> tuple[str, Float[np.ndarray, "kh kw c f"]] | None:
+    """The first convolution's path and kernel, in the order of the network's parameters."""
+    kernels = [
+        (".".join(str(key.key) for key in path[:-1]), np.asarray(leaf))
+        for path, leaf in jax.tree.flatten_with_path(params)[0]
+        if leaf.ndim == 4
+    ]
+    firsts = ("stem", "conv1", "c1", "stage1_conv1")
+    kernels.sort(key=lambda item: item[0].split(".")[0] not in firsts)
+    return kernels[0] if kernels else None
+
+
+def filters_picture(path: str, kernel: Float[np.ndarray, "kh kw c f"], title: str) -> bytes:
+    """Filters in colour where they see three channels, else the first channel's; a PNG."""
+    filters = np.moveaxis(kernel, -1, 0)[:FILTERS]
+    colour = filters.shape[-1] == 3
+    panels = [_scaled(f if colour else f[..., 0]) for f in filters]
+    size = "x".join(map(str, kernel.shape[:3]))
+    more = f", the first {FILTERS}" if kernel.shape[-1] > FILTERS else ""
+    heading = f"{title}\n{path}: {kernel.shape[-1]} filters of {size}{more}"
+    return _grid(panels, [""] * len(panels), heading, _COLUMNS, 0.7)
+
+
+def maps_picture(maps: Mapping[int, Any], title: str) -> bytes:
+    """For each stride the first maps of the network, a row each; a PNG."""
+    panels, captions = [], []
+    for stride, values in maps.items():
+        array = np.asarray(values[0], np.float32)
+        height, width, features = array.shape
+        for index in range(MAPS):
+            if index >= features:
+                panels.append(None)
+                captions.append("")
+                continue
+            # A map of one pixel is scaled among its row, or it would always be black.
+            row = _scaled(array) if height == width == 1 else _scaled(array[..., index, None])
+            panels.append(row[..., index] if height == width == 1 else row[..., 0])
+            head = f"stride {stride}: {height}x{width}x{features}\n" if index == 0 else "\n"
+            low, high = array[..., index].min(), array[..., index].max()
+            captions.append(f"{head}{low:.2g} to {high:.2g}")
+    return _grid(panels, captions, f"{title}\nthe first {MAPS} maps at each stride", MAPS, 0.95)
+
+
+def network_maps(module: Any, variables: Mapping[str, Any], image: Any) -> dict[int, Any]:
+    """The feature maps of one normalised image [h, w, c]."""
+    return module.apply(variables, jnp.asarray(image)[None], train=False, method="feature_maps")
+
+
+def _scaled(array: np.ndarray) -> np.ndarray:
+    low, high = float(array.min()), float(array.max())
+    return (array - low) / (high - low) if high > low else np.zeros_like(array)
+
+
+def _grid(panels: list[Any], captions: list[str], title: str, columns: int, inches: float) -> bytes:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(columns, max(len(panels), 1))
+    rows = -(-len(panels) // columns)
+    lines = max(caption.count("\n") + bool(caption) for caption in captions)
+    text = 0.13 * lines + 0.06  # inches above a panel for its caption
+    head = 0.3 + 0.2 * title.count("\n")
+    width, height = max(columns * inches + 0.2, 5.0), rows * (inches + text) + head
+    with matplotlib.rc_context({"font.size": 7}):
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        for place, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
+            row, column = divmod(place, columns)
+            if panel is None:
+                continue
+            top = height - head - row * (inches + text) - text
+            box = (
+                (0.1 + column * inches) / width,
+                (top - inches * 0.95) / height,
+                inches * 0.95 / width,
+                inches * 0.95 / height,
+            )
+            axes = figure.add_axes(box)
+            axes.set_axis_off()
+            axes.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.text(
+                0, 1.02, caption, transform=axes.transAxes, va="bottom", ha="left", fontsize=6
+            )
+        figure.text(0.1 / width, 1 - 0.06 / height, title, va="top", fontsize=9)
+        out = io.BytesIO()
+        figure.savefig(out, format="png", dpi=150)
+    return out.getvalue()

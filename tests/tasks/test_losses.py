@@ -1,0 +1,135 @@
+"""What is minimised, beside the cross-entropy: smoothing, LeNet's loss, mixing, auxiliary heads."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from cnnjax import Recipe, Refused, create_model
+from cnnjax.core.config import override
+from cnnjax.core.recipe import Loss
+from cnnjax.tasks.classification import Classification, example_losses, metric_sums
+from cnnjax.tasks.state import set_hyperparams
+from cnnjax.train.loop import task_for
+
+RNG = np.random.default_rng(0)
+LOGITS = (RNG.normal(size=(6, 5)) * 3).astype(np.float32)
+LABELS = RNG.integers(0, 5, 6).astype(np.int32)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_label_smoothing_equals_float64(smoothing):
+    wide = log_softmax(LOGITS.astype(np.float64), axis=-1)
+    target = np.eye(5)[LABELS] * (1 - smoothing) + smoothing / 5
+    loss = Loss(label_smoothing=smoothing)
+    found = example_losses(jnp.asarray(LOGITS), jnp.asarray(LABELS), loss)
+    np.testing.assert_allclose(found, -(target * wide).sum(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_label_smoothing_equals_pytorchs(smoothing):
+    torch = pytest.importorskip("torch", reason="torch is not installed: an oracle of tests only")
+    expected = torch.nn.functional.cross_entropy(
+        torch.from_numpy(LOGITS), torch.from_numpy(LABELS).long(),
+        label_smoothing=smoothing, reduction="none",
+    )  # fmt: skip
+    loss = Loss(label_smoothing=smoothing)
+    found = example_losses(jnp.asarray(LOGITS), jnp.asarray(LABELS), loss)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5)
+
+
+def test_lenets_loss_is_the_papers_equation_9():
+    distances = np.abs(RNG.normal(size=(6, 10))) * 20
+    found = example_losses(
+        jnp.asarray(-distances / 2, jnp.float32), jnp.asarray(LABELS), Loss("lecun1998")
+    )
+    correct = distances[np.arange(6), LABELS]
+    expected = correct + np.log(np.exp(-1.0) + np.exp(-distances).sum(-1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("loss.name", "hinge", "it is one of cross_entropy, lecun1998"),
+        ("loss.label_smoothing", 1.0, "from 0 to below 1"),
+        ("loss.auxiliary_weight", -0.1, "must be 0 or more"),
+    ],
+)
+def test_impossible_losses_are_refused(path, value, message):
+    with pytest.raises(Refused, match=message):
+        override(Recipe(), path, value)
+
+
+def step(task, batch, model_seed=0):
+    """Gradient step of rate 1 without momentum: the difference is the gradient."""
+    state = task.init(jax.random.key(model_seed))
+    state = set_hyperparams(state, learning_rate=1.0, momentum=0.0, weight_decay=0.0)
+    new, sums = jax.jit(lambda s, b: task.train_step(s, b, jax.random.key(1), lambda tree: tree))(
+        state, batch
+    )
+    grads = jax.tree.map(lambda old, later: old - later, state.params, new.params)
+    return grads, sums
+
+
+def batch(size=8, channels=1, n=4):
+    images = jax.random.normal(jax.random.key(5), (n, size, size, channels))
+    return {"images": images, "labels": jnp.arange(n) % 3, "mask": jnp.ones(n)}
+
+
+@pytest.fixture(scope="module")
+def task():
+    return Classification(create_model("lenet5"), (8, 8, 1), 10)
+
+
+def close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a, b)
+
+
+def test_mixed_labels_split_the_gradient(task):
+    one, other = batch(), {**batch(), "labels": jnp.asarray([2, 2, 0, 1])}
+    mixed = {**one, "other_labels": other["labels"], "other_share": jnp.asarray(0.3)}
+    first, second, both = (step(task, b)[0] for b in (one, other, mixed))
+    close(both, jax.tree.map(lambda a, b: 0.7 * a + 0.3 * b, first, second))
+    _, sums = step(task, mixed)
+    assert sums["loss"] == step(task, one)[1]["loss"]  # what is reported: of the image's own label
+
+
+def test_the_loss_of_a_recipe_is_the_one_that_is_minimised(task):
+    recipe = override(Recipe(), "model.name", "lenet5")
+    smooth = task_for(override(recipe, "loss.label_smoothing", 0.2), "digits", (8, 8, 1), 10)
+    params = task.init(jax.random.key(0)).params
+
+    def by_hand(params):
+        logits = task.model.apply({"params": params}, batch()["images"], train=True)
+        return example_losses(logits, batch()["labels"], Loss(label_smoothing=0.2)).mean()
+
+    close(step(smooth, batch())[0], jax.grad(by_hand)(params))
+
+
+def test_auxiliary_losses_reach_their_heads_and_the_trunk():
+    model = create_model("googlenet_torchvision_aux", num_classes=3, dropout=0.0, aux_dropout=0.0)
+    wide = Classification(model, (32, 32, 3), 3)
+    none = dataclasses.replace(wide, loss=Loss(auxiliary_weight=0.0))
+    data = batch(32, 3, 2)
+    with_heads, _ = step(wide, data)
+    without, _ = step(none, data)
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(with_heads["aux1_head"]))
+    assert not any(np.any(leaf != 0) for leaf in jax.tree.leaves(without["aux1_head"]))
+    assert np.any(with_heads["conv1"]["conv"]["kernel"] != without["conv1"]["conv"]["kernel"])
+    close(with_heads["head"], without["head"])
+
+
+def test_views_are_judged_by_their_mean_probability(task):
+    state = task.init(jax.random.key(0))
+    views = jax.random.normal(jax.random.key(1), (3, 10, 8, 8, 1))
+    labels, mask = jnp.asarray([0, 1, 2]), jnp.ones(3)
+    found = task.eval_step(state, {"images": views, "labels": labels, "mask": mask})
+    logits = task.model.apply({"params": state.params}, views.reshape(-1, 8, 8, 1), train=False)
+    mean = jax.nn.softmax(logits).reshape(3, 10, -1).mean(1)
+    expected = metric_sums(jnp.log(mean), labels, mask)
+    assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
+    assert found["errors"] == expected["errors"]
