@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cnnjax.core.recipe import Data, Model, Optimizer, Recipe, Schedule
     from cnnjax.core.registry import create_model, list_models, register_models
     from cnnjax.data.load import load_dataset
+    from cnnjax.interop.weights import load_network
     from cnnjax.study.spec import Arm, Contrast, Preset, Study
     from cnnjax.train.recipes import RECIPES, he2015_cifar, lecun1998, small_images
 
@@ -35,6 +36,7 @@ _HOME = {
     "lecun1998": "cnnjax.train.recipes",
     "list_models": "cnnjax.core.registry",
     "load_dataset": "cnnjax.data.load",
+    "load_network": "cnnjax.interop.weights",
     "register_models": "cnnjax.core.registry",
     "small_images": "cnnjax.train.recipes",
     "study_command": "cnnjax.cli.study",
@@ -57,6 +59,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "lecun1998",
     "list_models",
     "load_dataset",
+    "load_network",
     "register_models",
     "small_images",
     "study_command",

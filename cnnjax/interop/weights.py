@@ -5,7 +5,7 @@ network, where the weights came from, and a digest of the file.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,12 +120,13 @@ def import_weights(
     return _write(out, Network(model, module, variables, shape), file)
 
 
-def load_network(folder: Path, say: Any = lambda line: None) -> Network:
+def load_network(folder: str | Path, say: Callable[[str], None] = lambda line: None) -> Network:
     """The network of a run folder (its newest intact state) or of imported weights.
 
     Raises:
       Refused: the folder is neither, or is damaged.
     """
+    folder = Path(folder)
     if (folder / "run.json").is_file():
         recipe, task, state = restore_run(folder, say)
         variables = {"params": state.params, **state.model_state}
