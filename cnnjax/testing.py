@@ -1,5 +1,6 @@
 """The contracts as checks, public: run them on your own network or data set."""
 
+import itertools
 from typing import Any
 
 import chex
@@ -7,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.dataset import AnyDataset, EncodedExamples, StreamedDataset
 from cnnjax.data.order import evaluation_batches
+from cnnjax.data.stream import evaluation_stream
 from cnnjax.layers.scan import stack_blocks, unstack_blocks
 from cnnjax.tasks.classification import AUXILIARY
 
@@ -18,8 +20,8 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
 
     Logits are float32 [n, num_classes]; initialisation is deterministic; gradient reaches every
     parameter; evaluation changes no state and treats examples one by one. Where the model has
-    them: stacked and ordinary variables give the same logits, feature maps are as much smaller
-    than the image as their stride says, bfloat16 compute is close to float32.
+    them: stacked and ordinary variables give the same logits, feature maps shrink as their strides
+    rise, bfloat16 compute is close to float32.
 
     Args:
       model: a flax module, called as model(images, train=...).
@@ -101,21 +103,31 @@ def _check_feature_maps(model: Any, variables: dict[str, Any], images: Any) -> N
     assert list(maps) == sorted(maps), f"strides are not rising: {list(maps)}"
     sizes = [maps[stride].shape[1] for stride in maps]
     assert sizes == sorted(sizes, reverse=True), f"maps of strides {list(maps)} are {sizes} high"
+    for (s1, one), (s2, two) in itertools.pairwise(maps.items()):
+        most = one.shape[1] * s1 / s2 + 1
+        assert two.shape[1] <= most, f"{one.shape[1]} high at stride {s1}, {two.shape[1]} at {s2}"
     assert all(len(m.shape) == 4 and m.shape[0] == len(images) for m in maps.values())
 
 
-def check_dataset(dataset: Dataset) -> list[str]:
+def check_dataset(dataset: AnyDataset) -> list[str]:
     """Check that `dataset` keeps the contract; returns the names of the checks that ran.
 
     Raises:
       AssertionError: the text says what is broken.
     """
     for split, examples in (("train", dataset.train), ("test", dataset.test)):
-        assert examples.images.dtype == np.uint8, f"{split} images are {examples.images.dtype}"
-        assert examples.images.shape[1:] == dataset.image_shape, f"{split} images differ in shape"
-        assert len(examples.images) == len(examples.labels), f"{split}: images without labels"
-        assert examples.images.max() <= dataset.max_value, f"{split}: brighter than max_value"
-        batches = list(evaluation_batches(examples, 100))
+        if isinstance(examples, EncodedExamples):
+            assert isinstance(dataset, StreamedDataset), "encoded examples are streamed"
+            batches = list(evaluation_stream(examples, dataset.view, 16))
+        else:
+            assert examples.images.shape[1:] == dataset.image_shape, f"{split} images differ"
+            assert len(examples.images) == len(examples.labels), f"{split}: images without labels"
+            batches = list(evaluation_batches(examples, 100))
+        for batch in batches:
+            images, labels = batch["images"], batch["labels"]
+            assert images.dtype == np.uint8, f"{split} images are {images.dtype}"
+            assert images.max() <= dataset.max_value, f"{split}: brighter than max_value"
+            assert 0 <= labels.min() <= labels.max() < dataset.num_classes, f"{split}: bad labels"
         seen = sum(int(batch["mask"].sum()) for batch in batches)
         assert seen == len(examples), f"{split}: evaluation sees {seen} of {len(examples)}"
     assert dataset.fingerprint == dataset.fingerprint, "the fingerprint changes"

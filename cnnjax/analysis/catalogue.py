@@ -3,13 +3,16 @@
 from typing import Any
 
 from cnnjax.analysis.cost import CONVENTION, model_cost
+from cnnjax.core.errors import Refused
 from cnnjax.core.registry import create_model, find
 
 
 def catalogue_row(name: str) -> dict[str, Any]:
     """What is known of a registered network at its default input, as plain data."""
     entry = find(name)
-    shape = entry.input_shape or (224, 224, 3)
+    shape = entry.input_shape
+    if shape is None:
+        raise Refused(f"{name} has no default input; type: cnnjax summary {name} --input 32 32 3")
     cost = model_cost(create_model(name), shape)
     field = cost.field
     return {
@@ -55,11 +58,12 @@ def catalogue_markdown(rows: list[dict[str, Any]]) -> str:
         "",
         "<!-- Written by: cnnjax models --markdown; a test holds it current. -->",
         "",
-        f"{CONVENTION}. Parameters are what is trained; `=` says that the published count is the"
-        " same to the digit. The receptive field (RF) and its stride, in pixels, are those of the"
-        " last map before the classifier. `cnnjax summary NAME` shows a network layer by layer.",
+        f"{CONVENTION}. Parameters are what is trained; `=` says that the count is, to the digit,"
+        " the one at the source named: documented there, or arithmetic over the paper's layers where the"
+        " paper prints it rounded. The receptive field (RF) and its stride, in pixels, are those of"
+        " the last map before the classifier. `cnnjax summary NAME` shows a network layer by layer.",
         "",
-        "| name | parameters | published | MACs | published | input | RF, stride"
+        "| name | parameters | source of the count | MACs | published, rounded | input | RF, stride"
         " | departs from the paper |",
         "| --- | ---: | --- | ---: | --- | --- | --- | --- |",
     ]

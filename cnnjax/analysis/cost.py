@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cnnjax.analysis.layers import Layer, count, walk_layers
+from cnnjax.analysis.layers import Layer, Value, count, walk_layers
 from cnnjax.analysis.memory import peak_bytes
 from cnnjax.analysis.receptive_field import Field
 from cnnjax.core.errors import Refused, one_line
@@ -24,6 +24,7 @@ from cnnjax.ops.conv import formulation
 CONVENTION = "MACs of convolution and dense layers for one image; FLOPs = 2 x MACs"
 
 _STATE = ("batch_stats",)
+_ROOT = "root"  # the row of parameters that lie in the network itself
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def model_cost(
 
     params = variables.get("params", {})
     marked = [False] * (len(jaxpr.invars) - 1) + [True]
-    inputs = [{1: Field(), 2: Field()} if mark else {} for mark in marked]
+    inputs = [_value(path) for path, _ in jax.tree.flatten_with_path(variables)[0]]
+    inputs.append(Value({1: Field(), 2: Field()}, from_images=True))
     named_runs = {stacked_name(run): run for run in runs}
     layers = walk_layers(jaxpr, inputs, _by_module(params, named_runs), named_runs)
     return Cost(
@@ -129,6 +131,12 @@ def count_macs(function: Callable, *arguments: Any) -> int:
     return count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
+def _value(path: Any) -> Value:
+    """A variable; a parameter knows its module."""
+    collection, *module, _ = [str(getattr(key, "key", key)) for key in path]
+    return Value(module=("/".join(module) or _ROOT) if collection == "params" else None)
+
+
 def _by_module(params: Any, runs: dict[str, Any]) -> dict[str, dict[str, int]]:
     """Sizes by name for each module's path; stacked blocks under their own names."""
     sizes: dict[str, dict[str, int]] = defaultdict(dict)
@@ -137,5 +145,5 @@ def _by_module(params: Any, runs: dict[str, Any]) -> dict[str, dict[str, int]]:
         blocks = runs.get(module[0]) if module else None
         for block in blocks or [None]:
             where = [block, *module[1:]] if block else module
-            sizes["/".join(where)][name] = math.prod(leaf.shape) // len(blocks or [None])
+            sizes["/".join(where) or _ROOT][name] = math.prod(leaf.shape) // len(blocks or [None])
     return dict(sizes)

@@ -1,14 +1,15 @@
 """Layer by layer through a traced computation: shapes, parameters, MACs, receptive fields.
 
 The walk reads the jaxpr, so a user's own architecture is counted without help. A row is a module
-that owns parameters, or a convolution, product or pooling outside of one; its name is the module's
-path, which flax leaves in the names of the equations. Blocks that are scanned are traced once and
-walked as often as they run.
+that owns parameters, or a convolution, product or pooling without any. What belongs to a module is
+known by following its parameters to the equations that use them, whatever transformation (remat,
+scan, Sequential) stands between. Blocks that are scanned are traced once and walked as often as
+they run.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,24 @@ class Layer:
     field: Field | None = None
 
 
+@dataclass(frozen=True)
+class Value:
+    """What is known of an array in the computation.
+
+    Attributes:
+      fields: receptive field by axis.
+      module: the path of the module whose parameter it is, or comes from alone.
+      from_images: whether it depends on the images.
+    """
+
+    fields: Fields = field(default_factory=dict)
+    module: str | None = None
+    from_images: bool = False
+
+
 def walk_layers(
     jaxpr: Any,
-    inputs: Sequence[Fields],
+    inputs: Sequence[Value],
     params: Mapping[str, Mapping[str, int]] | None = None,
     runs: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Layer]:
@@ -52,9 +68,9 @@ def walk_layers(
     Args:
       jaxpr: open; a scan counts its body as often as it runs, a loop whose length only the data
         decide once, and of the branches of a conditional the dearest counts.
-      inputs: the fields of each of its inputs; {} for parameters.
+      inputs: of each of its inputs.
       params: by the path of their module ("stage1_block1/conv1/conv"), sizes by name ("kernel").
-      runs: by the name of a scan's scope, the names of the blocks that it runs.
+      runs: by the name of a run of scanned blocks, the names of the blocks.
     """
     walk = _Walk(params or {}, runs or {})
     walk.run(jaxpr, list(inputs), ())
@@ -76,22 +92,20 @@ class _Walk:
         self.rows: dict[str, Layer] = {}
         self._given: dict[str, int] = {}
 
-    def run(self, jaxpr: Any, inputs: list[Fields], scope: tuple[str, ...]) -> list[Fields]:
-        known: dict[Any, Fields] = dict(zip(jaxpr.invars, inputs, strict=True))
+    def run(self, jaxpr: Any, inputs: list[Value], scope: tuple[str, ...]) -> list[Value]:
+        known: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
 
-        def fields_of(atom: Any) -> Fields:
-            return {} if hasattr(atom, "val") else known.get(atom, {})
+        def value_of(atom: Any) -> Value:
+            return Value() if hasattr(atom, "val") else known.get(atom, Value())
 
         for equation in jaxpr.eqns:
-            operands = [fields_of(atom) for atom in equation.invars]
+            operands = [value_of(atom) for atom in equation.invars]
             path = _join(scope, str(equation.source_info.name_stack))
             outputs = self._equation(equation, operands, path)
             known.update(zip(equation.outvars, outputs, strict=True))
-        return [fields_of(atom) for atom in jaxpr.outvars]
+        return [value_of(atom) for atom in jaxpr.outvars]
 
-    def _equation(
-        self, equation: Any, operands: list[Fields], path: tuple[str, ...]
-    ) -> list[Fields]:
+    def _equation(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
         name, parameters = equation.primitive.name, equation.params
         if name == "scan":
             return self._scan(equation, operands, path)
@@ -104,51 +118,64 @@ class _Walk:
         inner = called(equation)
         if inner is not None:
             return self.run(inner, operands, path)
-        fields = propagate(equation, operands)
-        self._record(equation, fields, path)
-        return [fields, *({} for _ in equation.outvars[1:])]
+        module = next((value.module for value in operands if value.module is not None), None)
+        if not any(value.from_images for value in operands):
+            self._record(equation, {}, path, None)  # a product of parameters alone has its MACs
+            return [Value(module=module) for _ in equation.outvars]
+        fields = propagate(equation, [value.fields for value in operands])
+        self._record(equation, fields, path, module)
+        return [
+            Value(fields if index == 0 else {}, from_images=True)
+            for index in range(len(equation.outvars))
+        ]
 
-    def _scan(self, equation: Any, operands: list[Fields], path: tuple[str, ...]) -> list[Fields]:
+    def _scan(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
         parameters = equation.params
         body, length = parameters["jaxpr"].jaxpr, parameters["length"]
         constants, carried = parameters["num_consts"], parameters["num_carry"]
         kept = operands[:constants]
         carry = operands[constants : constants + carried]
-        slices = [
-            {axis - 1: field for axis, field in fields.items() if axis > 0}
-            for fields in operands[constants + carried :]
-        ]
-        names = self.runs.get(path[-1]) if path else None
-        outputs: list[Fields] = []
+        stacked = operands[constants + carried :]
+        run = path[-1] if path and path[-1] in self.runs else None
+        outputs: list[Value] = []
         for index in range(length):
+            block = self.runs[run][index] if run else ""
             # Inside a named run the first scope is the block's class; its name takes that place.
-            scope = (*path[:-1], names[index], "") if names else path
+            scope = (*path[:-1], block, "") if run else path
+            slices = [_slice_of(value, run, block) for value in stacked]
             outputs = self.run(body, [*kept, *carry, *slices], scope)
-            carry = [widest([new, old]) for new, old in zip(outputs[:carried], carry, strict=True)]
+            carry = [
+                replace(new, fields=widest([new.fields, old.fields]))
+                for new, old in zip(outputs[:carried], carry, strict=True)
+            ]
         collected = [
-            {axis + 1: field for axis, field in fields.items()} for fields in outputs[carried:]
+            replace(value, fields={axis + 1: field for axis, field in value.fields.items()})
+            for value in outputs[carried:]
         ]
-        return [*carry, *collected] if length else [{} for _ in equation.outvars]
+        return [*carry, *collected] if length else [Value() for _ in equation.outvars]
 
-    def _record(self, equation: Any, fields: Fields, path: tuple[str, ...]) -> None:
+    def _record(
+        self, equation: Any, fields: Fields, path: tuple[str, ...], module: str | None
+    ) -> None:
         primitive = equation.primitive.name
         shape = equation.outvars[0].aval.shape
-        module = "/".join(path)
+        scope = "/".join(path)
         macs = multiply_accumulates(equation)
         pools = primitive.startswith("reduce_window") and len(equation.outvars) == 1
-        owned = module in self.params
-        if not owned and not macs and not pools:
+        if module is None and pools and scope in self.params:
+            module = scope  # a pooling inside of a module that has a coefficient
+        if module is None and not macs and not pools:
             return
-        name = module if owned else self._new_name(module, equation)
-        row = self.rows.get(name)
-        if row is None:
-            sizes = self.params.get(name, {})
-            row = Layer(name, ", ".join(sizes), shape, params=sum(sizes.values()))
+        name = self._new_name(scope, equation) if module is None else module
+        sizes = self.params.get(name, {})
+        row = self.rows.get(name) or Layer(
+            name, ", ".join(sizes), shape, params=sum(sizes.values())
+        )
         if macs or pools:
-            row = replace(row, kind=_kind(equation).replace("avg", "sum" if owned else "avg"))
+            row = replace(row, kind=_kind(equation).replace("avg", "sum" if module else "avg"))
         units = math.prod(shape)  # of the equation; the module's last one is its output
-        sums = units * math.prod(equation.params["window_dimensions"]) if pools and owned else 0
-        biased = "bias" in self.params.get(name, {}) and (macs or sums)
+        sums = units * math.prod(equation.params["window_dimensions"]) if pools and module else 0
+        biased = "bias" in sizes and (macs or sums)
         self.rows[name] = replace(
             row,
             output=shape,
@@ -158,17 +185,26 @@ class _Walk:
             connections=row.connections + macs + sums + (units if biased else 0),
         )
 
-    def _new_name(self, module: str, equation: Any) -> str:
-        """max_pool1, inception3a/max_pool1, ...: it has no module of its own."""
+    def _new_name(self, scope: str, equation: Any) -> str:
+        """max_pool1, inception3a/max_pool1, ...: it has no parameters."""
         what = _kind(equation).split()[0]
-        stem = f"{module}/{what}" if module else what
+        stem = f"{scope}/{what}" if scope else what
         self._given[stem] = self._given.get(stem, 0) + 1
         return f"{stem}{self._given[stem]}"
 
 
+def _slice_of(value: Value, run: str | None, block: str) -> Value:
+    """What one step of a scan sees of a stacked value."""
+    module = value.module
+    if run and module is not None:
+        module = "/".join([block, *module.split("/")[1:]])
+    fields = {axis - 1: field for axis, field in value.fields.items() if axis > 0}
+    return Value(fields, module, value.from_images)
+
+
 def count(jaxpr: Any) -> int:
     """Multiply-accumulates of a jaxpr."""
-    rows = walk_layers(jaxpr, [{} for _ in jaxpr.invars])
+    rows = walk_layers(jaxpr, [Value() for _ in jaxpr.invars])
     return sum(row.macs for row in rows)
 
 

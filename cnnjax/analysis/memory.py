@@ -45,15 +45,16 @@ def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> tuple[int, list[
         if not any(atom in depends for atom in atoms):
             continue
         dying = {atom for atom in atoms if last[atom] == index and atom in live}
-        inner = _inner(equation)
+        bodies = _bodies(equation)
         out = {var: _size(var) for var in equation.outvars}
-        if inner is not None:
-            operands = equation.invars[-len(inner.invars) :]
-            marks = [not hasattr(atom, "val") and atom in depends for atom in operands]
-            owns = [not hasattr(atom, "val") and atom in dying for atom in operands]
-            within, _ = _peak(inner, marks, owns)
+        if bodies:
             rest = sum(size for var, size in live.items() if var not in dying)
-            peak = max(peak, rest + within)
+            for inner in bodies:
+                operands = equation.invars[-len(inner.invars) :]
+                marks = [not hasattr(atom, "val") and atom in depends for atom in operands]
+                owns = [not hasattr(atom, "val") and atom in dying for atom in operands]
+                within, _ = _peak(inner, marks, owns)
+                peak = max(peak, rest + within)
         elif equation.primitive.name.startswith(_NEEDS_OUTPUT):
             peak = max(peak, sum(live.values()) + sum(out.values()))
         for atom in dying:
@@ -66,15 +67,17 @@ def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> tuple[int, list[
     return peak, [not hasattr(atom, "val") and atom in depends for atom in jaxpr.outvars]
 
 
-def _inner(equation: Any) -> Any | None:
+def _bodies(equation: Any) -> list[Any]:
+    """The jaxprs that an equation runs, of which one is enough: the dearest branch counts."""
     name, parameters = equation.primitive.name, equation.params
     if name == "scan":
-        return parameters["jaxpr"].jaxpr
+        return [parameters["jaxpr"].jaxpr]
     if name == "while":
-        return parameters["body_jaxpr"].jaxpr
+        return [parameters["body_jaxpr"].jaxpr]
     if name == "cond":
-        return parameters["branches"][0].jaxpr
-    return called(equation)
+        return [branch.jaxpr for branch in parameters["branches"]]
+    inner = called(equation)
+    return [] if inner is None else [inner]
 
 
 def _size(var: Any) -> int:

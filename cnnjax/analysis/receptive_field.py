@@ -161,8 +161,14 @@ def _reshape(equation: Any, inputs: Sequence[Fields]) -> Fields:
 
 
 def _concatenate(equation: Any, inputs: Sequence[Fields]) -> Fields:
+    """Along the map the longest part counts, where it stands: so border pixels may be repeated."""
     along = equation.params["dimension"]
-    return {axis: field for axis, field in widest(inputs).items() if axis != along}
+    fields = {axis: field for axis, field in widest(inputs).items() if axis != along}
+    lengths = [atom.aval.shape[along] for atom in equation.invars]
+    longest = lengths.index(max(lengths))
+    if along in inputs[longest]:
+        fields[along] = inputs[longest][along].window(1, 1, sum(lengths[:longest]))
+    return fields
 
 
 def _product(equation: Any, inputs: Sequence[Fields]) -> Fields:

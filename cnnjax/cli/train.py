@@ -31,7 +31,9 @@ from cnnjax.cli.output import (
     " 96, rate 0.05, cosine).",
 )
 @click.option(
-    "--model", help="A name (see: cnnjax models) or FILE.py:Class.  [default: the recipe's]"
+    "--model",
+    help="A name (see: cnnjax models) or FILE.py:Class, with its own fields, not the recipe's."
+    "  [default: the recipe's]",
 )
 @click.option(
     "--data", help="digits, any set of tensorflow-datasets, or folder:DIR.  [default: the recipe's]"

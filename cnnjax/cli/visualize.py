@@ -23,7 +23,13 @@ from cnnjax.cli.output import data_dir_option, json_option, print_json, say, set
     show_default=True,
     help="Which image of the split.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of untrained weights.",
+)
 @set_option
 @json_option
 def visualize(
@@ -50,7 +56,7 @@ def visualize(
     from cnnjax.core.config import convert, override, override_text
     from cnnjax.core.environment import configure_xla
     from cnnjax.core.errors import Refused
-    from cnnjax.core.folders import writable_folder
+    from cnnjax.core.folders import own_folder
     from cnnjax.core.recipe import Recipe
     from cnnjax.core.registry import create_model
 
@@ -74,7 +80,7 @@ def visualize(
     from cnnjax.core.files import atomic_write
     from cnnjax.data.load import load_dataset
     from cnnjax.data.normalization import normalization_arrays
-    from cnnjax.interop.weights import load_network
+    from cnnjax.interop.weights import check_fits, load_network
     from cnnjax.report import visualize as pictures
     from cnnjax.train.loop import make_task
 
@@ -84,6 +90,9 @@ def visualize(
         network = load_network(folder, say)
         if network.model.name != model:
             raise Refused(f"{folder} holds {network.model.name}, not {model}")
+        if own := [setting for setting in settings if setting.startswith("model.")]:
+            raise Refused(f"--set {own[0]}: the network in {folder} is as it was trained")
+        check_fits(network.module, network.variables, dataset.image_shape)
         module, variables, whose = network.module, network.variables, f"weights of {folder.name}"
     else:
         task = make_task(recipe, dataset)
@@ -91,6 +100,7 @@ def visualize(
         state = task.init(jax.random.key(seed))
         module, variables = task.model, {"params": state.params, **state.model_state}
         whose = f"untrained, seed {seed}"
+        say(f"{folder} holds no run: drawing untrained weights of seed {seed}")
     if not hasattr(module, "feature_maps"):
         raise Refused(f"{model} has no method feature_maps(images, *, train) -> {{stride: map}}")
 
@@ -101,11 +111,11 @@ def visualize(
     )
     title = f"{model} ({whose}), {dataset.name} {split} {index}: {label}"
     drawn = {"channels.png": pictures.channels_picture(image, title)}
-    first = pictures.first_filters(variables["params"])
+    first = pictures.first_filters(module, variables["params"], dataset.image_shape)
     if first:
         drawn["filters.png"] = pictures.filters_picture(*first, title)
     drawn["maps.png"] = pictures.maps_picture(maps, title)
-    writable_folder(folder, "folder", "give another --workdir")
+    own_folder(folder, "folder", ("run.json", "weights.json", *drawn))
     for name, png in drawn.items():
         atomic_write(folder / name, png)
     paths = [str(folder / name) for name in drawn]

@@ -6,6 +6,8 @@ import click
 
 from cnnjax.cli.output import json_option, model_set_option, print_json, say
 
+_LISTED = 20  # lines of what does not fit
+
 
 @click.command(name="import-weights")
 @click.argument("model", metavar="NAME")
@@ -37,7 +39,8 @@ def import_weights(
     FILE is a state dict with torchvision's names, as .safetensors, .npz, or .pth (that one needs
     torch, which reads it without opening a pickle). Names and shapes must agree; if they do not,
     what is missing (-) and what is left over (+) is listed and nothing is written. Running
-    statistics of batch normalisation come along. visualize and export-weights take the folder.
+    statistics of batch normalisation come along. visualize and export-weights take the folder (eval
+    does not: it judges a run). Weights of a net for other images or classes need --input or --set.
     """
     from cnnjax.cli.settings import model_from
     from cnnjax.interop.weights import Mismatch
@@ -46,8 +49,10 @@ def import_weights(
     try:
         about = read(model_from(model, settings), Path(file), Path(out), input_shape)
     except Mismatch as error:
-        for line in error.lines:
+        for line in error.lines[:_LISTED]:
             say(line)
+        if len(error.lines) > _LISTED:
+            say(f"... and {len(error.lines) - _LISTED} more")
         raise
     if as_json:
         print_json({"out": out, **about})

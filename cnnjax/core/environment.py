@@ -21,6 +21,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_here() -> int:
+    """Threads that this process should use: PJRT_NPROC, which a study sets for a worker, or all."""
+    return int(os.environ.get("PJRT_NPROC") or cores())
+
+
 def has_accelerator() -> bool:
     """Whether jax would use more than the processor: a plugin is there, and not switched off."""
     plugins = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "libtpu")

@@ -12,7 +12,7 @@ def user_cache(*parts: str) -> Path:
     return writable_folder(root.joinpath(*parts), "cache folder", "set XDG_CACHE_HOME to another")
 
 
-def own_folder(path: Path, kind: str, marks: tuple[str, ...]) -> Path:
+def own_folder(path: Path, kind: str, marks: tuple[str, ...], option: str = "--workdir") -> Path:
     """`path` as a folder for a run or a study: empty, or one that has any of `marks` already.
 
     Raises:
@@ -22,10 +22,9 @@ def own_folder(path: Path, kind: str, marks: tuple[str, ...]) -> Path:
         visible = sorted(entry.name for entry in path.iterdir() if entry.name[0] != ".")
         if visible and not any(mark in visible for mark in marks):
             raise Refused(
-                f"{kind} {path} holds other files ({', '.join(visible[:3])});"
-                " give another --workdir"
+                f"{kind} {path} holds other files ({', '.join(visible[:3])}); give another {option}"
             )
-    return writable_folder(path, kind, "give another --workdir")
+    return writable_folder(path, kind, f"give another {option}")
 
 
 def writable_folder(path: Path, kind: str, hint: str) -> Path:

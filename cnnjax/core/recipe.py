@@ -30,8 +30,8 @@ class Data:
       each a folder of images for every class.
     train_split, test_split: a TFDS slice, e.g. "train[:80%]".
     image_size: pixels; needed where the sizes vary, or to resize.
-    streaming: "auto" holds a set in memory if it fits and its images have one size; "always" reads
-      encoded images while training, "never" refuses to.
+    streaming: "auto" holds a set in memory if it fits; "always" reads encoded images, as RGB, while
+      training; "never" refuses to.
     augmentation: "default" is the data's own. pad_crop_flip pads by 4 (in memory, on the device);
       random_resized_crop and scale_crop_flip are for streamed photographs (see `data.views`).
     normalization: pixel_mean subtracts the mean image, channel a mean and divides by a deviation
@@ -40,7 +40,7 @@ class Data:
     pca_colour: deviation of the shifts along the principal components of colour; 0.1 in
       Krizhevsky et al. 2012, section 4.1.
     mixup, cutmix: parameter of the Beta distribution of the shares (Zhang et al. 2018; Yun et al.
-      2019); with both, one of them for each batch at random. 0: off.
+      2019); with both, one of the two for each batch at random. 0: off.
     test_crops: 10 averages the corners, the centre and their flips (streamed only).
     """
 

@@ -33,6 +33,7 @@ class Variant:
       macs_source: where that figure stands.
       input_shape: default height, width, channels, where it is not the family's.
       departs: in what it is not the paper's network.
+      paper, year: where they are not the family's.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Variant:
     macs_source: str = ""
     input_shape: tuple[int, int, int] | None = None
     departs: str = ""
+    paper: str = ""
+    year: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ def register_models(
                 macs=variant.macs,
                 macs_source=variant.macs_source,
                 departs=variant.departs,
-                year=year,
-                paper=paper,
+                year=variant.year or year,
+                paper=variant.paper or paper,
                 input_shape=variant.input_shape or input_shape,
             )
         for template, fields in (depth_names or {}).items():

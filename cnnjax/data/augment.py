@@ -5,6 +5,7 @@ its place in a batch, so another batch size or another number of devices shows t
 Mixing needs two examples, and so a batch: its key is the batch's first index.
 """
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 PAD = 4  # pixels on each side (He et al. 2015, section 4.2)
+# Names of further streams of an example. Not small numbers: split(key)[1] is fold_in(key, 1).
+_COLOUR, _MIX = zlib.crc32(b"pca_colour"), zlib.crc32(b"mix")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def pca_colour(
 ) -> Float[Array, "h w c"]:
     """Add one colour to the whole image: components x N(0, deviation) (Krizhevsky et al. 2012,
     section 4.1)."""
-    amounts = deviation * jax.random.normal(jax.random.fold_in(key, 1), colours.shape[:1])
+    amounts = deviation * jax.random.normal(jax.random.fold_in(key, _COLOUR), colours.shape[:1])
     return image + (colours @ amounts)[None, None]
 
 
@@ -97,11 +100,11 @@ def mix(how: Augmentation, batch: Mapping[str, Array], key: PRNGKeyArray) -> dic
     The batch gets `other_labels` and `other_share`, by which the loss is split.
 
     Args:
-      key: of stream "augment", for this batch.
+      key: of the batch's first example.
     """
     if not how.mixup and not how.cutmix:
         return dict(batch)
-    choose, draw = jax.random.split(key)
+    choose, draw = jax.random.split(jax.random.fold_in(key, _MIX))
     if how.mixup and how.cutmix:
         images, share = lax.cond(
             jax.random.bernoulli(choose),

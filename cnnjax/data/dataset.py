@@ -33,10 +33,12 @@ class EncodedExamples:
     Attributes:
       read: position to (encoded image, label); may be called from several threads.
       size: how many there are.
+      where: position to words that name the image, for messages.
     """
 
     read: Callable[[int], tuple[bytes, int]]
     size: int
+    where: Callable[[int], str] = "example {}".format
 
     def __len__(self) -> int:
         return self.size

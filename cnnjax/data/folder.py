@@ -77,12 +77,16 @@ def _files(split: Path, names: list[str]) -> Files:
 
 
 def _examples(files: Files) -> EncodedExamples:
-    return EncodedExamples(partial(_read, files), len(files))
+    return EncodedExamples(partial(_read, files), len(files), partial(_where, files))
 
 
 def _read(files: Files, index: int) -> tuple[bytes, int]:
     path, label = files[index]
     return path.read_bytes(), label
+
+
+def _where(files: Files, index: int) -> str:
+    return str(files[index][0])
 
 
 def _fingerprint(root: Path, names: list[str], splits: list[Files]) -> str:

@@ -55,30 +55,17 @@ def load_dataset(
 def reading(data: Data) -> Data:
     """`data` without what does not change what is read: equal ones share a data set."""
     default = Data(data.name)
-    kept = {name: getattr(default, name) for name in _ON_THE_WAY}
-    if _must_stream(data):
-        kept["augmentation"] = data.augmentation
-    return replace(data, **kept)
-
-
-def _must_stream(data: Data) -> bool:
-    host = data.augmentation in ("random_resized_crop", "scale_crop_flip")
-    return data.streaming == "always" or host or data.test_crops == 10
+    return replace(data, **{name: getattr(default, name) for name in _ON_THE_WAY})
 
 
 def _streamed_view(data: Data) -> View | None:
     """The view of a set that its settings want streamed.
 
     Raises:
-      Refused: streaming without a size, or a setting that needs it where it is switched off.
+      Refused: streaming without a size.
     """
-    if not _must_stream(data):
+    if data.streaming != "always":
         return None
-    if data.streaming == "never":
-        raise Refused(
-            f"data.streaming=never: data.augmentation={data.augmentation} and"
-            f" data.test_crops={data.test_crops} need a streamed set"
-        )
     if data.image_size is None:
         raise Refused(
             f"data set {data.name} is to be streamed: say to which size, e.g."

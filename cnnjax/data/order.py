@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from cnnjax.core.errors import Refused
+from cnnjax.core.recipe import Recipe
 from cnnjax.data.dataset import Examples
 
 
@@ -25,6 +26,11 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
             f" set batch_size to {examples} or less"
         )
     return examples // batch_size
+
+
+def total_steps(recipe: Recipe, examples: int) -> int:
+    """Updates in a run over a training set of so many examples."""
+    return recipe.steps or recipe.epochs * steps_per_epoch(examples, recipe.batch_size)
 
 
 def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""] | int, examples: int) -> Int[Array, " n"]:

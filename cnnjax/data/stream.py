@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.core.environment import cores
+from cnnjax.core.environment import threads_here
+from cnnjax.core.errors import Failed
 from cnnjax.data.dataset import EncodedExamples, StreamedDataset
 from cnnjax.data.order import epoch_order, steps_per_epoch
 from cnnjax.data.views import HostAugmentation, View, example_generator, fixed_view, random_view
@@ -37,7 +38,7 @@ def training_stream(
 
     Args:
       keys: of the run's streams; "order" and "augment" are used.
-      threads: that each prepare a batch; default: one for each core.
+      threads: that each prepare a batch; default: as many as XLA may use here.
     """
     examples = dataset.train
     per_epoch = steps_per_epoch(len(examples), batch_size)
@@ -94,14 +95,19 @@ def _load(
     images = np.zeros((batch_size, view.pixels, view.pixels, 3), np.uint8)
     labels = np.zeros(batch_size, np.int32)
     for place, index in enumerate(indices):
-        encoded, labels[place] = examples.read(int(index))
-        images[place] = look(int(index), encoded)
+        try:
+            encoded, labels[place] = examples.read(int(index))
+            images[place] = look(int(index), encoded)
+        except Failed as error:
+            raise Failed(f"{examples.where(int(index))}: {error}") from error
     return {"images": images, "labels": labels}
 
 
 def _read(batch: Callable[[int], Batch], numbers: range, threads: int | None) -> Generator[Batch]:
+    import cv2
     import grain
 
-    threads = threads or cores()
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    cv2.setNumThreads(1)  # a batch is one thread's work
+    threads = threads or threads_here()
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     yield from grain.MapDataset.source(numbers).map(batch).to_iter_dataset(options)

@@ -71,7 +71,7 @@ def load_tfds(
         count = counts[key]
         if count * int(np.prod(shape)) > MEMORY_LIMIT:
             if data.streaming == "auto":
-                view = View(min(shape[:2]))
+                view = View(min(shape[:2]), margin=data.test_crops == 10)
                 return _stream(data, folder, builder, (image, label), names, counts, view)
             raise Refused(
                 f"data set {data.name}: {count:,} images of {'x'.join(map(str, shape))} do not fit"

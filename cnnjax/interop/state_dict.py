@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.core.errors import Refused, one_line
+from cnnjax.core.errors import Refused
 from cnnjax.core.files import atomic_write
 
 READS = (".safetensors", ".npz", ".pth", ".pt")
@@ -34,7 +34,9 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     except Refused:
         raise
     except Exception as error:  # each reader raises its own kinds for a damaged file
-        raise Refused(f"{path} cannot be read as {path.suffix}: {one_line(error)}") from error
+        raise Refused(
+            f"{path} cannot be read as {path.suffix}: it is another format, or damaged"
+        ) from error
 
 
 def write_state_dict(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -18,7 +18,7 @@ from cnnjax.models.resnet import ResNet
 from cnnjax.models.resnet_cifar import ResNetCifar
 from cnnjax.models.vgg import VGG
 
-Path = tuple[str, ...]  # collection, modules, name: ("params", "stem", "conv", "kernel")
+VariablePath = tuple[str, ...]  # collection, modules, name: ("params", "stem", "conv", "kernel")
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
@@ -41,9 +41,8 @@ class Torch:
             return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
         if array.ndim != 2:
             return array
-        if self.flattened:
-            size = self._side(array.shape[0])
-            array = array.reshape(size, size, self.flattened, -1).transpose(2, 0, 1, 3)
+        if self.flattened:  # height and width lie together on both sides
+            array = array.reshape(-1, self.flattened, array.shape[1]).transpose(1, 0, 2)
             array = array.reshape(-1, array.shape[-1])
         return np.ascontiguousarray(array.T)
 
@@ -55,8 +54,7 @@ class Torch:
             return array
         array = array.T
         if self.flattened:
-            size = self._side(array.shape[0])
-            array = array.reshape(self.flattened, size, size, -1).transpose(1, 2, 0, 3)
+            array = array.reshape(self.flattened, -1, array.shape[1]).transpose(1, 0, 2)
             array = array.reshape(-1, array.shape[-1])
         return np.ascontiguousarray(array)
 
@@ -66,14 +64,8 @@ class Torch:
             return (shape[3], shape[2], shape[0], shape[1])
         return shape[::-1] if len(shape) == 2 else shape
 
-    def _side(self, inputs: int) -> int:
-        side = round((inputs / (self.flattened or 1)) ** 0.5)
-        if side * side * (self.flattened or 1) != inputs:
-            raise ValueError(f"{self.name}: {inputs} inputs are no square map")
-        return side
 
-
-def torch_of(model: Any, path: Path) -> Torch:
+def torch_of(model: Any, path: VariablePath) -> Torch:
     """What PyTorch calls the variable of `model` at `path`."""
     _, *modules, leaf = path
     for family, name_of, flattened_of in _FAMILIES:

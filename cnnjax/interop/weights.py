@@ -17,14 +17,13 @@ import numpy as np
 
 from cnnjax.core.config import convert, plain
 from cnnjax.core.environment import versions
-from cnnjax.core.errors import Refused
+from cnnjax.core.errors import Refused, one_line
 from cnnjax.core.files import atomic_write, read_sealed, write_sealed
 from cnnjax.core.folders import own_folder
 from cnnjax.core.recipe import Model
 from cnnjax.core.registry import create_model, find
 from cnnjax.interop.state_dict import read_state_dict
-from cnnjax.interop.torch_names import Path as VariablePath
-from cnnjax.interop.torch_names import torch_of
+from cnnjax.interop.torch_names import VariablePath, torch_of
 from cnnjax.train.run import restore_run
 
 _IGNORED = ("num_batches_tracked",)  # PyTorch counts batches; nothing here needs it
@@ -88,9 +87,10 @@ def from_torch(
     known = {torch.name for torch in names.values()}
     lines += [f"+ {name} {list(a.shape)}" for name, a in given.items() if name not in known]
     if lines:
+        missing, extra = (sum(line[0] == sign for line in lines) for sign in "-+")
         raise Mismatch(
-            f"{sum(line[0] == '-' for line in lines)} arrays are missing (-) and"
-            f" {sum(line[0] == '+' for line in lines)} left over (+)",
+            f"the weights are of another network: {missing} missing (-), {extra} left over (+);"
+            " another number of classes is --set model.num_classes=N, other images --input H W C",
             lines,
         )
     variables: dict[str, Any] = {}
@@ -115,8 +115,14 @@ def import_weights(
     if shape is None:
         raise Refused(f"{model.name} has no default input; give one, e.g. --input 32 32 3")
     module = create_model(model.name, **model.fields)
-    variables = from_torch(module, shape, read_state_dict(file))
-    own_folder(out, "folder of weights", ("weights.json",))
+    state = read_state_dict(file)
+    variables = from_torch(module, shape, state)
+    bad = [name for name, array in state.items() if not np.isfinite(array).all()]
+    if bad:
+        raise Refused(f"{file}: {bad[0]} is not finite ({len(bad)} such arrays)")
+    if (out / "weights.json").exists():
+        raise Refused(f"{out} holds weights already; give another --out")
+    own_folder(out, "folder of weights", (), "--out")
     return _write(out, Network(model, module, variables, shape), file)
 
 
@@ -156,10 +162,26 @@ def load_network(folder: str | Path, say: Callable[[str], None] = lambda line: N
     return Network(model, module, variables, tuple(about["input"]))
 
 
+def check_fits(
+    module: Any, variables: Mapping[str, Any], image_shape: tuple[int, int, int]
+) -> None:
+    """Refuse images that a network with these variables does not take, without computing."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    try:
+        jax.eval_shape(lambda v, x: module.apply(v, x, train=False), dict(variables), images)
+    except Refused:
+        raise
+    except Exception as error:  # flax has its own kinds for shapes that differ
+        shape = "x".join(map(str, image_shape))
+        raise Refused(f"these weights do not take images of {shape}: {one_line(error)}") from error
+
+
 def _write(out: Path, network: Network, source: Path) -> dict[str, Any]:
     from safetensors.numpy import save
 
-    arrays = {".".join(path): np.asarray(a) for path, a in _flat(network.variables).items()}
+    # In float32 whatever the network stores: numpy's safetensors has no bfloat16.
+    flat = _flat(network.variables)
+    arrays = {".".join(path): np.asarray(array, np.float32) for path, array in flat.items()}
     data = save(arrays)
     atomic_write(out / "weights.safetensors", data)
     about = {

@@ -33,6 +33,7 @@ _TORCHVISION = {
     "lrn": False,
     "padding": 2,
     "adaptive_pool": 6,
+    "dropout_at": "before",
     "initialization": "he_fan_in",
 }
 
@@ -42,7 +43,13 @@ _TORCHVISION = {
     year=2012,
     input_shape=(227, 227, 3),
     variants=(
-        Variant("alexnet", {}, 60_965_224, "section 3.5, the sum over its layers (60 million)"),
+        Variant(
+            "alexnet",
+            {},
+            60_965_224,
+            "section 3.5, the sum over its layers (60 million)",
+            departs="reads 227 pixels: the paper's 224 does not give its 55x55 maps",
+        ),
         Variant(
             "alexnet_ungrouped",
             {"groups": 1},
@@ -58,7 +65,9 @@ _TORCHVISION = {
             macs=0.71e9,
             macs_source="torchvision's documentation",
             input_shape=(224, 224, 3),
-            departs="Krizhevsky 2014, arXiv:1404.5997: 64-192-384-256-256, one column, no LRN",
+            departs="64-192-384-256-256, one column, no LRN, padding 2; He's initialisation",
+            paper="Krizhevsky 2014, arXiv:1404.5997",
+            year=2014,
         ),
     ),
 )
@@ -77,6 +86,7 @@ class AlexNet(nn.Module):
     pooling: Literal["overlapping", "non_overlapping"] = "overlapping"
     activation: Activation = "relu"
     dropout: float = 0.5
+    dropout_at: Literal["behind", "before"] = "behind"  # the two hidden dense layers
     padding: int = 0  # of conv1
     adaptive_pool: int = 0
     initialization: Initialization = "krizhevsky2012"
@@ -141,8 +151,12 @@ class AlexNet(nn.Module):
         if self.adaptive_pool:
             x = adaptive_avg_pool(x, self.adaptive_pool)
         x = x.reshape(x.shape[0], -1)
-        x = self.drop(activate(self.dense6(x)), deterministic=not train)
-        x = self.drop(activate(self.dense7(x)), deterministic=not train)
+        for layer in (self.dense6, self.dense7):
+            if self.dropout_at == "before":
+                x = self.drop(x, deterministic=not train)
+            x = activate(layer(x))
+            if self.dropout_at == "behind":
+                x = self.drop(x, deterministic=not train)
         return self.head(x).astype("float32")
 
     def _normalize(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:

@@ -38,9 +38,20 @@ INCEPTION = {  # table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj
     "5a": Widths(256, 160, 320, 32, 128, 128),
     "5b": Widths(384, 192, 384, 48, 128, 128),
 }
-_TORCHVISION = {"kernel5": 3, "norm": "batch", "last_pool": 2, "initialization": "he_fan_in"}
+_TORCHVISION = {
+    "kernel5": 3,
+    "norm": "batch",
+    "last_pool": 2,
+    "dropout": 0.2,
+    "initialization": "he_fan_in",
+}
+_AUX_COUNT = "section 5's heads and table 1's widths by arithmetic"
 _PAPER_COUNT = "table 1's widths by arithmetic; its rounded rows add up to 6.8M"
-_LIBRARY = "3x3 in place of 5x5, batch normalisation, a 2x2 last pooling (torchvision)"
+_LIBRARY = (
+    "torchvision's: 3x3 in place of 5x5, batch normalisation, a 2x2 last pooling, dropout 0.2; its"
+    " published weights want inputs in -1 to 1 (transform_input); He's initialisation"
+)
+_GLOROT = "Glorot's initialisation: the paper names none"
 _AUX = "with both auxiliary heads (in the paper while training)"
 
 
@@ -49,8 +60,18 @@ _AUX = "with both auxiliary heads (in the paper while training)"
     year=2014,
     input_shape=(224, 224, 3),
     variants=(
-        Variant("googlenet", {}, 6_998_552, _PAPER_COUNT, macs=1.5e9, macs_source="section 5"),
-        Variant("googlenet_aux", {"aux": True}, 13_378_280, _PAPER_COUNT, departs=_AUX),
+        Variant(
+            "googlenet",
+            {},
+            6_998_552,
+            _PAPER_COUNT,
+            macs=1.5e9,
+            macs_source="section 1",
+            departs=_GLOROT,
+        ),
+        Variant(
+            "googlenet_aux", {"aux": True}, 13_378_280, _AUX_COUNT, departs=f"{_AUX}; {_GLOROT}"
+        ),
         Variant(
             "googlenet_torchvision",
             _TORCHVISION,

@@ -52,7 +52,7 @@ _POOLING = {"average": avg_pool, "max": max_pool}
             "lenet5_modern",
             _MODERN,
             61_706,
-            "the sum over the layers above",
+            "the sum over its layers",
             departs="full C3, plain average pooling, tanh, dense output, Glorot's initialisation",
         ),
     ),

@@ -53,6 +53,7 @@ _PAPER = "He et al. 2015, arXiv:1512.03385"
 _COUNT = "torchvision's documented count, which equals table 1's layers with option B"
 _PLAIN = "table 1's layers by arithmetic; equal to option A"
 _PREACT = "by arithmetic, see the docstring of cnnjax.models.resnet"
+_PREACT_PAPER = "He et al. 2016, arXiv:1603.05027"
 _V15 = "v1.5, torchvision's: a bottleneck strides in its 3x3, the paper in its first 1x1"
 _B_EVERYWHERE = "shortcut B; the paper's first comparison (table 2) has A"
 
@@ -102,8 +103,8 @@ def _variants() -> tuple[Variant, ...]:
             {"depth": d, "shortcut": "none"},
             count,
             _PLAIN,
-            macs=_MACS_V1[d],
-            macs_source="table 1",
+            macs=_MACS_V1[d] if d < 50 else None,
+            macs_source="table 1" if d < 50 else "",
             departs="" if d < 50 else "the paper has plain nets of 18 and 34 layers only",
         )
         for d, count in _PARAMS_PLAIN.items()
@@ -114,7 +115,9 @@ def _variants() -> tuple[Variant, ...]:
             {"depth": d, "preactivation": True},
             count - (1_792 if d < 50 else 7_680),
             _PREACT,
-            departs="He et al. 2016, arXiv:1603.05027" + ("" if d < 50 else ", strides in the 3x3"),
+            departs="" if d < 50 else "strides in the 3x3 of a bottleneck",
+            paper=_PREACT_PAPER,
+            year=2016,
         )
         for d, count in _PARAMS_B.items()
     ]

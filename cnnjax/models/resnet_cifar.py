@@ -37,8 +37,12 @@ from cnnjax.layers.scan import Runs
 from cnnjax.ops.pool import global_avg_pool
 
 _PAPER = "He et al. 2015, arXiv:1512.03385"
-_COUNT = "6n + 2 layers by arithmetic; table 6 rounds it"
-_PREACT = "He et al. 2016, arXiv:1603.05027, with basic blocks"
+_COUNT = "6n + 2 layers by arithmetic; table 6 rounds that of the residual nets"
+_PREACT = {
+    "departs": "basic blocks; the paper's 164 and 1001 layers have bottlenecks",
+    "paper": "He et al. 2016, arXiv:1603.05027",
+    "year": 2016,
+}
 _PARAMS = {
     20: 269_722,
     32: 464_154,
@@ -54,10 +58,10 @@ _PARAMS = {
     year=2015,
     input_shape=(32, 32, 3),
     variants=tuple(
-        Variant(f"cifar_{kind}{depth}", {"depth": depth, **fields}, params, _COUNT, departs=departs)
-        for kind, fields, departs in (
-            ("resnet", {"shortcut": "A"}, ""),
-            ("plain", {"shortcut": "none"}, ""),
+        Variant(f"cifar_{kind}{depth}", {"depth": depth, **fields}, params, _COUNT, **about)
+        for kind, fields, about in (
+            ("resnet", {"shortcut": "A"}, {}),
+            ("plain", {"shortcut": "none"}, {}),
             ("preresnet", {"shortcut": "A", "preactivation": True}, _PREACT),
         )
         for depth, params in _PARAMS.items()

@@ -60,7 +60,7 @@ def _variants() -> tuple[Variant, ...]:
         for net, name in _NAMES.items()
     ]
     rows += [
-        Variant("vgg11_lrn", {"net": "A-LRN"}, _PARAMS["A"][0], _SOURCE),
+        Variant("vgg11_lrn", {"net": "A-LRN"}, _PARAMS["A"][0], "as vgg11: LRN has no parameters"),
         Variant("vgg16_c", {"net": "C"}, 133_638_952, "table 2 rounds it (134 million)"),
         Variant(
             "vgg13_5x5",

@@ -1,7 +1,7 @@
 """Pictures of a network at work on one image: channels, first-layer filters, feature maps.
 
 Grey pictures: larger values look lighter. A map is scaled by itself, from its smallest to its
-largest value, and the caption says from where to where.
+largest value, and the caption says from where to where; maps of one pixel are scaled as a row.
 """
 
 import io
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from cnnjax.analysis.cost import model_cost
 from cnnjax.core.errors import Refused
 from cnnjax.data.dataset import AnyDataset, Examples, StreamedDataset
 from cnnjax.data.views import fixed_view
@@ -51,16 +52,18 @@ def channels_picture(image: Float[np.ndarray, "h w c"], title: str) -> bytes:
     return _grid([panel for panel, _ in panels], [text for _, text in panels], title, 4, 2.4)
 
 
-def first_filters(params: Mapping[str, Any]) -> tuple[str, Float[np.ndarray, "kh kw c f"]] | None:
-    """The first convolution's path and kernel, in the order of the network's parameters."""
-    kernels = [
-        (".".join(str(key.key) for key in path[:-1]), np.asarray(leaf))
-        for path, leaf in jax.tree.flatten_with_path(params)[0]
-        if leaf.ndim == 4
-    ]
-    firsts = ("stem", "conv1", "c1", "stage1_conv1")
-    kernels.sort(key=lambda item: item[0].split(".")[0] not in firsts)
-    return kernels[0] if kernels else None
+def first_filters(
+    module: Any, params: Mapping[str, Any], image_shape: tuple[int, int, int]
+) -> tuple[str, Float[np.ndarray, "kh kw c f"]] | None:
+    """Path and kernel of the convolution that runs first."""
+    for layer in model_cost(module, image_shape).layers:
+        if layer.kind.startswith("conv "):
+            node: Any = params
+            for part in layer.name.split("/"):
+                node = node.get(part, {})
+            kernels = [np.asarray(a) for a in jax.tree.leaves(node) if np.ndim(a) == 4]
+            return (layer.name, kernels[0]) if kernels else None
+    return None
 
 
 def filters_picture(path: str, kernel: Float[np.ndarray, "kh kw c f"], title: str) -> bytes:
@@ -90,13 +93,27 @@ def maps_picture(maps: Mapping[int, Any], title: str) -> bytes:
             panels.append(row[..., index] if height == width == 1 else row[..., 0])
             head = f"stride {stride}: {height}x{width}x{features}\n" if index == 0 else "\n"
             low, high = array[..., index].min(), array[..., index].max()
-            captions.append(f"{head}{low:.2g} to {high:.2g}")
+            captions.append(head + (f"{low:.2g}" if low == high else f"{low:.2g} to {high:.2g}"))
     return _grid(panels, captions, f"{title}\nthe first {MAPS} maps at each stride", MAPS, 0.95)
 
 
 def network_maps(module: Any, variables: Mapping[str, Any], image: Any) -> dict[int, Any]:
-    """The feature maps of one normalised image [h, w, c]."""
-    return module.apply(variables, jnp.asarray(image)[None], train=False, method="feature_maps")
+    """The feature maps of one normalised image [h, w, c].
+
+    Raises:
+      Refused: the network's own `feature_maps` does not give maps by stride.
+    """
+    images = jnp.asarray(image)[None]
+    maps = module.apply(variables, images, train=False, method="feature_maps")
+    if (
+        not isinstance(maps, Mapping)
+        or not maps
+        or any(getattr(values, "ndim", 0) != 4 for values in maps.values())
+    ):
+        raise Refused(
+            f"{type(module).__name__}.feature_maps must give a dict {{stride: map [n, h, w, c]}}"
+        )
+    return dict(maps)
 
 
 def _scaled(array: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from cnnjax.core.recipe import Data
 from cnnjax.core.registry import create_model, source_digests
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset, reading
+from cnnjax.data.order import total_steps
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.runner import Session, Status, run_cells
 from cnnjax.study.store import CellFiles, Store
@@ -121,7 +122,7 @@ def load_datasets(plan: Plan, data_dir: str | None, say: Say) -> dict[Data, AnyD
 def describe_data(datasets: dict[Data, AnyDataset]) -> dict[str, dict]:
     """Name, size, shape and fingerprint of each data set, for study.json."""
     return {
-        f"{data.name} ({data.train_split}, {data.test_split}, {data.image_size or 'own size'})": {
+        _reading_of(data): {
             "train": len(dataset.train),
             "test": len(dataset.test),
             "image_shape": list(dataset.image_shape),
@@ -133,6 +134,13 @@ def describe_data(datasets: dict[Data, AnyDataset]) -> dict[str, dict]:
     }
 
 
+def _reading_of(data: Data) -> str:
+    """How a set is read, as a key; equal readings share it."""
+    parts = [data.train_split, data.test_split, str(data.image_size or "own size")]
+    parts += [data.streaming] * (data.streaming != "auto") + ["ten crops"] * (data.test_crops == 10)
+    return f"{data.name} ({', '.join(parts)})"
+
+
 def check_variants(plan: Plan, datasets: dict[Data, AnyDataset]) -> dict[str, dict]:
     """Parameters and MACs of each variant; what cannot be trained is refused here.
 
@@ -140,14 +148,14 @@ def check_variants(plan: Plan, datasets: dict[Data, AnyDataset]) -> dict[str, di
       Refused: an unknown or impossible model, a batch larger than the set, unfit images.
     """
     from cnnjax.analysis.cost import model_cost
-    from cnnjax.train.loop import make_task, total_steps
+    from cnnjax.train.loop import make_task
 
     costs = {}
     counted = {}
     for variant in plan.variants:
         dataset = datasets[variant.recipe.data]
         task = make_task(variant.recipe, dataset)
-        total_steps(variant.recipe, dataset)
+        total_steps(variant.recipe, len(dataset.train))
         key = (task.model, task.image_shape)
         if key not in counted:
             task.check()
@@ -161,12 +169,10 @@ def training_costs(
     plan: Plan, datasets: dict[Data, AnyDataset], costs: dict[str, dict]
 ) -> dict[str, float]:
     """Images times MACs of one cell of each variant: the relative time that it takes."""
-    from cnnjax.train.loop import total_steps
-
     return {
         variant.name: float(
             costs[variant.name]["macs"]
-            * total_steps(variant.recipe, datasets[variant.recipe.data])
+            * total_steps(variant.recipe, len(datasets[variant.recipe.data].train))
             * variant.recipe.batch_size
         )
         for variant in plan.variants

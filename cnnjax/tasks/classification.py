@@ -209,6 +209,8 @@ class Classification:
         grads, (model_state, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
         grads, model_state, loss = reduce((grads, dict(model_state), sums["loss"]))
         updates, opt_state = sgd().update(grads, state.opt_state, state.params)
+        # The hyperparameters are float32 and would promote a bfloat16 trace.
+        opt_state = jax.tree.map(lambda n, o: n.astype(o.dtype), opt_state, state.opt_state)
         params = optax.apply_updates(state.params, updates)
         new = TrainState(state.step + 1, params, model_state, opt_state)
 

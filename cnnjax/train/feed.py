@@ -18,9 +18,9 @@ from cnnjax.core.recipe import Data, Recipe
 from cnnjax.data.augment import Augmentation
 from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
 from cnnjax.data.normalization import normalization_arrays
-from cnnjax.data.order import evaluation_batches, steps_per_epoch
+from cnnjax.data.order import evaluation_batches, steps_per_epoch, total_steps
 from cnnjax.data.stream import evaluation_stream, training_stream
-from cnnjax.data.views import HostAugmentation
+from cnnjax.data.views import ON_THE_HOST, HostAugmentation
 from cnnjax.tasks.state import TrainState
 from cnnjax.tasks.task import Metrics, Task
 from cnnjax.train.placement import Placement
@@ -28,7 +28,6 @@ from cnnjax.train.program import Source, evaluate_batch, train_batch, train_step
 
 EVALUATION_BATCH = 512  # examples in memory; no result depends on it beyond rounding
 STREAMED_EVALUATION_BATCH = 64
-ON_THE_HOST = ("random_resized_crop", "scale_crop_flip")
 
 
 @runtime_checkable
@@ -67,8 +66,8 @@ def augmentation_of(data: Data, dataset: AnyDataset) -> str:
     if isinstance(dataset, Dataset) and (chosen in ON_THE_HOST or data.test_crops == 10):
         what = f"augmentation={chosen}" if chosen in ON_THE_HOST else "test_crops=10"
         raise Refused(
-            f"data.{what}: {dataset.name} is in memory; it is for streamed images, of"
-            " tensorflow-datasets or folder:DIR"
+            f"data.{what}: {dataset.name} is in memory; it is for streamed images: folder:DIR, or"
+            " a set of tensorflow-datasets with data.streaming=always"
         )
     if isinstance(dataset, StreamedDataset) and chosen == "pad_crop_flip":
         raise Refused(
@@ -114,7 +113,8 @@ def make_feed(
     arguments = (task, placement, augmentation, batch_size, _frozen(source), dataset.view)
     (train, evaluate), seconds = _compiled(stream_programs, *arguments)
     host: Any = augmentation_of(recipe.data, dataset)
-    return StreamFeed(train, evaluate, seconds, dataset, source, keys, batch_size, host)
+    steps = total_steps(recipe, len(dataset.train))
+    return StreamFeed(train, evaluate, seconds, dataset, source, keys, batch_size, host, steps)
 
 
 class MemoryFeed:
@@ -164,11 +164,12 @@ class StreamFeed:
         keys: dict[str, Any],
         batch_size: int,
         augmentation: HostAugmentation,
+        steps: int,
     ):
         self._train, self._evaluate = train, evaluate
         self.compile_seconds = compile_seconds
         self._dataset, self._source, self._keys = dataset, source, keys
-        self._batch_size = batch_size
+        self._batch_size, self._steps = batch_size, steps
         self._augmentation: HostAugmentation = augmentation
         self._per_epoch = steps_per_epoch(len(dataset.train), batch_size)
         self._batches: Iterator[Any] = iter(())
@@ -185,9 +186,8 @@ class StreamFeed:
     ) -> tuple[TrainState, Metrics]:
         step = epoch * self._per_epoch + first
         if step != self._next:  # a run begins, or goes on from a save
-            end = step + _NO_END * self._per_epoch
             self._batches = training_stream(
-                self._dataset, self._augmentation, self._keys, self._batch_size, step, end
+                self._dataset, self._augmentation, self._keys, self._batch_size, step, self._steps
             )
         for index in range(first, last):
             state, metrics = self._train(
@@ -208,9 +208,6 @@ class StreamFeed:
         batches = evaluation_stream(examples, self._dataset.view, STREAMED_EVALUATION_BATCH)
         with closing(batches):
             return _total(self._evaluate(state, batch, self._source) for batch in batches)
-
-
-_NO_END = 100_000  # epochs; Grain reads ahead of what is asked by a buffer only
 
 
 def _total(parts: Iterator[Metrics]) -> Metrics:
@@ -314,7 +311,7 @@ def evaluation_feed(
     evaluate = evaluation_program(task, placement, state, dataset, source)
     if isinstance(dataset, Dataset):
         return MemoryFeed(None, evaluate, 0.0, dataset, source, {})
-    return StreamFeed(None, evaluate, 0.0, dataset, source, {}, 1, "none")
+    return StreamFeed(None, evaluate, 0.0, dataset, source, {}, 1, "none", 0)
 
 
 def _example_state(task: Task) -> tuple[TrainState, Metrics]:

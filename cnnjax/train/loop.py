@@ -19,7 +19,7 @@ from cnnjax.core.recipe import Recipe
 from cnnjax.core.registry import create_model, field_types
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.normalization import chosen_normalization
-from cnnjax.data.order import steps_per_epoch
+from cnnjax.data.order import steps_per_epoch, total_steps
 from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.state import TrainState, set_hyperparams
 from cnnjax.tasks.task import Metrics
@@ -113,11 +113,6 @@ def task_for(
     return Classification(model, image_shape, num_classes, recipe.loss)
 
 
-def total_steps(recipe: Recipe, dataset: AnyDataset) -> int:
-    """Updates in a run."""
-    return recipe.steps or recipe.epochs * steps_per_epoch(len(dataset.train), recipe.batch_size)
-
-
 def fit(
     recipe: Recipe,
     seed: int,
@@ -146,7 +141,7 @@ def fit(
     placement = placement or Jit()
     task = make_task(recipe, dataset, placement)
     per_epoch = steps_per_epoch(len(dataset.train), recipe.batch_size)
-    steps = total_steps(recipe, dataset)
+    steps = total_steps(recipe, len(dataset.train))
     rates = learning_rates(recipe.schedule, recipe.optimizer.learning_rate, steps)
 
     start = time.perf_counter()
@@ -225,7 +220,8 @@ def fit(
     train = None
     if status != "interrupted":
         train = _finite(task.summary(feed.evaluate(state, "train")))
-        test = _finite(task.summary(feed.evaluate(state, "test")))
+        if test is None or status == "diverged":  # else the last epoch has just judged this state
+            test = _finite(task.summary(feed.evaluate(state, "test")))
     return Result(
         status=status,
         steps=step,

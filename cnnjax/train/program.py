@@ -128,7 +128,7 @@ def _step(
     batch = {"images": images, "labels": batch["labels"], "mask": batch["mask"]}
     if augmentation.mixup or augmentation.cutmix:
         first = jax.random.fold_in(jax.random.fold_in(keys["augment"], epoch), indices[0])
-        batch = mix(augmentation, batch, jax.random.fold_in(first, 2))
+        batch = mix(augmentation, batch, first)
     state = set_hyperparams(state, learning_rate=rate)
     key = jax.random.fold_in(jax.random.fold_in(keys["dropout"], epoch), index)
     state, sums = task.train_step(state, batch, key, placement.reduce)

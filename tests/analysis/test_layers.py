@@ -26,6 +26,14 @@ def test_counts_and_receptive_field_to_the_digit(name, params, macs, field, stri
     assert sum(layer.macs for layer in cost.layers) == macs
 
 
+def test_padding_with_the_border_keeps_the_receptive_field():
+    whole = model_cost(create_model("lenet5"), (32, 32, 1)).layers
+    padded = model_cost(create_model("lenet5"), (28, 28, 1)).layers
+    for a, b in zip(whole[:5], padded[:5], strict=True):
+        assert (a.field.size, a.field.stride) == (b.field.size, b.field.stride)
+        assert b.field.offset == a.field.offset - 2  # two pixels of border in front
+
+
 def test_alexnet_layer_by_layer():
     rows = [
         [list(layer.output[1:]), layer.params, layer.macs,
@@ -79,6 +87,29 @@ def test_a_users_branches_dilation_and_shared_weights():
     assert rows["d"].params == 9 * 16 + 4  # once
     assert rows["d"].macs == 2 * 8 * 8 * 4 * 36  # twice
     assert rows["e"].field is None
+
+
+class Wrapped(nn.Module):
+    """Parameters behind transformations that lose or add names, and one of its own."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, nn.Conv(4, (3, 3))])(images)
+        x = nn.remat(nn.Conv)(5, (3, 3))(x)
+        x = x * self.param("scale", nn.initializers.ones, (1, 1, 1, 5))
+        return nn.Dense(10)(x.mean((1, 2)))
+
+
+def test_layers_keep_their_rows_behind_sequential_and_remat():
+    cost = model_cost(Wrapped(), (8, 8, 3))
+    rows = {layer.name: (layer.params, layer.macs) for layer in cost.layers}
+    assert rows == {
+        "Conv_0": (112, 64 * 4 * 27),
+        "Conv_1": (148, 64 * 4 * 36),
+        "CheckpointConv_0": (185, 64 * 5 * 36),
+        "root": (5, 0),
+        "Dense_0": (60, 50),
+    }
 
 
 def test_the_offset_is_the_centre_of_what_the_first_unit_sees():

@@ -235,9 +235,67 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(cli, tmp_path, state
         "- fc.weight [4, 64]",
         "+ fc.weight [10, 64]",
         "+ layer9.weight [3]",
-        "Error: 2 arrays are missing (-) and 2 left over (+)",
+        "Error: the weights are of another network: 2 missing (-), 2 left over (+); another number of"
+        " classes is --set model.num_classes=N, other images --input H W C",
     ]
     assert not (tmp_path / "in").exists()
+
+
+def test_weights_of_a_run_do_not_take_other_images_or_settings(cli, tmp_path, my_net):
+    net, run = f"{my_net}:MyNet", tmp_path / "run"
+    cli("train", "--recipe", "small_images", "--model", net, "--epochs", "1", "--workdir", run)
+    code, _, err = cli("visualize", net, "--workdir", run, "--set", "model.features=9")
+    assert code == 2
+    assert "is as it was trained" in err
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    for split in ("train", "test"):
+        Image.new("RGB", (20, 20)).save(tmp_path / split / "a" / "1.png")
+    code, _, err = cli("visualize", net, "--workdir", run, "--data", f"folder:{tmp_path}", "--set",
+                       "data.image_size=16")  # fmt: skip
+    assert code == 2
+    assert "these weights do not take images of 16x16x3" in err
+    assert err.count("\n") == 1
+
+
+def test_weights_for_images_that_are_not_square(cli, tmp_path):
+    model = create_model("vgg11", num_classes=2)
+    images = jax.ShapeDtypeStruct((1, 64, 96, 3), "float32")
+    variables = dict(model.lazy_init(jax.random.key(0), images, train=False))
+    write(tmp_path / "w.npz", to_torch(model, variables))
+    code, _, err = cli("import-weights", "vgg11", tmp_path / "w.npz", "--out", tmp_path / "in",
+                       "--input", "64", "96", "3", "--set", "model.num_classes=2")  # fmt: skip
+    assert (code, err) == (0, "")
+    back = load_network(tmp_path / "in").variables
+    jax.tree.map(np.testing.assert_array_equal, dict(back), jax.tree.map(np.asarray, variables))
+
+
+def test_weights_that_are_not_finite_and_folders_in_use_are_refused(cli, tmp_path, state):
+    _, _, arrays = state
+    write(tmp_path / "w.npz", arrays)
+    spoilt = {**arrays, "fc.bias": np.full(4, np.nan, np.float32)}
+    write(tmp_path / "nan.npz", spoilt)
+
+    def read(file, out):
+        return cli("import-weights", "cifar_resnet8", tmp_path / file, "--out", out, *CLASSES)
+
+    assert "fc.bias is not finite" in read("nan.npz", tmp_path / "in")[2]
+    assert not (tmp_path / "in").exists()
+    assert read("w.npz", tmp_path / "in")[0] == 0
+    assert "holds weights already; give another --out" in read("w.npz", tmp_path / "in")[2]
+    assert "holds other files" in read("w.npz", tmp_path)[2]
+
+
+@pytest.mark.parametrize("maps", ["{}", "nn.relu(images)"])
+def test_feature_maps_that_are_none_are_refused(cli, tmp_path, maps):
+    path = tmp_path / "bad.py"
+    path.write_text(NET.replace("return {2: nn.relu(self.conv(images))}", f"return {maps}").replace(
+        'x = self.feature_maps(images, train=train)[2]', "x = self.conv(images)"
+    ))  # fmt: skip
+    code, _, err = cli("visualize", f"{path}:MyNet", "--workdir", tmp_path / "w")
+    assert code == 2
+    assert "MyNet.feature_maps must give a dict" in err
+    assert not (tmp_path / "w").exists()
 
 
 def test_a_pickle_is_never_opened(cli, tmp_path):

@@ -160,3 +160,16 @@ def test_channels_have_mean_0_and_deviation_1(digits):
     )
     assert float(images.mean()) == pytest.approx(0, abs=1e-5)
     assert float(images.std()) == pytest.approx(1, abs=1e-4)
+
+
+def test_flip_and_colour_of_an_example_are_independent():
+    """split(key)[1] is fold_in(key, 1): small numbers would tie one to the other."""
+    ramp = jnp.broadcast_to(jnp.arange(8.0)[None, None, :, None], (600, 8, 8, 3))
+    how = Augmentation("pad_crop_flip", pca_colour=1.0)
+    spreads = 100 * jnp.eye(3)
+    out = augment(how, ramp, jax.random.key(0), 0, jnp.arange(600), spreads)
+    flipped = np.asarray(out[:, 4, 3, 0] > out[:, 4, 4, 0])
+    colours = np.asarray(out.mean((1, 2)) > 0)
+    assert 0.4 < flipped.mean() < 0.6
+    for channel in range(3):
+        assert abs(np.corrcoef(flipped, colours[:, channel])[0, 1]) < 0.15

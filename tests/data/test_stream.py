@@ -11,11 +11,13 @@ from PIL import Image
 
 from cnnjax import Data, Recipe, Refused, load_dataset
 from cnnjax.core.config import override
+from cnnjax.core.errors import Failed
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Optimizer
 from cnnjax.data.dataset import StreamedDataset
 from cnnjax.data.preview import contact_sheet
 from cnnjax.data.stream import evaluation_stream, training_stream
+from cnnjax.testing import check_dataset
 from cnnjax.train.loop import evaluate, fit, make_task
 from tests.data.test_views import photograph
 
@@ -147,6 +149,31 @@ def test_ten_crops_of_an_image_of_one_colour_are_judged_as_one(folder):
     b = evaluate(task, recipe(folder), state, dataclasses.replace(one, test=constant), "test")
     assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
     assert a["examples"] == b["examples"] == 7
+
+
+def test_a_stream_keeps_the_contract_of_a_data_set(dataset):
+    assert len(check_dataset(dataset)) == 6
+
+
+def test_a_broken_image_is_named(folder, dataset):
+    def read_broken(index):
+        return b"not an image", 0
+
+    broken = dataclasses.replace(dataset.train, read=read_broken)
+    with pytest.raises(Failed, match=r"dog|cat"):
+        list(evaluation_stream(broken, dataset.view, 4))
+
+
+def test_a_stream_reads_no_further_than_its_run(folder, dataset):
+    read_indices = []
+
+    def counted(index):
+        read_indices.append(index)
+        return dataset.train.read(index)
+
+    counting = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, read=counted))
+    list(training_stream(counting, "none", stream_keys(0), 4, 0, 2))
+    assert len(read_indices) == 8
 
 
 def test_a_contact_sheet_of_a_stream(dataset):

@@ -119,5 +119,3 @@ def test_a_set_that_does_not_fit_into_memory_is_streamed_or_refused(real_data):
     assert isinstance(load_dataset(Data("mnist", image_size=512), real_data), StreamedDataset)
     with pytest.raises(Refused, match="do not fit into 4 GiB"):
         load_dataset(Data("mnist", image_size=512, streaming="never"), real_data)
-    with pytest.raises(Refused, match="need a streamed set"):
-        load_dataset(Data("mnist", image_size=28, streaming="never", test_crops=10), real_data)

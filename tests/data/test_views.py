@@ -142,3 +142,15 @@ def test_what_is_no_image_is_named(encoded):
         fixed_view(encoded, View(32))
     with pytest.raises(Failed, match="cannot be decoded"):
         random_view(encoded, View(32, "scale_crop_flip"), example_generator((0, 0), 0, 0))
+
+
+def test_a_crop_lies_in_the_central_square():
+    """Krizhevsky et al. 2012, section 4.1: of a wide picture only the middle is seen."""
+    wide = np.zeros((18, 54, 3), np.uint8)
+    wide[:, 18:36] = 200
+    out = io.BytesIO()
+    Image.fromarray(wide).save(out, "PNG")
+    view = View(16, "scale_crop_flip")
+    for index in range(50):
+        image = random_view(out.getvalue(), view, example_generator((0, 0), 0, index))
+        assert (image == 200).all()

@@ -131,12 +131,25 @@ def test_alexnet_starts_with_biases_of_1_where_the_paper_says():
     assert np.asarray(params["dense7"]["kernel"]).std() == pytest.approx(0.01, rel=0.01)
 
 
-def test_the_towers_do_not_see_each_other():
-    model = create_model("alexnet", num_classes=10)
+@pytest.mark.parametrize(("groups", "sees"), [(2, False), (1, True)])
+def test_the_towers_meet_in_conv3_and_not_before(groups, sees):
+    model = create_model("alexnet", num_classes=10, groups=groups, lrn=False)
     images = jax.random.normal(jax.random.key(0), (1, 67, 67, 3))
-    variables = model.lazy_init(jax.random.key(1), images, train=False)
-    conv2 = variables["params"]["conv2"]["kernel"]
-    assert conv2.shape == (5, 5, 48, 256)
+    variables = dict(model.lazy_init(jax.random.key(1), images, train=False))
+
+    def second_half_of_conv2(kernel):
+        params = {
+            **variables["params"],
+            "conv1": {**variables["params"]["conv1"], "kernel": kernel},
+        }
+        maps = model.apply({"params": params}, images, train=False, method="feature_maps")
+        return maps[8][..., 128:].sum(), maps[16].sum()
+
+    kernel = variables["params"]["conv1"]["kernel"]
+    conv2, conv5 = jax.jacrev(second_half_of_conv2)(kernel)
+    assert bool(np.any(conv2[..., :48] != 0)) == sees  # conv1's first tower
+    assert np.any(conv2[..., 48:] != 0)
+    assert np.any(conv5[..., :48] != 0)
 
 
 @pytest.mark.parametrize(

@@ -133,3 +133,14 @@ def test_views_are_judged_by_their_mean_probability(task):
     expected = metric_sums(jnp.log(mean), labels, mask)
     assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
     assert found["errors"] == expected["errors"]
+
+
+def test_parameters_in_bfloat16_train_and_stay_bfloat16():
+    model = create_model("cifar_resnet8", width=0.25, param_dtype="bfloat16", dtype="bfloat16")
+    half = Classification(model, (8, 8, 1), 10)
+    state = set_hyperparams(half.init(jax.random.key(0)), learning_rate=0.1, momentum=0.9)
+    new, sums = half.train_step(state, batch(), jax.random.key(1), lambda tree: tree)
+    same = jax.tree.map(lambda a, b: a.dtype == b.dtype, state, new)
+    assert all(jax.tree.leaves(same))
+    assert jax.tree.leaves(new.params)[0].dtype == jnp.bfloat16
+    assert np.isfinite(float(sums["loss"]))
