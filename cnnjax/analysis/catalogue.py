@@ -59,9 +59,9 @@ def catalogue_markdown(rows: list[dict[str, Any]]) -> str:
         "<!-- Written by: cnnjax models --markdown; a test holds it current. -->",
         "",
         f"{CONVENTION}. Parameters are what is trained; `=` says that the count is, to the digit,"
-        " the one at the source named: documented there, or arithmetic over the paper's layers where the"
-        " paper prints it rounded. The receptive field (RF) and its stride, in pixels, are those of"
-        " the last map before the classifier. `cnnjax summary NAME` shows a network layer by layer.",
+        " the one at the source named: documented there, or arithmetic over the paper's layers"
+        " where the paper prints it rounded. The receptive field (RF) and its stride, in pixels,"
+        " are those of the last map before the classifier; `cnnjax summary NAME` has each layer's.",
         "",
         "| name | parameters | source of the count | MACs | published, rounded | input | RF, stride"
         " | departs from the paper |",

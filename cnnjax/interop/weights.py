@@ -89,8 +89,8 @@ def from_torch(
     if lines:
         missing, extra = (sum(line[0] == sign for line in lines) for sign in "-+")
         raise Mismatch(
-            f"the weights are of another network: {missing} missing (-), {extra} left over (+);"
-            " another number of classes is --set model.num_classes=N, other images --input H W C",
+            f"another network's weights: {missing} missing (-), {extra} left over (+); another"
+            " number of classes is --set model.num_classes=N, other images --input H W C",
             lines,
         )
     variables: dict[str, Any] = {}

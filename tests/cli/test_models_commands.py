@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(cli, tmp_path, state
         "- fc.weight [4, 64]",
         "+ fc.weight [10, 64]",
         "+ layer9.weight [3]",
-        "Error: the weights are of another network: 2 missing (-), 2 left over (+); another number of"
+        "Error: another network's weights: 2 missing (-), 2 left over (+); another number of"
         " classes is --set model.num_classes=N, other images --input H W C",
     ]
     assert not (tmp_path / "in").exists()

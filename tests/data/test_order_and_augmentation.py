@@ -168,7 +168,10 @@ def test_flip_and_colour_of_an_example_are_independent():
     how = Augmentation("pad_crop_flip", pca_colour=1.0)
     spreads = 100 * jnp.eye(3)
     out = augment(how, ramp, jax.random.key(0), 0, jnp.arange(600), spreads)
-    flipped = np.asarray(out[:, 4, 3, 0] > out[:, 4, 4, 0])
+    steps = np.round(
+        np.diff(np.asarray(out[..., 0]), axis=2)
+    )  # the ramp rises, or falls if flipped
+    flipped = (steps == -1).sum((1, 2)) > (steps == 1).sum((1, 2))
     colours = np.asarray(out.mean((1, 2)) > 0)
     assert 0.4 < flipped.mean() < 0.6
     for channel in range(3):
