@@ -81,11 +81,11 @@ def visualize(
     from cnnjax.data.load import load_dataset
     from cnnjax.data.normalization import normalization_arrays
     from cnnjax.interop.weights import check_fits, load_network
-    from cnnjax.report import visualize as pictures
+    from cnnjax.report.visualize import draw, stored_image
     from cnnjax.train.loop import make_task
 
     dataset = load_dataset(recipe.data, data_dir, say)
-    stored, label = pictures.stored_image(dataset, split, index)
+    stored, label = stored_image(dataset, split, index)
     if any((folder / name).is_file() for name in ("run.json", "weights.json")):
         network = load_network(folder, say)
         if network.model.name != model:
@@ -101,20 +101,11 @@ def visualize(
         module, variables = task.model, {"params": state.params, **state.model_state}
         whose = f"untrained, seed {seed}"
         say(f"{folder} holds no run: drawing untrained weights of seed {seed}")
-    if not hasattr(module, "feature_maps"):
-        raise Refused(f"{model} has no method feature_maps(images, *, train) -> {{stride: map}}")
-
+    title = f"{model} ({whose}), {dataset.name} {split} {index}: {label}"
     image = stored / dataset.max_value
     normal = normalization_arrays(recipe.data, dataset)
-    maps = pictures.network_maps(
-        module, variables, (image - normal["mean"]) / normal.get("deviation", 1.0)
-    )
-    title = f"{model} ({whose}), {dataset.name} {split} {index}: {label}"
-    drawn = {"channels.png": pictures.channels_picture(image, title)}
-    first = pictures.first_filters(module, variables["params"], dataset.image_shape)
-    if first:
-        drawn["filters.png"] = pictures.filters_picture(*first, title)
-    drawn["maps.png"] = pictures.maps_picture(maps, title)
+    normalized = (image - normal["mean"]) / normal.get("deviation", 1.0)
+    drawn = draw(module, variables, image, normalized, title)
     own_folder(folder, "folder", ("run.json", "weights.json", *drawn))
     for name, png in drawn.items():
         atomic_write(folder / name, png)

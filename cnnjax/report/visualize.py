@@ -24,6 +24,30 @@ FILTERS = 64
 _COLUMNS = 16
 
 
+def draw(
+    module: Any,
+    variables: Mapping[str, Any],
+    image: Float[np.ndarray, "h w c"],
+    normalized: Float[np.ndarray, "h w c"],
+    title: str,
+) -> dict[str, bytes]:
+    """channels.png, filters.png where there is a convolution, maps.png: PNGs by name.
+
+    Args:
+      image: 0 to 1, as it is looked at; `normalized`: as the network takes it.
+
+    Raises:
+      Refused: the network has no feature maps.
+    """
+    drawn = {"channels.png": channels_picture(image, title)}
+    maps = network_maps(module, variables, normalized)
+    height, width, channels = image.shape
+    first = first_filters(module, variables["params"], (height, width, channels))
+    if first:
+        drawn["filters.png"] = filters_picture(*first, title)
+    return {**drawn, "maps.png": maps_picture(maps, title)}
+
+
 def stored_image(
     dataset: AnyDataset, split: str, index: int
 ) -> tuple[UInt8[np.ndarray, "h w c"], str]:
@@ -101,8 +125,13 @@ def network_maps(module: Any, variables: Mapping[str, Any], image: Any) -> dict[
     """The feature maps of one normalised image [h, w, c].
 
     Raises:
-      Refused: the network's own `feature_maps` does not give maps by stride.
+      Refused: the network has no `feature_maps`, or it does not give maps by stride.
     """
+    if not hasattr(module, "feature_maps"):
+        raise Refused(
+            f"{type(module).__name__} has no method feature_maps(images, *, train) ->"
+            " {stride: map}"
+        )
     images = jnp.asarray(image)[None]
     maps = module.apply(variables, images, train=False, method="feature_maps")
     if (
