@@ -22,7 +22,7 @@ set_option = click.option(
     metavar="KEY=VALUE",
     multiple=True,
     help="Any setting by its path, e.g. optimizer.learning_rate=0.05; may be repeated; an unknown"
-    " KEY lists what there is.",
+    " KEY is answered with the nearest.",
 )
 
 
@@ -31,8 +31,8 @@ model_set_option = click.option(
     "settings",
     metavar="model.FIELD=VALUE",
     multiple=True,
-    help="A field of the model, e.g. model.num_classes=10; may be repeated; an unknown FIELD lists"
-    " what there is.",
+    help="A field of the model, e.g. model.num_classes=10; may be repeated; an unknown FIELD is"
+    " answered with the nearest.",
 )
 
 data_set_option = click.option(

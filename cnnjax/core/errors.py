@@ -30,7 +30,7 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Refus
       known: all names that exist.
       hint: what to type to see them all; used when no name is near.
     """
-    known = list(known)
+    known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if near:
         return Refused(f"no {kind} {name!r}; did you mean {' or '.join(near)}?")
