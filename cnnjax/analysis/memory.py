@@ -20,11 +20,10 @@ def peak_bytes(jaxpr: Any, from_images: Sequence[bool]) -> int:
     Args:
       from_images: for each input whether it is (or depends on) the images.
     """
-    peak, _ = _peak(jaxpr, list(from_images), [True] * len(from_images))
-    return peak
+    return _peak(jaxpr, list(from_images), [True] * len(from_images))
 
 
-def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> tuple[int, list[bool]]:
+def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> int:
     """Peak of what is marked; inputs that are owned count and may be overwritten."""
     depends = {var: True for var, mark in zip(jaxpr.invars, marked, strict=True) if mark}
     live = {
@@ -53,8 +52,7 @@ def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> tuple[int, list[
                 operands = equation.invars[-len(inner.invars) :]
                 marks = [not hasattr(atom, "val") and atom in depends for atom in operands]
                 owns = [not hasattr(atom, "val") and atom in dying for atom in operands]
-                within, _ = _peak(inner, marks, owns)
-                peak = max(peak, rest + within)
+                peak = max(peak, rest + _peak(inner, marks, owns))
         elif equation.primitive.name.startswith(_NEEDS_OUTPUT):
             peak = max(peak, sum(live.values()) + sum(out.values()))
         for atom in dying:
@@ -64,7 +62,7 @@ def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> tuple[int, list[
             if var in last:
                 live[var] = out[var]
         peak = max(peak, sum(live.values()))
-    return peak, [not hasattr(atom, "val") and atom in depends for atom in jaxpr.outvars]
+    return peak
 
 
 def _bodies(equation: Any) -> list[Any]:

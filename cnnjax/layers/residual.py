@@ -7,7 +7,7 @@ C     a 1x1 convolution everywhere
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -161,6 +161,32 @@ class PreactBlock(Block):
             param_dtype=self.param_dtype,
             name=name,
         )
+
+
+def make_block(
+    net: Any, block_class: type[Block], features: int, stage: int, block: int, **options: Any
+) -> Block:
+    """The unbound block `block` of stage `stage` (from 1) with the fields of its network.
+
+    Args:
+      net: has shortcut, preactivation, initialization, dtype, norm_axis, param_dtype.
+      block_class: of the post-activation network; options are its own fields.
+    """
+    if net.preactivation:
+        bottleneck = block_class is BottleneckBlock
+        options |= {"first": stage == block == 1, "bottleneck": bottleneck}
+        block_class = PreactBlock
+    return block_class(
+        features,
+        2 if stage > 1 and block == 1 else 1,
+        net.shortcut,
+        net.initialization,
+        net.dtype,
+        net.norm_axis,
+        net.param_dtype,
+        parent=None,
+        **options,
+    )
 
 
 def add_blocks(net: nn.Module, stages: list[Stage]) -> None:

@@ -19,7 +19,7 @@ sums over blocks telescope to the same total, and the four projections lose 2 (2
 2048) = 7,680.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -37,13 +37,12 @@ from cnnjax.layers.conv_norm import (
 )
 from cnnjax.layers.residual import (
     BasicBlock,
-    Block,
     BottleneckBlock,
-    PreactBlock,
     Shortcut,
     Stage,
     add_blocks,
     equal_runs,
+    make_block,
     run_stages,
 )
 from cnnjax.layers.scan import Runs
@@ -152,34 +151,17 @@ class ResNet(nn.Module):
     @nn.nowrap
     def stages(self) -> list[Stage]:
         """The unbound blocks of each stage by name."""
-        _, sizes = BLOCKS[self.depth]
+        block_class, sizes = BLOCKS[self.depth]
+        options = {"stride_at": self.stride_at} if block_class is BottleneckBlock else {}
         return [
             {
-                f"stage{stage}_block{block}": self._block(stage, block)
+                f"stage{stage}_block{block}": make_block(
+                    self, block_class, 64 * 2 ** (stage - 1), stage, block, **options
+                )
                 for block in range(1, size + 1)
             }
             for stage, size in enumerate(sizes, start=1)
         ]
-
-    @nn.nowrap
-    def _block(self, stage: int, block: int) -> Block:
-        block_class, _ = BLOCKS[self.depth]
-        options: dict[str, Any] = {
-            "features": 64 * 2 ** (stage - 1),
-            "strides": 2 if stage > 1 and block == 1 else 1,
-            "shortcut": self.shortcut,
-            "initialization": self.initialization,
-            "dtype": self.dtype,
-            "norm_axis": self.norm_axis,
-            "param_dtype": self.param_dtype,
-            "parent": None,
-        }
-        bottleneck = block_class is BottleneckBlock
-        if bottleneck:
-            options["stride_at"] = self.stride_at
-        if self.preactivation:
-            return PreactBlock(first=stage == block == 1, bottleneck=bottleneck, **options)
-        return block_class(**options)
 
     @nn.nowrap
     def equal_blocks(self) -> Runs:

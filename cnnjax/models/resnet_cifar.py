@@ -7,8 +7,6 @@ features     16       32      64
 Pre-activation (He et al. 2016, arXiv:1603.05027) has the same counts; see `cnnjax.models.resnet`.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -25,12 +23,11 @@ from cnnjax.layers.conv_norm import (
 )
 from cnnjax.layers.residual import (
     BasicBlock,
-    Block,
-    PreactBlock,
     Shortcut,
     Stage,
     add_blocks,
     equal_runs,
+    make_block,
     run_stages,
 )
 from cnnjax.layers.scan import Runs
@@ -103,32 +100,15 @@ class ResNetCifar(nn.Module):
     @nn.nowrap
     def stages(self) -> list[Stage]:
         """The unbound blocks of each stage by name."""
-        blocks = (self.depth - 2) // 6
         return [
             {
-                f"stage{stage}_block{block}": self._block(
-                    round(channels * self.width), stage, block
+                f"stage{stage}_block{block}": make_block(
+                    self, BasicBlock, round(channels * self.width), stage, block
                 )
-                for block in range(1, blocks + 1)
+                for block in range(1, (self.depth - 2) // 6 + 1)
             }
             for stage, channels in enumerate((16, 32, 64), start=1)
         ]
-
-    @nn.nowrap
-    def _block(self, features: int, stage: int, block: int) -> Block:
-        options: dict[str, Any] = {
-            "features": features,
-            "strides": 2 if stage > 1 and block == 1 else 1,
-            "shortcut": self.shortcut,
-            "initialization": self.initialization,
-            "dtype": self.dtype,
-            "norm_axis": self.norm_axis,
-            "param_dtype": self.param_dtype,
-            "parent": None,
-        }
-        if self.preactivation:
-            return PreactBlock(first=stage == block == 1, **options)
-        return BasicBlock(**options)
 
     @nn.nowrap
     def equal_blocks(self) -> Runs:

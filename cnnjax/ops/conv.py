@@ -105,9 +105,8 @@ def choose(
 
 def in_library_form() -> bool:
     """Whether every convolution is traced as XLA's own: on an accelerator, or because forced."""
-    return (_forced.get() or choose((8, 8), (3, 3), ((1, 1), (1, 1)), jax.default_backend())) == (
-        "library"
-    )
+    forced = _forced.get()
+    return forced == "library" if forced else jax.default_backend() != "cpu"
 
 
 def conv(

@@ -4,6 +4,9 @@ Padding is in pixels on every side. With `ceil_mode` a last window that overhang
 counts too, unless it starts in the padding behind the map: PyTorch's rule.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -40,10 +43,7 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Float[Array, "n h2 w2 c"]:
     """The largest value in each window; padding never wins. `strides`: the window's by default."""
-    window, strides, pads = _geometry(images, window, strides, padding, ceil_mode)
-    return lax.reduce_window(
-        images, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
-    )
+    return _over_windows(images, -jnp.inf, lax.max, window, strides, padding, ceil_mode)
 
 
 def min_pool(
@@ -93,10 +93,7 @@ def sum_pool(
     ceil_mode: bool = False,
 ) -> Float[Array, "n h2 w2 c"]:
     """The sum of each window."""
-    window, strides, pads = _geometry(images, window, strides, padding, ceil_mode)
-    return lax.reduce_window(
-        images, 0.0, lax.add, (1, *window, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
-    )
+    return _over_windows(images, 0.0, lax.add, window, strides, padding, ceil_mode)
 
 
 def adaptive_avg_pool(images: Float[Array, "n h w c"], size: Size) -> Float[Array, "n h2 w2 c"]:
@@ -180,6 +177,21 @@ def global_max_pool(images: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
 
 def _pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
+
+
+def _over_windows(
+    images: Array,
+    start: float,
+    combine: Callable[[Any, Any], Any],
+    window: Size,
+    strides: Size | None,
+    padding: Size,
+    ceil_mode: bool,
+) -> Array:
+    window, strides, pads = _geometry(images, window, strides, padding, ceil_mode)
+    return lax.reduce_window(
+        images, start, combine, (1, *window, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
+    )
 
 
 def _geometry(

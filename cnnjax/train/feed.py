@@ -20,7 +20,7 @@ from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
 from cnnjax.data.normalization import normalization_arrays
 from cnnjax.data.order import evaluation_batches, steps_per_epoch, total_steps
 from cnnjax.data.stream import evaluation_stream, training_stream
-from cnnjax.data.views import ON_THE_HOST, HostAugmentation
+from cnnjax.data.views import ON_THE_HOST, HostAugmentation, View
 from cnnjax.tasks.state import TrainState
 from cnnjax.tasks.task import Metrics, Task
 from cnnjax.train.placement import Placement
@@ -250,10 +250,7 @@ def memory_programs(
         (state, metrics, shapes, keys, scalar, scalar, scalar, rates),
         donate=(0, 1),
     )
-    evaluate, seconds = placement.compile(
-        partial(evaluate_batch, task, placement, 1),
-        (state, _stored(EVALUATION_BATCH, task.image_shape), shapes),
-    )
+    evaluate, seconds = _evaluation(task, placement, state, None, shapes)
     return train, evaluate, train_seconds + seconds
 
 
@@ -264,7 +261,7 @@ def stream_programs(
     augmentation: Augmentation,
     batch_size: int,
     source: tuple,
-    view: Any,
+    view: View,
 ) -> tuple[Any, Any, float]:
     """As `memory_programs`, for batches from the host."""
     state, metrics = jax.eval_shape(partial(_example_state, task))
@@ -279,28 +276,21 @@ def stream_programs(
         (state, metrics, shapes, keys, scalar, scalar, rate, batch),
         donate=(0, 1),
     )
-    tests = _stored(STREAMED_EVALUATION_BATCH, (view.pixels, view.pixels, 3))
-    evaluate, seconds = placement.compile(
-        partial(evaluate_batch, task, placement, 10 if view.margin else 1), (state, tests, shapes)
-    )
+    evaluate, seconds = _evaluation(task, placement, state, view, shapes)
     return train, evaluate, train_seconds + seconds
 
 
-def evaluation_program(
-    task: Task, placement: Placement, state: TrainState, dataset: AnyDataset, source: Source
-) -> Any:
-    """Only what evaluation needs, compiled for one state."""
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+def _evaluation(
+    task: Task, placement: Placement, state: Any, view: View | None, source: Any
+) -> tuple[Any, float]:
+    """The evaluation program for these shapes, and seconds; `view` of a streamed set."""
     crops, stored = 1, _stored(EVALUATION_BATCH, task.image_shape)
-    if isinstance(dataset, StreamedDataset):
-        pixels = dataset.view.pixels
-        crops = 10 if dataset.view.margin else 1
-        stored = _stored(STREAMED_EVALUATION_BATCH, (pixels, pixels, 3))
-    compiled, _ = placement.compile(
-        partial(evaluate_batch, task, placement, crops),
-        (shapes, stored, _shapes(_frozen(source))),
+    if view is not None:
+        crops = 10 if view.margin else 1
+        stored = _stored(STREAMED_EVALUATION_BATCH, (view.pixels, view.pixels, 3))
+    return placement.compile(
+        partial(evaluate_batch, task, placement, crops), (state, stored, source)
     )
-    return compiled
 
 
 def evaluation_feed(
@@ -308,7 +298,9 @@ def evaluation_feed(
 ) -> Feed:
     """A feed that evaluates and does not train."""
     source = make_source(data, dataset, placement)
-    evaluate = evaluation_program(task, placement, state, dataset, source)
+    view = dataset.view if isinstance(dataset, StreamedDataset) else None
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    evaluate, _ = _evaluation(task, placement, shapes, view, _shapes(_frozen(source)))
     if isinstance(dataset, Dataset):
         return MemoryFeed(None, evaluate, 0.0, dataset, source, {})
     return StreamFeed(None, evaluate, 0.0, dataset, source, {}, 1, "none", 0)
