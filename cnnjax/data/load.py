@@ -27,7 +27,7 @@ def load_dataset(
     Args:
       data: a `Data`, or just a name: an embedded set, one of tensorflow-datasets, or folder:DIR.
       directory: where prepared TFDS sets lie; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-      say: is told a line when something takes long.
+      say: is told a line when something takes long, and what of a set is left out.
 
     Raises:
       Refused: unknown, missing, in a format that cannot be read here, or unfit for
@@ -38,7 +38,7 @@ def load_dataset(
     if data.name.startswith(PREFIX):
         if data.streaming == "never":
             raise Refused(f"data.streaming=never: {data.name} is always streamed")
-        return load_folder(data, _view(data, data.image_size or _IMAGE_SIZE))
+        return load_folder(data, _view(data, data.image_size or _IMAGE_SIZE), say)
     if data.name not in EMBEDDED:
         from cnnjax.data.tfds import load_tfds
 

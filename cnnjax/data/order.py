@@ -13,6 +13,8 @@ from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Recipe
 from cnnjax.data.dataset import Examples
 
+MOST_STEPS = 10**8  # a rate is kept for each; 64k are the paper's
+
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
     """Whole batches in an epoch; the ragged rest is left out (another one each epoch).
@@ -29,8 +31,17 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 
 def total_steps(recipe: Recipe, examples: int) -> int:
-    """Updates in a run over a training set of so many examples."""
-    return recipe.steps or recipe.epochs * steps_per_epoch(examples, recipe.batch_size)
+    """Updates in a run over a training set of so many examples.
+
+    Raises:
+      Refused: more than `MOST_STEPS`, or a batch is larger than the set.
+    """
+    per_epoch = steps_per_epoch(examples, recipe.batch_size)
+    steps = recipe.steps or recipe.epochs * per_epoch
+    if steps > MOST_STEPS:
+        given = f"steps={recipe.steps}" if recipe.steps else f"epochs={recipe.epochs}"
+        raise Refused(f"{given}: a run of {steps:,} steps; it has {MOST_STEPS:,} at most")
+    return steps
 
 
 def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""] | int, examples: int) -> Int[Array, " n"]:

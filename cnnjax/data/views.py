@@ -2,18 +2,18 @@
 
 Randomness comes from a counter: the stream's key, the epoch and the example's index give one
 generator (`example_generator`), so an example looks the same whoever reads it, in whatever order.
-Random views are resized by OpenCV, which is several times as fast; a test image by Pillow with
-antialiasing, within one grey level of torchvision, because published errors were measured so.
+Both views decode alike (`data.decode`). Random views are resized by OpenCV, which is several times
+as fast; a test image by Pillow with antialiasing, within one grey level of torchvision, because
+published errors were measured so.
 """
 
-import io
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
-from cnnjax.core.errors import Failed
+from cnnjax.data.decode import decode
 
 HostAugmentation = Literal["none", "random_resized_crop", "scale_crop_flip"]
 ON_THE_HOST = ("random_resized_crop", "scale_crop_flip")
@@ -71,7 +71,7 @@ def random_view(encoded: bytes, view: View, generator: np.random.Generator) -> P
     """
     import cv2
 
-    image = _decode(encoded)
+    image = decode(encoded)
     if view.augmentation == "random_resized_crop":
         left, top, right, bottom = random_box((image.shape[1], image.shape[0]), generator)
         image = image[top:bottom, left:right]
@@ -99,11 +99,7 @@ def fixed_view(encoded: bytes, view: View) -> Pixels:
     """
     from PIL import Image
 
-    try:
-        with Image.open(io.BytesIO(encoded)) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise _no_image(encoded, error) from error
+    picture = Image.fromarray(decode(encoded))
     shorter = min(picture.size)
     width, height = (n * view.scaled // shorter for n in picture.size)
     left, top = round((width - view.pixels) / 2), round((height - view.pixels) / 2)
@@ -142,18 +138,3 @@ def crops_and_flips(scaled: int, size: int) -> int:
     2,178 = 33 x 33 x 2 for 256 and 224; the paper says 2,048, which counts 32 x 32 offsets.
     """
     return (scaled - size + 1) ** 2 * 2
-
-
-def _decode(encoded: bytes) -> Pixels:
-    """By OpenCV; orientation marks are ignored, as by Pillow."""
-    import cv2
-
-    how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), how) if encoded else None
-    if image is None:
-        raise _no_image(encoded, "no decoder knows it, or it is cut")
-    return image
-
-
-def _no_image(encoded: bytes, reason: object) -> Failed:
-    return Failed(f"an image of {len(encoded):,} bytes cannot be decoded: {reason}")
