@@ -3,6 +3,7 @@
 from typing import Any
 
 from cnnjax.analysis.cost import CONVENTION, model_cost
+from cnnjax.analysis.receptive_field import field_record
 from cnnjax.core.errors import Refused
 from cnnjax.core.registry import create_model, find
 
@@ -14,7 +15,7 @@ def catalogue_row(name: str) -> dict[str, Any]:
     if shape is None:
         raise Refused(f"{name} has no default input; type: cnnjax summary {name} --input 32 32 3")
     cost = model_cost(create_model(name), shape)
-    field = cost.field
+    field = field_record(cost.field)
     return {
         "name": name,
         "year": entry.year,
@@ -28,8 +29,8 @@ def catalogue_row(name: str) -> dict[str, Any]:
         "published_macs_source": entry.macs_source,
         "activations": cost.activations,
         "input": list(shape),
-        "receptive_field": field.size if field else None,
-        "stride": field.stride if field else None,
+        "receptive_field": field["receptive_field"],
+        "stride": field["stride"],
         "departs": entry.departs,
     }
 

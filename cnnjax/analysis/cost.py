@@ -2,7 +2,9 @@
 
 Convention: MACs of convolution and dense layers for one image, without biases, normalisation,
 activation and pooling; FLOPs = 2 x MACs; parameters are what is trained (no running statistics);
-activations are the elements that convolution and dense layers put out.
+activations are the elements that convolution and dense layers put out. A layer's weights are
+trained, come from the images, or mix features; what fixed weights do along the map alone (resizing,
+cutting patches, blurring) moves data and counts nothing (macs.py).
 """
 
 import math
@@ -14,14 +16,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cnnjax.analysis.layers import Layer, Value, count, walk_layers
+from cnnjax.analysis.intervals import image
+from cnnjax.analysis.jaxprs import body
+from cnnjax.analysis.layers import Layer, walk_layers
 from cnnjax.analysis.memory import peak_bytes
 from cnnjax.analysis.receptive_field import Field
+from cnnjax.analysis.values import Value
 from cnnjax.core.errors import Refused, one_line
 from cnnjax.layers.scan import first_of_each_run, repeat_shapes, stacked_name
 from cnnjax.ops.conv import formulation
 
-CONVENTION = "MACs of convolution and dense layers for one image; FLOPs = 2 x MACs"
+CONVENTION = (
+    "MACs of convolution and dense layers for one image; FLOPs = 2 x MACs;"
+    " fixed weights along the map alone (resizing, patches, blurs) are no layer"
+)
 
 _STATE = ("batch_stats",)
 _ROOT = "root"  # the row of parameters that lie in the network itself
@@ -41,6 +49,7 @@ class Cost:
       batch: images that macs, activations and peak_bytes are for.
       layers: row by row, in the order in which they run.
       param_bytes: of the parameters as they are stored.
+      field: of the widest map, the last before the classifier as a rule; None without a map.
     """
 
     params: int
@@ -52,16 +61,11 @@ class Cost:
     batch: int
     layers: tuple[Layer, ...]
     param_bytes: int
+    field: Field | None
 
     @property
     def flops(self) -> int:
         return 2 * self.macs
-
-    @property
-    def field(self) -> Field | None:
-        """The widest receptive field of a layer: of the last map before the classifier."""
-        fields = [layer.field for layer in self.layers if layer.field]
-        return max(fields, key=lambda field: (field.size, field.stride), default=None)
 
 
 def model_cost(
@@ -87,7 +91,7 @@ def model_cost(
         with formulation("library"), first_of_each_run():
             variables = jax.eval_shape(lambda x: model.init(keys, x, train=False), images)
             variables = repeat_shapes(dict(variables), runs)
-            jaxpr = jax.make_jaxpr(forward)(variables, images).jaxpr
+            traced = body(jax.make_jaxpr(forward)(variables, images))
     except Refused:
         raise
     except Exception as error:  # a user's network may raise anything
@@ -97,23 +101,25 @@ def model_cost(
         ) from error
 
     params = variables.get("params", {})
-    marked = [False] * (len(jaxpr.invars) - 1) + [True]
+    marked = [False] * (len(traced.jaxpr.invars) - 1) + [True]
     inputs = [_value(path) for path, _ in jax.tree.flatten_with_path(variables)[0]]
-    inputs.append(Value({1: Field(), 2: Field()}, from_images=True))
+    inputs.append(Value(image(images.shape)))
     named_runs = {stacked_name(run): run for run in runs}
-    layers = walk_layers(jaxpr, inputs, _by_module(params, named_runs), named_runs)
+    walked = walk_layers(traced, inputs, _by_module(params, named_runs), named_runs)
+    layers = walked.layers
     return Cost(
         params=count_params(params),
         statistics=count_params({k: v for k, v in variables.items() if k in _STATE}),
         macs=sum(layer.macs for layer in layers),
         activations=sum(layer.activations for layer in layers),
-        peak_bytes=peak_bytes(jaxpr, marked),
+        peak_bytes=peak_bytes(traced.jaxpr, marked),
         input=input_shape,
         batch=batch,
         layers=tuple(layers),
         param_bytes=sum(
             math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)
         ),
+        field=walked.field,
     )
 
 
@@ -123,18 +129,22 @@ def count_params(params: Any) -> int:
 
 
 def count_macs(function: Callable, *arguments: Any) -> int:
-    """Multiply-accumulates of the convolutions and matrix products in `function(*arguments)`.
+    """Multiply-accumulates of the convolutions and matrix products of what `function` is given.
 
     A scan counts its body as often as it runs. A loop whose length only the data decide counts
     its body once; of the branches of a conditional the dearest counts.
     """
-    return count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    traced = body(jax.make_jaxpr(function)(*arguments))
+    walked = walk_layers(traced, [Value(trained=True) for _ in traced.jaxpr.invars])
+    return sum(layer.macs for layer in walked.layers)
 
 
 def _value(path: Any) -> Value:
     """A variable; a parameter knows its module."""
     collection, *module, _ = [str(getattr(key, "key", key)) for key in path]
-    return Value(module=("/".join(module) or _ROOT) if collection == "params" else None)
+    if collection != "params":
+        return Value()
+    return Value(trained=True, module="/".join(module) or _ROOT)
 
 
 def _by_module(params: Any, runs: dict[str, Any]) -> dict[str, dict[str, int]]:

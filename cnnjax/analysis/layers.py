@@ -9,12 +9,32 @@ they run.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from cnnjax.analysis.receptive_field import Field, Fields, propagate, widest
+from cnnjax.analysis.constants import Constant, results
+from cnnjax.analysis.intervals import Seen, Span, hull
+from cnnjax.analysis.jaxprs import (
+    Body,
+    branches_of,
+    called,
+    is_literal,
+    scan_of,
+    shape_of,
+    while_of,
+)
+from cnnjax.analysis.macs import layer_macs
+from cnnjax.analysis.receptive_field import (
+    UNKNOWN,
+    Field,
+    Sight,
+    field_of,
+    propagate,
+    stack,
+)
+from cnnjax.analysis.values import Value
 
 
 @dataclass(frozen=True)
@@ -29,7 +49,7 @@ class Layer:
       activations: elements that convolutions and products put out, for the whole batch.
       connections: MACs, window sums of a trained pooling, and one for each unit with a bias (the
         count of LeCun et al. 1998).
-      field: along the height of the image, or None where its place is lost.
+      field: along the height of the image, or None where the output is no map.
     """
 
     name: str
@@ -43,129 +63,188 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Value:
-    """What is known of an array in the computation.
+class Walked:
+    """A computation's rows, in the order in which they run.
 
     Attributes:
-      fields: receptive field by axis.
-      module: the path of the module whose parameter it is, or comes from alone.
-      from_images: whether it depends on the images.
+      field: of its widest map.
+      outputs: what is known of them.
     """
 
-    fields: Fields = field(default_factory=dict)
-    module: str | None = None
-    from_images: bool = False
+    layers: list[Layer]
+    field: Field | None
+    outputs: list[Value]
 
 
 def walk_layers(
-    jaxpr: Any,
+    body: Body,
     inputs: Sequence[Value],
     params: Mapping[str, Mapping[str, int]] | None = None,
     runs: Mapping[str, Sequence[str]] | None = None,
-) -> list[Layer]:
-    """The rows of a traced computation, in the order in which they run.
+) -> Walked:
+    """Through a traced computation.
 
     Args:
-      jaxpr: open; a scan counts its body as often as it runs, a loop whose length only the data
-        decide once, and of the branches of a conditional the dearest counts.
+      body: a scan counts its body as often as it runs, a loop whose length only the data decide
+        once, and of the branches of a conditional the dearest counts.
       inputs: of each of its inputs.
       params: by the path of their module ("stage1_block1/conv1/conv"), sizes by name ("kernel").
       runs: by the name of a run of scanned blocks, the names of the blocks.
     """
     walk = _Walk(params or {}, runs or {})
-    walk.run(jaxpr, list(inputs), ())
+    outputs = walk.run(body, inputs, ())
     idle = [
         Layer(name, "does not run", (), params=sum(sizes.values()))
         for name, sizes in walk.params.items()
         if name not in walk.rows
     ]
-    return [*walk.rows.values(), *idle]
+    return Walked([*walk.rows.values(), *idle], walk.widest, outputs)
 
 
 class _Walk:
-    """Rows so far, and how often a name without parameters was given."""
+    """Rows and the widest map so far, and how often a name without parameters was given."""
 
     def __init__(
         self, params: Mapping[str, Mapping[str, int]], runs: Mapping[str, Sequence[str]]
     ) -> None:
         self.params, self.runs = params, runs
         self.rows: dict[str, Layer] = {}
+        self.widest: Field | None = None
         self._given: dict[str, int] = {}
 
-    def run(self, jaxpr: Any, inputs: list[Value], scope: tuple[str, ...]) -> list[Value]:
+    def run(self, body: Body, inputs: Sequence[Value], scope: tuple[str, ...]) -> list[Value]:
+        jaxpr = body.jaxpr
         known: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
-
-        def value_of(atom: Any) -> Value:
-            return Value() if hasattr(atom, "val") else known.get(atom, Value())
+        for var, array in zip(jaxpr.constvars, body.consts, strict=False):
+            known[var] = Value(constant=Constant.of(array))
 
         for equation in jaxpr.eqns:
-            operands = [value_of(atom) for atom in equation.invars]
+            operands = [_value(atom, known) for atom in equation.invars]
             path = _join(scope, str(equation.source_info.name_stack))
             outputs = self._equation(equation, operands, path)
             known.update(zip(equation.outvars, outputs, strict=True))
-        return [value_of(atom) for atom in jaxpr.outvars]
+        return [_value(atom, known) for atom in jaxpr.outvars]
 
     def _equation(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
-        name, parameters = equation.primitive.name, equation.params
-        if name == "scan":
-            return self._scan(equation, operands, path)
-        if name == "while":
-            constants = parameters["cond_nconsts"]
-            return self.run(parameters["body_jaxpr"].jaxpr, operands[constants:], path)
-        if name == "cond":
-            branch = max(parameters["branches"], key=lambda b: count(b.jaxpr)).jaxpr
-            return self.run(branch, operands[1:], path)
+        match equation.primitive.name:
+            case "scan":
+                return self._scan(equation, operands, path)
+            case "while":
+                return self._while(equation, operands, path)
+            case "cond":
+                return self._cond(equation, operands, path)
         inner = called(equation)
         if inner is not None:
             return self.run(inner, operands, path)
+        macs = layer_macs(equation, operands)
+        if all(value.sight is None for value in operands):
+            self._record(equation, None, macs, path, None)
+            return _without_images(equation, operands)
+        sights = propagate(
+            equation, [value.sight for value in operands], lambda i: operands[i].elements
+        )
+        for sight in sights:
+            if all(sight is not value.sight for value in operands):
+                self._see(field_of(sight))
         module = next((value.module for value in operands if value.module is not None), None)
-        if not any(value.from_images for value in operands):
-            self._record(equation, {}, path, None)  # a product of parameters alone has its MACs
-            return [Value(module=module) for _ in equation.outvars]
-        fields = propagate(equation, [value.fields for value in operands])
-        self._record(equation, fields, path, module)
-        return [
-            Value(fields if index == 0 else {}, from_images=True)
-            for index in range(len(equation.outvars))
-        ]
+        self._record(equation, sights[0], macs, path, module)
+        return [Value(sight) for sight in sights]
 
     def _scan(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
-        parameters = equation.params
-        body, length = parameters["jaxpr"].jaxpr, parameters["length"]
-        constants, carried = parameters["num_consts"], parameters["num_carry"]
-        kept = operands[:constants]
-        carry = operands[constants : constants + carried]
-        stacked = operands[constants + carried :]
+        scan = scan_of(equation)
+        kept, carry = operands[: scan.kept], operands[scan.kept : scan.kept + scan.carried]
+        stacked = operands[scan.kept + scan.carried :]
         run = path[-1] if path and path[-1] in self.runs else None
-        outputs: list[Value] = []
-        for index in range(length):
+        collected: dict[int, list[Value]] = {}
+        for index in scan.order:
             block = self.runs[run][index] if run else ""
             # Inside a named run the first scope is the block's class; its name takes that place.
             scope = (*path[:-1], block, "") if run else path
-            slices = [_slice_of(value, run, block) for value in stacked]
-            outputs = self.run(body, [*kept, *carry, *slices], scope)
-            carry = [
-                replace(new, fields=widest([new.fields, old.fields]))
-                for new, old in zip(outputs[:carried], carry, strict=True)
-            ]
-        collected = [
-            replace(value, fields={axis + 1: field for axis, field in value.fields.items()})
-            for value in outputs[carried:]
+            slices = [_step(value, index, run, block) for value in stacked]
+            outputs = self.run(scan.body, [*kept, *carry, *slices], scope)
+            carry, collected[index] = outputs[: scan.carried], outputs[scan.carried :]
+        steps = [collected[index] for index in sorted(collected)]
+        results = [
+            _stacked([step[i] for step in steps], shape_of(var))
+            for i, var in enumerate(equation.outvars[scan.carried :])
         ]
-        return [*carry, *collected] if length else [Value() for _ in equation.outvars]
+        return [*carry, *results]
+
+    def _while(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
+        """What each turn leaves as it was is known after any number of turns."""
+        if all(value.sight is None for value in operands):
+            self._turn(equation, operands, path)
+            return _without_images(equation, operands)
+        loop = while_of(equation)
+        first = loop.condition_consts + loop.body_consts
+        carry = [replace(value, constant=None) for value in operands[first:]]
+        while True:
+            before = [*operands[:first], *carry]
+            after = self._aside()._turn(equation, before, path)
+            changed = [_after_a_turn(old, new) for old, new in zip(carry, after, strict=True)]
+            if all(new is old for new, old in zip(changed, carry, strict=True)):
+                break
+            carry = changed
+        decides = self._aside().run(
+            loop.condition, [*operands[: loop.condition_consts], *carry], path
+        )
+        self._turn(equation, [*operands[:first], *carry], path)
+        if decides[0].sight is not None:
+            carry = [Value(UNKNOWN) for _ in carry]
+        for value in carry:
+            self._see(field_of(value.sight))
+        return carry
+
+    def _turn(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
+        loop = while_of(equation)
+        return self.run(loop.body, operands[loop.condition_consts :], path)
+
+    def _cond(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
+        """What any branch sees, and what decides between them; the one that is known to run."""
+        branches = branches_of(equation)
+        known = operands[0].elements
+        if known is not None:
+            return self.run(
+                branches[min(max(int(known), 0), len(branches) - 1)], operands[1:], path
+            )
+        walks = [self._aside() for _ in branches]
+        outcomes = [
+            walk.run(branch, operands[1:], path)
+            for walk, branch in zip(walks, branches, strict=True)
+        ]
+        for walk in walks:
+            self._see(walk.widest)
+        dearest = max(range(len(walks)), key=lambda i: sum(r.macs for r in walks[i].rows.values()))
+        self.run(branches[dearest], operands[1:], path)
+        decides = operands[0].sight
+        results = [
+            _any_of(list(values), decides, shape_of(var))
+            for values, var in zip(zip(*outcomes, strict=True), equation.outvars, strict=True)
+        ]
+        for value in results:
+            self._see(field_of(value.sight))
+        return results
+
+    def _aside(self) -> "_Walk":
+        """A walk whose rows do not count here."""
+        return _Walk(self.params, self.runs)
+
+    def _see(self, field: Field | None) -> None:
+        """The widest map counts, the last of equals; one that is unknown might be wider."""
+        if field is not None and (self.widest is None or _width(field) >= _width(self.widest)):
+            self.widest = field
 
     def _record(
-        self, equation: Any, fields: Fields, path: tuple[str, ...], module: str | None
+        self, equation: Any, sight: Sight, macs: int, path: tuple[str, ...], module: str | None
     ) -> None:
-        primitive = equation.primitive.name
-        shape = equation.outvars[0].aval.shape
-        scope = "/".join(path)
-        macs = multiply_accumulates(equation)
-        pools = primitive.startswith("reduce_window") and len(equation.outvars) == 1
-        if module is None and pools and scope in self.params:
-            module = scope  # a pooling inside of a module that has a coefficient
+        windows = equation.primitive.name.startswith("reduce_window") and sight is not None
+        pools = windows and len(equation.outvars) == 1
         if module is None and not macs and not pools:
             return
+        shape = shape_of(equation.outvars[0])
+        scope = "/".join(path)
+        if module is None and pools and scope in self.params:
+            module = scope  # a pooling inside of a module that has a coefficient
         name = self._new_name(scope, equation) if module is None else module
         sizes = self.params.get(name, {})
         row = self.rows.get(name) or Layer(
@@ -179,7 +258,7 @@ class _Walk:
         self.rows[name] = replace(
             row,
             output=shape,
-            field=fields[min(fields)] if fields else None,
+            field=field_of(sight),
             macs=row.macs + macs,
             activations=row.activations + (units if macs else 0),
             connections=row.connections + macs + sums + (units if biased else 0),
@@ -193,59 +272,83 @@ class _Walk:
         return f"{stem}{self._given[stem]}"
 
 
-def _slice_of(value: Value, run: str | None, block: str) -> Value:
+def _value(atom: Any, known: Mapping[Any, Value]) -> Value:
+    if is_literal(atom):
+        return Value(constant=Constant.of(atom.val))
+    return known.get(atom, Value())
+
+
+def _without_images(equation: Any, operands: Sequence[Value]) -> list[Value]:
+    """Of parameters, constants, or both."""
+    module = next((value.module for value in operands if value.module is not None), None)
+    trained = any(value.trained for value in operands)
+    constants = [value.constant for value in operands if value.constant is not None]
+    if len(constants) < len(operands):
+        return [Value(None, trained, module) for _ in equation.outvars]
+    return [Value(constant=constant) for constant in results(equation, constants)]
+
+
+def _step(value: Value, index: int, run: str | None, block: str) -> Value:
     """What one step of a scan sees of a stacked value."""
-    module = value.module
+    module, sight, constant = value.module, value.sight, value.constant
     if run and module is not None:
         module = "/".join([block, *module.split("/")[1:]])
-    fields = {axis - 1: field for axis, field in value.fields.items() if axis > 0}
-    return Value(fields, module, value.from_images)
+    if isinstance(sight, Seen):
+        sight = sight.windows(0, 1, start=index).squeeze((0,))
+    if constant is not None:
+        constant = constant.step(index)
+    return Value(sight, value.trained, module, constant)
 
 
-def count(jaxpr: Any) -> int:
-    """Multiply-accumulates of a jaxpr."""
-    rows = walk_layers(jaxpr, [Value() for _ in jaxpr.invars])
-    return sum(row.macs for row in rows)
+def _stacked(steps: Sequence[Value], shape: tuple[int, ...]) -> Value:
+    """What the steps of a scan put out, along a new first axis."""
+    trained = any(value.trained for value in steps)
+    if any(value.sight is UNKNOWN for value in steps):
+        return Value(UNKNOWN, trained)
+    seen = [value.sight if isinstance(value.sight, Seen) else None for value in steps]
+    if all(part is None for part in seen):
+        constants = [value.constant for value in steps if value.constant is not None]
+        whole = Constant.stack(constants) if 0 < len(constants) == len(steps) else None
+        return Value(trained=trained, constant=whole)
+    return Value(stack(seen, 0, shape), trained)
 
 
-def multiply_accumulates(equation: Any) -> int:
-    """Of one convolution or product; 0 for anything else.
-
-    Taps on zeros that a transposed convolution puts between pixels do not count.
-    """
-    if equation.primitive.name == "dot_general":
-        (contracted, _), _ = equation.params["dimension_numbers"]
-        shape = equation.invars[0].aval.shape
-        return math.prod(equation.outvars[0].aval.shape) * math.prod(shape[i] for i in contracted)
-    if equation.primitive.name != "conv_general_dilated":
-        return 0
-    parameters = equation.params
-    numbers = parameters["dimension_numbers"]
-    images, kernel = (atom.aval.shape for atom in equation.invars)
-    output = equation.outvars[0].aval.shape
-    total = math.prod(output[axis] for axis in numbers.out_spec[:2]) * kernel[numbers.rhs_spec[1]]
-    for i, (axis, tap, out) in enumerate(
-        zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
-    ):
-        spread = parameters["lhs_dilation"][i]
-        if spread == 1:
-            total *= output[out] * kernel[tap]
-            continue
-        starts = np.arange(output[out]) * parameters["window_strides"][i]
-        taps = np.arange(kernel[tap]) * parameters["rhs_dilation"][i]
-        places = starts[:, None] + taps - parameters["padding"][i][0]
-        inside = (places >= 0) & (places <= (images[axis] - 1) * spread)
-        total *= int(np.sum(inside & (places % spread == 0)))
-    return total
+def _after_a_turn(old: Value, new: Value) -> Value:
+    """Of what a loop carries: as it was, or unknown."""
+    trained = old.trained or new.trained
+    if new.sight is None or _alike(old.sight, new.sight):
+        return old if trained == old.trained else replace(old, trained=True)
+    return old if old.sight is UNKNOWN else Value(UNKNOWN, trained)
 
 
-def called(equation: Any) -> Any | None:
-    """The jaxpr that an equation calls with its own operands (jit, custom gradients), if so."""
-    for value in equation.params.values():
-        inner = getattr(value, "jaxpr", value)
-        if hasattr(inner, "eqns") and len(inner.invars) == len(equation.invars):
-            return inner
-    return None
+def _alike(a: Sight, b: Sight) -> bool:
+    if isinstance(a, Seen) and isinstance(b, Seen):
+        pairs = [*zip(a.spans, b.spans, strict=True), *zip(a.nominal, b.nominal, strict=True)]
+        return a.axes == b.axes and all(map(_equal, *zip(*pairs, strict=True)))
+    return a is b
+
+
+def _equal(a: Span | None, b: Span | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return np.array_equal(a.low, b.low) and np.array_equal(a.high, b.high)
+
+
+def _any_of(values: Sequence[Value], decides: Sight, shape: tuple[int, ...]) -> Value:
+    """Of the branches of a conditional."""
+    trained = any(value.trained for value in values)
+    sights = [value.sight for value in values if value.sight is not None]
+    if decides is UNKNOWN or UNKNOWN in sights:
+        return Value(UNKNOWN, trained)
+    seen = [sight for sight in sights if isinstance(sight, Seen)]
+    if isinstance(decides, Seen):
+        seen.append(decides.broadcast(shape, ()))
+    return Value(hull(seen) if seen else None, trained)
+
+
+def _width(field: Field) -> tuple[float | int, bool]:
+    """A map whose places were flattened has lost its stride, and is no wider."""
+    return math.inf if field.size is None else field.size, field.stride is not None
 
 
 def _join(scope: tuple[str, ...], stack: str) -> tuple[str, ...]:

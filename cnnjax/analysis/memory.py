@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from cnnjax.analysis.layers import called
+from cnnjax.analysis.jaxprs import bodies, is_literal
 
 # These cannot write where they read; anything else is taken to overwrite an operand that dies.
 _NEEDS_OUTPUT = ("conv_general_dilated", "dot_general", "reduce_window", "concatenate", "pad")
@@ -35,23 +35,23 @@ def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> int:
         atom: index
         for index, equation in enumerate(jaxpr.eqns)
         for atom in equation.invars
-        if not hasattr(atom, "val")
+        if not is_literal(atom)
     }
-    last.update({atom: len(jaxpr.eqns) for atom in jaxpr.outvars if not hasattr(atom, "val")})
+    last.update({atom: len(jaxpr.eqns) for atom in jaxpr.outvars if not is_literal(atom)})
     peak = sum(live.values())
     for index, equation in enumerate(jaxpr.eqns):
-        atoms = [atom for atom in equation.invars if not hasattr(atom, "val")]
+        atoms = [atom for atom in equation.invars if not is_literal(atom)]
         if not any(atom in depends for atom in atoms):
             continue
         dying = {atom for atom in atoms if last[atom] == index and atom in live}
-        bodies = _bodies(equation)
+        inside = bodies(equation)
         out = {var: _size(var) for var in equation.outvars}
-        if bodies:
+        if inside:
             rest = sum(size for var, size in live.items() if var not in dying)
-            for inner in bodies:
+            for inner in (part.jaxpr for part in inside):
                 operands = equation.invars[-len(inner.invars) :]
-                marks = [not hasattr(atom, "val") and atom in depends for atom in operands]
-                owns = [not hasattr(atom, "val") and atom in dying for atom in operands]
+                marks = [not is_literal(atom) and atom in depends for atom in operands]
+                owns = [not is_literal(atom) and atom in dying for atom in operands]
                 peak = max(peak, rest + _peak(inner, marks, owns))
         elif equation.primitive.name.startswith(_NEEDS_OUTPUT):
             peak = max(peak, sum(live.values()) + sum(out.values()))
@@ -63,19 +63,6 @@ def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> int:
                 live[var] = out[var]
         peak = max(peak, sum(live.values()))
     return peak
-
-
-def _bodies(equation: Any) -> list[Any]:
-    """The jaxprs that an equation runs, of which one is enough: the dearest branch counts."""
-    name, parameters = equation.primitive.name, equation.params
-    if name == "scan":
-        return [parameters["jaxpr"].jaxpr]
-    if name == "while":
-        return [parameters["body_jaxpr"].jaxpr]
-    if name == "cond":
-        return [branch.jaxpr for branch in parameters["branches"]]
-    inner = called(equation)
-    return [] if inner is None else [inner]
 
 
 def _size(var: Any) -> int:

@@ -2,7 +2,7 @@
 
 import click
 
-from cnnjax.cli.output import json_option, print_json, print_table
+from cnnjax.cli.output import echo, json_option, print_json, print_table, print_text
 
 
 @click.command()
@@ -14,6 +14,9 @@ def compare(as_json: bool) -> None:
     figures there mix networks, ensembles and conventions. Each cell is compared with the counts of
     every variant, rounded as the cell is.
     """
+    from cnnjax.core.environment import use_processor
+
+    use_processor()
     from cnnjax.analysis.comparison import compare as compare_rows
     from cnnjax.analysis.cost import CONVENTION
 
@@ -21,7 +24,7 @@ def compare(as_json: bool) -> None:
     if as_json:
         print_json({"convention": CONVENTION, "rows": rows})
         return
-    click.echo(f"Regenerated. {CONVENTION}\n")
+    print_text(f"Regenerated. {CONVENTION}\n")
     print_table(
         ("network", "year", "salient feature", "variant", "parameters", "MACs", "FLOPs"),
         [
@@ -37,8 +40,9 @@ def compare(as_json: bool) -> None:
             for row in rows
         ],
         numeric=(4, 5, 6),
+        optional=("FLOPs", "year", "salient feature"),
     )
-    click.echo("\nCell by cell, as the table circulates\n")
+    echo("\nCell by cell, as the table circulates\n")
     print_table(
         ("network", "cell", "printed", "reproduced by"),
         [

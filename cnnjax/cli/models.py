@@ -2,7 +2,7 @@
 
 import click
 
-from cnnjax.cli.output import json_option, print_json, print_table
+from cnnjax.cli.output import echo, json_option, print_json, print_table, print_text
 
 
 @click.command()
@@ -16,6 +16,9 @@ def models(pattern: str, as_json: bool, markdown: bool) -> None:
     at the default input, with the default number of classes; FLOPs = 2 x MACs. The CIFAR family
     has any depth 6n + 2 (cifar_resnet26, cifar_plain14, ...) beyond those of the paper listed here.
     """
+    from cnnjax.core.environment import use_processor
+
+    use_processor()
     from cnnjax.analysis.catalogue import (
         catalogue_markdown,
         catalogue_row,
@@ -23,9 +26,11 @@ def models(pattern: str, as_json: bool, markdown: bool) -> None:
         params_deviation,
     )
     from cnnjax.analysis.cost import CONVENTION
-    from cnnjax.core.errors import unknown
+    from cnnjax.core.errors import Refused, unknown
     from cnnjax.core.registry import find, list_models
 
+    if as_json and markdown:
+        raise Refused("--json and --markdown: give one of them")
     names = list_models(pattern)
     if not names and not any(character in pattern for character in "*?["):
         names = [find(pattern).name]
@@ -36,9 +41,9 @@ def models(pattern: str, as_json: bool, markdown: bool) -> None:
         print_json({"convention": CONVENTION, "models": rows})
         return
     if markdown:
-        click.echo(catalogue_markdown(rows), nl=False)
+        echo(catalogue_markdown(rows), nl=False)
         return
-    click.echo(
+    print_text(
         f"{CONVENTION}; = the count of the paper's layers (or of the library that the name says),"
         " to the digit\n"
     )
@@ -58,4 +63,5 @@ def models(pattern: str, as_json: bool, markdown: bool) -> None:
             for row in rows
         ],
         numeric=(2, 4),
+        optional=("paper", "year", "input", "published MACs"),
     )

@@ -2,7 +2,15 @@
 
 import click
 
-from cnnjax.cli.output import json_option, model_set_option, print_json, print_table
+from cnnjax.cli.output import (
+    byte_size,
+    json_option,
+    model_set_option,
+    print_json,
+    print_table,
+    print_text,
+    size_range,
+)
 
 
 @click.command()
@@ -10,14 +18,14 @@ from cnnjax.cli.output import json_option, model_set_option, print_json, print_t
 @click.option(
     "--input",
     "input_shape",
-    type=click.IntRange(min=1),
+    type=size_range,
     nargs=3,
     metavar="H W C",
     help="Image shape.  [default: the model's own]",
 )
 @click.option(
     "--batch",
-    type=click.IntRange(min=1),
+    type=size_range,
     default=1,
     show_default=True,
     metavar="N",
@@ -40,12 +48,24 @@ def summary(
       cnnjax summary alexnet
       cnnjax summary my_net.py:MyNet --input 32 32 3
 
-    MACs are those of convolution and dense layers; FLOPs = 2 x MACs. The receptive field, its
-    stride and its offset (the centre of what the first unit sees) are in pixels, along the height.
+    MACs are those of convolution and dense layers; FLOPs = 2 x MACs. A layer's weights are trained,
+    come from the images (attention) or, fixed, mix features: what fixed weights do along the map
+    alone (resizing, cutting patches, blurring, pooling) moves data and counts nothing.
+
+    The receptive field is that of the unit that sees most; it, its stride and its offset (the
+    centre of what the first unit sees) are in pixels, along the height. Padding continues the map
+    beyond the image, so a field may exceed it, until something sees the whole map (a mean over it
+    that is fed back, or the statistics of a batch while training). It is "unknown" behind an
+    operation that moves pixels by what they show, and empty where there is no map.
+
     Activations are the elements that convolution and dense layers put out; the peak is an estimate
     of the most bytes of activations alive at one time, forward.
     """
+    from cnnjax.core.environment import use_processor
+
+    use_processor()
     from cnnjax.analysis.cost import CONVENTION, model_cost
+    from cnnjax.analysis.receptive_field import field_record
     from cnnjax.cli.settings import model_from
     from cnnjax.core.errors import Refused
     from cnnjax.core.registry import create_model, find
@@ -57,7 +77,6 @@ def summary(
         raise Refused(f"{model} has no default input; give one, e.g. --input 32 32 3")
     cost = model_cost(network, shape, batch, train=train)
     convention = CONVENTION if batch == 1 else CONVENTION.replace("one image", f"{batch} images")
-    field = cost.field
     totals = {
         "name": model,
         "params": cost.params,
@@ -70,9 +89,7 @@ def summary(
         "batch": batch,
         "param_bytes": cost.param_bytes,
         "peak_activation_bytes": cost.peak_bytes,
-        "receptive_field": field.size if field else None,
-        "stride": field.stride if field else None,
-        "offset": field.offset if field else None,
+        **field_record(cost.field),
     }
     if as_json:
         layers = [
@@ -84,15 +101,13 @@ def summary(
                 "macs": layer.macs,
                 "activations": layer.activations,
                 "connections": layer.connections,
-                "receptive_field": layer.field.size if layer.field else None,
-                "stride": layer.field.stride if layer.field else None,
-                "offset": layer.field.offset if layer.field else None,
+                **field_record(layer.field),
             }
             for layer in cost.layers
         ]
         print_json({**totals, "convention": convention, "layers": layers})
         return
-    click.echo(f"{model}, input {'x'.join(map(str, shape))}: {convention}\n")
+    print_text(f"{model}, input {'x'.join(map(str, shape))}: {convention}\n")
     print_table(
         ("layer", "", "output", "parameters", "MACs", "RF", "stride", "offset"),
         [
@@ -102,17 +117,29 @@ def summary(
                 "x".join(map(str, layer.output if batch > 1 else layer.output[1:])),
                 f"{layer.params:,}",
                 f"{layer.macs:,}",
-                *((f"{v:g}" for v in (layer.field.size, layer.field.stride, layer.field.offset))
-                  if layer.field else ("", "", "")),
+                *map(_shown, field_record(layer.field).values()),
             )
             for layer in cost.layers
         ],
         numeric=(3, 4, 5, 6, 7),
-    )  # fmt: skip
-    click.echo(
-        f"\n{cost.params:,} parameters ({cost.param_bytes / 2**20:.1f} MiB)"
+        optional=("offset", "stride", "RF"),
+    )
+    field = field_record(cost.field)
+    print_text(
+        f"\n{cost.params:,} parameters ({byte_size(cost.param_bytes)})"
         + (f" and {cost.statistics:,} running statistics" if cost.statistics else "")
         + f"; {cost.macs:,} MACs = {cost.flops:,} FLOPs"
-        f"\n{cost.activations:,} activations; about {cost.peak_bytes / 2**20:.1f} MiB at the peak"
-        + (f"; receptive field {field.size:g}, stride {field.stride:g}" if field else "")
+        f"\n{cost.activations:,} activations; about {byte_size(cost.peak_bytes)} at the peak"
+        + "".join(
+            f"{mark}{_shown(field[key])}"
+            for mark, key in (("; receptive field ", "receptive_field"), (", stride ", "stride"))
+            if field[key] is not None
+        )
     )
+
+
+def _shown(value: float | int | str | None) -> str:
+    """A column of the receptive field: empty for None."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:g}"
