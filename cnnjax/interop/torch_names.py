@@ -1,19 +1,24 @@
-"""The names and layouts that torchvision gives to the parameters of each family.
+"""The names that torchvision gives to the arrays of each family.
 
-Kernels are OIHW there, HWIO here; dense weights [out, in] there, [in, out] here; a dense layer
-behind a flattened map sees channels first there, last here. A network that torchvision does not
-have keeps its own names, joined by dots.
+The networks that ship know their names and layouts by this table; PreActResNet and LeNet-5, which
+torchvision does not have, keep our names, joined by dots.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
+from cnnjax.interop.layout import (
+    Layout,
+    Torch,
+    as_it_is,
+    channels_first,
+    convolution,
+    dense,
+)
 from cnnjax.models.alexnet import AlexNet
 from cnnjax.models.googlenet import GoogLeNet
+from cnnjax.models.lenet import LeNet5
 from cnnjax.models.resnet import ResNet
 from cnnjax.models.resnet_cifar import ResNetCifar
 from cnnjax.models.vgg import VGG
@@ -23,56 +28,36 @@ VariablePath = tuple[str, ...]  # collection, modules, name: ("params", "stem", 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
-@dataclass(frozen=True)
-class Torch:
-    """An array as PyTorch has it.
-
-    Attributes:
-      name: its key in a state dict.
-      flattened: channels of the map that was flattened in front of a dense layer, or None.
-    """
-
-    name: str
-    flattened: int | None = None
-
-    def export(self, array: np.ndarray) -> np.ndarray:
-        """Our array in PyTorch's layout."""
-        if array.ndim == 4:
-            return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
-        if array.ndim != 2:
-            return array
-        if self.flattened:  # height and width lie together on both sides
-            array = array.reshape(-1, self.flattened, array.shape[1]).transpose(1, 0, 2)
-            array = array.reshape(-1, array.shape[-1])
-        return np.ascontiguousarray(array.T)
-
-    def take(self, array: np.ndarray) -> np.ndarray:
-        """PyTorch's array in our layout."""
-        if array.ndim == 4:
-            return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
-        if array.ndim != 2:
-            return array
-        array = array.T
-        if self.flattened:
-            array = array.reshape(self.flattened, -1, array.shape[1]).transpose(1, 0, 2)
-            array = array.reshape(-1, array.shape[-1])
-        return np.ascontiguousarray(array)
-
-    def torch_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of our array in PyTorch's layout."""
-        if len(shape) == 4:
-            return (shape[3], shape[2], shape[0], shape[1])
-        return shape[::-1] if len(shape) == 2 else shape
+def family_arrays(
+    model: Any, shapes: Mapping[VariablePath, tuple[int, ...]]
+) -> dict[VariablePath, Torch] | None:
+    """PyTorch's name and layout of each variable of a network that ships; None for any other."""
+    if type(model) not in _FAMILIES:
+        return None
+    name_of, flattened_of = _FAMILIES[type(model)]
+    if getattr(model, "preactivation", False):
+        name_of = _dotted
+    arrays = {}
+    for path, shape in shapes.items():
+        _, *modules, leaf = path
+        name = f"{name_of(model, '/'.join(modules))}.{_LEAVES.get(leaf, leaf)}"
+        arrays[path] = Torch(name, _layout(shape, flattened_of(model, modules[0])))
+    return arrays
 
 
-def torch_of(model: Any, path: VariablePath) -> Torch:
-    """What PyTorch calls the variable of `model` at `path`."""
-    _, *modules, leaf = path
-    for family, name_of, flattened_of in _FAMILIES:
-        if isinstance(model, family) and not getattr(model, "preactivation", False):
-            module = name_of(model, "/".join(modules))
-            return Torch(f"{module}.{_LEAVES.get(leaf, leaf)}", flattened_of(model, modules[0]))
-    return Torch(".".join([*modules, _LEAVES.get(leaf, leaf)]))
+def _layout(shape: tuple[int, ...], flattened: int | None) -> Layout:
+    """`flattened`: channels of the map that was flattened in front of a dense layer."""
+    if len(shape) == 4:
+        return convolution(2)
+    if len(shape) != 2:
+        return as_it_is(len(shape))
+    if flattened is None or flattened == shape[0]:
+        return dense()
+    return dense(channels_first((shape[0] // flattened, flattened)))
+
+
+def _dotted(model: Any, module: str) -> str:
+    return module.replace("/", ".")
 
 
 def _resnet(model: Any, module: str) -> str:
@@ -142,10 +127,12 @@ def _googlenet(model: GoogLeNet, module: str) -> str:
     return module
 
 
-_FAMILIES: tuple[tuple[type, Callable[[Any, str], str], Callable[[Any, str], int | None]], ...] = (
-    (ResNet, _resnet, lambda model, module: None),
-    (ResNetCifar, _resnet, lambda model, module: None),
-    (VGG, _vgg, lambda model, module: 512 if module == "dense6" else None),
-    (AlexNet, _alexnet, lambda model, module: model.features[4] if module == "dense6" else None),
-    (GoogLeNet, _googlenet, lambda model, module: 128 if module.endswith("_dense") else None),
-)
+_FAMILIES: dict[type, tuple[Callable[[Any, str], str], Callable[[Any, str], int | None]]] = {
+    # Names of modules, and the channels of the map that is flattened in front of one.
+    ResNet: (_resnet, lambda model, module: None),
+    ResNetCifar: (_resnet, lambda model, module: None),
+    VGG: (_vgg, lambda model, module: 512 if module == "dense6" else None),
+    AlexNet: (_alexnet, lambda model, module: model.features[4] if module == "dense6" else None),
+    GoogLeNet: (_googlenet, lambda model, module: 128 if module.endswith("_dense") else None),
+    LeNet5: (_dotted, lambda model, module: None),
+}
