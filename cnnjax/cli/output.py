@@ -1,12 +1,25 @@
 """What all commands share: messages, tables, progress, options."""
 
+import codecs
+import contextlib
+import functools
+import io
 import json
+import os
+import shutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from cnnjax.core.errors import EXIT_REFUSED
+from cnnjax.core.recipe import SEEDS
+
+_PLAIN = str.maketrans({"−": "-", "–": "-", "×": "x", "±": "+-", "·": ".", "…": "...", "█": "#"})
+_LONGEST = 1_000  # characters of a message
+_results: Any = None  # standard output, while a command runs
+_live: "ProgressLine | None" = None  # the bar that messages must not be glued to
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else."
@@ -44,35 +57,163 @@ data_set_option = click.option(
 )
 
 
+class Folder(click.ParamType):
+    """A folder to write into: "" is a variable of a shell that was not set, and not here."""
+
+    name = "folder"
+
+    def convert(self, value: str, param: Any, ctx: Any) -> str:
+        return value if value.strip() else self.fail("it is empty; give a folder", param, ctx)
+
+
+size_range = click.IntRange(min=1, max=2**31 - 1)  # of images: what XLA takes
+
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=SEEDS - 1),
+    default=0,
+    show_default=True,
+    help="Of every random stream.",
+)
+
+
+@contextlib.contextmanager
+def open_streams() -> Iterator[None]:
+    """Standard output and error as streams that take every sign: what their encoding lacks is
+    written plainly, and what the caller has closed leads nowhere."""
+    codecs.register_error("cnnjax", _plainly)
+    stdout, stderr = sys.stdout, sys.stderr
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout, sys.stderr = stdout or nowhere, stderr or nowhere
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="cnnjax")
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = stdout, stderr
+
+
+def results_apart(command: click.Command) -> click.Command:
+    """`command`, in which standard output is for results: what else is printed while it works, by
+    a user's network say, goes to standard error."""
+    for inner in getattr(command, "commands", {}).values():
+        results_apart(inner)
+    callback = command.callback
+    if callback is not None and not hasattr(callback, "results_apart"):
+
+        @functools.wraps(callback)
+        def apart(*arguments: Any, **options: Any) -> Any:
+            global _results
+            _results = sys.stdout
+            try:
+                with contextlib.redirect_stdout(sys.stderr):
+                    return callback(*arguments, **options)
+            finally:
+                _results = None
+
+        apart.results_apart = True  # type: ignore[attr-defined]
+        command.callback = apart
+    return command
+
+
+def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError), "only encoding uses this"
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
+def results() -> Any:
+    """Where results go."""
+    return _results or sys.stdout
+
+
+def echo(text: object, nl: bool = True) -> None:
+    """A result: standard output."""
+    try:
+        click.echo(text, file=results(), nl=nl)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
 def report_refusal(message: str) -> int:
     """One line on standard error; the exit code of a refusal."""
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    line = " ".join(message.split())
+    if len(line) > _LONGEST:  # somebody typed a book; what is allowed stands at the end
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    _tell(f"Error: {line}")
     return EXIT_REFUSED
+
+
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # standard error is full, closed or left alone
+        click.echo(line, err=True)
 
 
 def say(line: str) -> None:
     """A message: standard error, one line."""
-    click.echo(line, err=True)
+    if _live is None:
+        _tell(line)
+    else:
+        _live.say(line)
 
 
 def print_json(value: Any) -> None:
     """One object on standard output."""
-    sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    echo(json.dumps(value, allow_nan=False, ensure_ascii=not _is_unicode(results())))
 
 
-def print_table(head: tuple[str, ...], rows: list[tuple], numeric: tuple[int, ...] = ()) -> None:
-    """A table on standard output; not cut where it is not a terminal."""
-    from rich.console import Console
-    from rich.table import Table
+def _is_unicode(stream: Any) -> bool:
+    return (stream.encoding or "").lower().replace("-", "").startswith("utf")
 
-    console = Console(width=None if sys.stdout.isatty() else 240)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, name in enumerate(head):
-        table.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console.print(table)
+
+def print_table(
+    head: tuple[str, ...],
+    rows: list[tuple],
+    numeric: tuple[int, ...] = (),
+    optional: tuple[str, ...] = (),
+) -> None:
+    """A table on standard output that fits the terminal; whole where there is none.
+
+    Args:
+      numeric: indices of columns that are set flush right and never wrapped.
+      optional: heads of the columns that a narrow terminal leaves out, the first to go first.
+    """
+    from cnnjax.cli.tables import lay_out
+
+    lines = lay_out(head, rows, numeric, optional, _terminal_width())
+    for line in lines.head:
+        echo(click.style(line, bold=True))
+    for line in lines.body:
+        echo(line)
+    if lines.left_out:
+        note = f"no room for: {', '.join(lines.left_out)} (a wider terminal or --json shows more)"
+        print_text(note, soft=True)
+
+
+def print_text(text: str, soft: bool = False) -> None:
+    """Text on standard output, wrapped at its spaces where the terminal is narrower."""
+    from cnnjax.cli.tables import wrap
+
+    for paragraph in text.split("\n"):
+        for line in wrap(paragraph, _terminal_width()):
+            echo(click.style(line, dim=True) if soft else line)
+
+
+def _terminal_width() -> int | None:
+    return shutil.get_terminal_size().columns if results().isatty() else None
+
+
+def byte_size(count: int) -> str:
+    """Bytes in the largest binary unit that they fill: "812 B", "240.0 KiB", "97.5 MiB"."""
+    if count < 1024:
+        return f"{count} B"
+    power = min((count.bit_length() - 1) // 10, 4)
+    if power < 4 and round(count / 1024**power, 1) >= 1024:  # 1023.96 KiB is 1.0 MiB
+        power += 1
+    return f"{count / 1024**power:.1f} {'KMGT'[power - 1]}iB"
 
 
 class ProgressLine:
@@ -96,13 +237,21 @@ class ProgressLine:
             self._task = self._bar.add_task(what, total=1.0, text="starting")
 
     def __enter__(self) -> "ProgressLine":
+        global _live
         if self._bar:
             self._bar.start()
+            _live = self
         return self
 
     def __exit__(self, *error: object) -> None:
+        global _live
+        _live = None
         if self._bar:
             self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """A message above the bar."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, fraction: float, text: str) -> None:
         import time

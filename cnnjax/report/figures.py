@@ -4,16 +4,30 @@ One panel a file, so that a page can set them side by side or, on a phone, one b
 Drawn without global state and without dates: the same results give the same bytes.
 """
 
-import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from cnnjax.report.canvas import (
+    COLOURS,
+    HEIGHT,
+    NARROW,
+    WIDEST,
+    Look,
+    drawing,
+    encoded,
+    fitted,
+    legend_below,
+    level_axis,
+    looks,
+    panel,
+    spread,
+    text_width,
+)
 from cnnjax.report.tables import values
 from cnnjax.study.cells import Cell, Variant
 from cnnjax.study.outcome import Outcome
@@ -21,37 +35,48 @@ from cnnjax.study.statistics import summarize
 from cnnjax.study.store import Store
 from cnnjax.study.verdict import value_of
 
-# Okabe & Ito's palette: told apart with colour-blind eyes.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e5e5e5",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.hashsalt": "cnnjax",
-    "svg.fonttype": "path",
-}
-
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure: its file name without suffix, caption, and bytes."""
+    """One figure: its file name without suffix, caption, bytes, and whether it needs a full row."""
 
     name: str
     caption: str
     png: bytes
     svg: bytes
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """One variant at one epoch: each seed's figures, in per cent."""
+
+    epoch: int
+    batch_errors: list[float]
+    test_errors: list[float]
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A variant's epochs, as far as all its seeds that have a result went."""
+
+    level: str
+    epochs: list[_Epoch]
+    diverged: bool
+
+    @property
+    def label(self) -> str:
+        if self.epochs:
+            return self.level
+        return f"{self.level} ({'diverged in epoch 1' if self.diverged else 'no epochs'})"
 
 
 def pictures(outcome: Outcome) -> list[Picture]:
     """Every figure that the results so far allow."""
-    if not outcome.results:
-        return []
-    drawn = [_final(outcome, metric) for metric in outcome.plan.metrics] + _curves(outcome)
-    if _arm_variants(outcome):
+    drawn = []
+    if _with_results(outcome, _grid_variants(outcome)):
+        drawn += [_final(outcome, metric) for metric in outcome.plan.metrics] + _curves(outcome)
+    if _with_results(outcome, _arm_variants(outcome)):
         drawn.append(_arms(outcome))
     if any(j.n for j in outcome.judgements):
         drawn.append(_contrasts(outcome))
@@ -68,133 +93,227 @@ def _arm_variants(outcome: Outcome) -> list[Variant]:
     return [v for v in outcome.plan.variants if v not in grid]
 
 
+def _with_results(outcome: Outcome, variants: Sequence[Variant]) -> list[Variant]:
+    return [v for v in variants if _results(outcome, v)]
+
+
+def _results(outcome: Outcome, variant: Variant) -> list[dict]:
+    found = [outcome.results.get((variant.name, seed)) for seed in range(variant.seeds)]
+    return [result for result in found if result is not None]
+
+
 def _lines(outcome: Outcome) -> dict[str, list[Variant]]:
-    """The grid as one line for each combination of all factors but the last."""
+    """The grid as one line for each combination of all factors but the last; "": there are none."""
     lines: dict[str, list[Variant]] = {}
     for variant in _grid_variants(outcome):
         levels = list(variant.levels.values())
-        lines.setdefault("-".join(levels[:-1]) or "all", []).append(variant)
+        lines.setdefault("-".join(levels[:-1]), []).append(variant)
     return lines
 
 
 def _final(outcome: Outcome, metric: str) -> Picture:
     """Final error against the last factor: every seed a dot, mean and 95 % interval."""
-    factor = list(outcome.plan.factors)[-1]
+    *others, factor = outcome.plan.factors
     levels = outcome.plan.factors[factor]
     lines = _lines(outcome)
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _panel()
-        for index, (name, variants) in enumerate(lines.items()):
-            colour = COLOURS[index % len(COLOURS)]
-            shift = (index - (len(lines) - 1) / 2) * 0.16
+    step = min(0.16, 0.75 / len(lines))  # of a level's slot, from line to line
+    with drawing():
+        slot = max(0.09 * len(lines), max(map(text_width, levels)) + 0.1)
+        figure, axes = panel(min(WIDEST, max(NARROW, 0.8 + slot * len(levels))))
+        inches = step * (figure.get_figwidth() - 0.8) / len(levels)
+        shown, drawn = [0.0], []
+        for index, ((name, variants), look) in enumerate(
+            zip(lines.items(), looks(len(lines)), strict=True)
+        ):
+            shift = (index - (len(lines) - 1) / 2) * step
             means = []
             for variant in variants:
                 x = levels.index(variant.levels[factor]) + shift
-                found = [outcome.results.get((variant.name, s)) for s in range(variant.seeds)]
-                _dots(axes, x, [r for r in found if r is not None], metric, colour)
+                _dots(axes, x, _results(outcome, variant), metric, look.colour, step)
                 summary = summarize(values(outcome, variant, metric))
-                if not summary.n:
+                if summary.mean is None:
                     continue
                 means.append((x, summary.mean))
-                if summary.interval.low is not None:
-                    ends = [summary.interval.low, summary.interval.high]
-                    axes.plot([x, x], ends, color=colour, linewidth=2.2, solid_capstyle="butt")
+                shown += values(outcome, variant, metric)  # the interval lies within
+                low, high = summary.interval.low, summary.interval.high
+                if low is not None:
+                    axes.plot([x, x], [low, high], color=look.colour, linewidth=2.2)
             if means:
-                axes.plot(*zip(*means, strict=True), color=colour, marker="_", ms=11, label=name)
-        axes.set_xticks(range(len(levels)), levels)
-        axes.set_xlim(-0.5, len(levels) - 0.5)
-        axes.set_xlabel(factor)
+                size = {"ms": 4} if look.marker else {"ms": min(11, max(4, 72 * inches))}
+                line = {"color": look.colour, "marker": look.marker or "_", **size}
+                axes.plot(*zip(*means, strict=True), **line)
+                drawn.append((name, look))
+        axes.set_ylim(*spread(shown))
         axes.set_ylabel(f"{_words(metric)} (%)")
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-        axes.legend(loc="upper left")
+        level_axis(axes, figure, factor, levels)
+        legend_below(figure, ", ".join(others), drawn)
         caption = (
             f"Final {_words(metric)} against {factor}. A dot is a seed (a cross: diverged), the bar"
             " the 95 % interval of the mean, the line joins means."
         )
-        return _save(figure, f"final-{metric}", caption)
+        return _picture(figure, f"final-{metric}", caption)
 
 
 def _curves(outcome: Outcome) -> list[Picture]:
-    """Error by epoch, one panel a line of the grid: training thin, test bold, band over seeds."""
+    """Error by epoch, one panel a line of the grid that has a result."""
     store = Store(outcome.folder)
-    drawn = []
-    series = {
-        name: [(variant, _by_epoch(store, outcome, variant)) for variant in variants]
-        for name, variants in _lines(outcome).items()
-    }
-    highest = max(
-        (
-            record[key]
-            for line in series.values()
-            for _, epochs in line
-            for records in epochs.values()
-            for record in records
-            for key in ("train_error", "test_error")
-        ),
-        default=100,
-    )
     factor = list(outcome.plan.factors)[-1]
-    for name, line in series.items():
-        with matplotlib.rc_context(_STYLE):
-            figure, axes = _panel()
-            for index, (variant, epochs) in enumerate(line):
-                seeds = len(epochs.get(1, []))
-                # A line ends where a seed does: a mean over survivors would flatter it.
-                epochs = {e: records for e, records in epochs.items() if len(records) == seeds}
-                if not epochs:
-                    continue
-                colour = COLOURS[index % len(COLOURS)]
-                for key, width in (("train_error", 0.9), ("test_error", 2.2)):
-                    x = list(epochs)
-                    rows = [[record[key] for record in records] for records in epochs.values()]
-                    label = variant.levels[factor] if key == "test_error" else None
-                    means = [statistics.fmean(row) for row in rows]
-                    axes.plot(x, means, color=colour, linewidth=width, label=label)
-                    low, high = [min(row) for row in rows], [max(row) for row in rows]
-                    axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
-            axes.set_ylim(0, highest * 1.03 or 1)
-            axes.set_xlabel("epoch")
-            axes.set_ylabel("error (%)")
-            axes.set_title(name)
-            axes.legend(title=factor, ncols=2)
-            caption = (
-                f"{name}: error while training, by {factor}. Thin: training error (of the epoch's"
-                " batches); bold: test error; band: all seeds; a line ends where a seed diverged."
+    levels = outcome.plan.factors[factor]
+    lines = {
+        name: [_curve(store, outcome, variant, variant.levels[factor]) for variant in variants]
+        for name, variants in _lines(outcome).items()
+        if _with_results(outcome, variants)
+    }
+    errors = [
+        error
+        for line in lines.values()
+        for curve in line
+        if curve is not None
+        for epoch in curve.epochs
+        for error in (*epoch.batch_errors, *epoch.test_errors)
+    ]
+    highest = max(errors, default=100.0) or 1.0
+    with drawing():
+        return [
+            _curve_panel(name, factor, list(zip(line, looks(len(levels)), strict=True)), highest)
+            for name, line in lines.items()
+        ]
+
+
+def _curve_panel(
+    name: str, factor: str, line: list[tuple[_Curve | None, Look]], highest: float
+) -> Picture:
+    """Training thin, test bold, band over seeds; where there is one epoch, a dot a level."""
+    drawn = [(curve, look) for curve, look in line if curve is not None]
+    crowded = len(line) > len(COLOURS)
+    figure, axes = panel(*((1.4 * NARROW, 1.4 * HEIGHT) if crowded else (NARROW, HEIGHT)))
+    last = max((e.epoch for curve, _ in drawn for e in curve.epochs), default=1)
+    for index, (curve, look) in enumerate(drawn):
+        # The only epoch has room for all levels side by side.
+        shift = 0.8 * ((index + 0.5) / len(drawn) - 0.5) if last == 1 else 0.0
+        x = [e.epoch + shift for e in curve.epochs]
+        for bold in (False, True):
+            rows = [e.test_errors if bold else e.batch_errors for e in curve.epochs]
+            axes.plot(
+                x,
+                [statistics.fmean(row) for row in rows],
+                color=look.colour,
+                linewidth=(1.5 if crowded else 2.2) if bold else (0.6 if crowded else 0.9),
+                clip_on=False,
+                zorder=2.5 if bold else 2.4,
+                **_points(look, len(x), index, bold),
             )
-            drawn.append(_save(figure, f"curves-{name}", caption))
-    return drawn
+            low, high = [min(row) for row in rows], [max(row) for row in rows]
+            axes.fill_between(
+                x, low, high, color=look.colour, alpha=0.05 if crowded else 0.12, linewidth=0
+            )
+            if len(x) == 1:
+                axes.plot(x * 2, low + high, color=look.colour, lw=4 if bold else 2, alpha=0.25)
+        if curve.diverged and curve.epochs:
+            end = statistics.fmean(curve.epochs[-1].test_errors)
+            axes.plot(x[-1], end, "x", color=look.colour, ms=8, mew=2, clip_on=False, zorder=3)
+    if not any(curve.epochs for curve, _ in drawn):
+        text = "no epoch was finished by all seeds"
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color="#595959")
+    axes.set_ylim(0, highest * 1.03)
+    if last == 1:
+        axes.set_xlim(0.5, 1.5)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("error (%)")
+    axes.set_title(fitted(name, figure.get_figwidth() - 0.9, 10.8))
+    legend_below(figure, factor, [(curve.label, look) for curve, look in drawn])
+    caption = (
+        f"{name + ': error' if name else 'Error'} by epoch and {factor}. Thin: error of the epoch's"
+        " batches while training; bold: test error; band: all seeds; a cross ends a line where a"
+        " seed diverged."
+    )
+    return _picture(figure, f"curves-{name or 'all'}", caption)
+
+
+def _points(look: Look, epochs: int, index: int, bold: bool) -> dict[str, Any]:
+    """Where a line shows points: its only epoch, or a few on the bold one of many lines."""
+    if epochs == 1:
+        return {"marker": look.marker or "o", "ms": 5 if bold else 3,
+                "mfc": look.colour if bold else "white"}  # fmt: skip
+    if not bold:
+        return {}
+    every = max(1, epochs // 5)
+    return {"marker": look.marker, "ms": 4, "markevery": (index % every, every)}
+
+
+def _curve(store: Store, outcome: Outcome, variant: Variant, level: str) -> _Curve | None:
+    """A variant's epochs that every seed with a result has finished; None: there is no result.
+
+    A mean over the seeds that went on would flatter.
+    """
+    done = {s: outcome.results.get((variant.name, s)) for s in range(variant.seeds)}
+    seeds = [
+        {record["epoch"]: record for record in store.curves(Cell(variant, seed))}
+        for seed, result in done.items()
+        if result is not None
+    ]
+    if not seeds:
+        return None
+    epochs = []
+    for epoch in sorted(set.intersection(*map(set, seeds))):
+        records = [seed[epoch] for seed in seeds]
+        batch = [error for r in records if (error := batch_error(r)) is not None]
+        test = [error for r in records if (error := r["test_error"]) is not None]
+        if len(batch) < len(seeds) or len(test) < len(seeds):
+            break
+        epochs.append(_Epoch(epoch, batch, test))
+    diverged = any(r["status"] == "diverged" for r in done.values() if r is not None)
+    return _Curve(level, epochs, diverged)
+
+
+def batch_error(record: dict) -> float | None:
+    """An epoch's error over its batches, in per cent; older folders call it `train_error`."""
+    return record["batch_error"] if "batch_error" in record else record["train_error"]
 
 
 def _contrasts(outcome: Outcome) -> Picture:
-    """Each contrast's mean difference with its interval."""
-    judged = [j for j in outcome.judgements if j.n and j.mean_difference is not None]
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _panel(height=0.9 + 0.55 * len(judged))
-        for row, j in enumerate(judged):
+    """Each contrast's mean difference with its interval, its words above."""
+    judged = [(j, d) for j in outcome.judgements if (d := j.mean_difference) is not None]
+    with drawing():
+        texts = [
+            fitted(f"{j.first} − {j.second}, {_words(j.metric)}: {j.verdict}", NARROW - 0.5, 8.0)
+            for j, _ in judged
+        ]
+        rows = [0.36 + 0.14 * len(text.splitlines()) for text in texts]  # inches
+        figure, axes = panel(height=sum(rows) + 0.6)
+        shown = [-0.5, 0.5]
+        y = sum(rows)
+        for (j, difference), text, row in zip(judged, texts, rows, strict=True):
+            y -= row
             colour = COLOURS[0] if not j.verdict.startswith("not") else "#777777"
-            y = len(judged) - row
             if j.bound:
-                axes.plot([-j.bound, j.bound], [y, y], color="#bbbbbb", linewidth=9, zorder=1)
-            if j.ci_low is not None:
+                ends = [-float(j.bound), float(j.bound)]
+                axes.plot(ends, [y, y], color="#bbbbbb", linewidth=9, zorder=1)
+                shown += ends
+            if j.ci_low is not None and j.ci_high is not None:
                 axes.plot([j.ci_low, j.ci_high], [y, y], color=colour, linewidth=2.2, zorder=2)
-            axes.plot([j.mean_difference], [y], "o", color=colour, ms=5, zorder=3)
-            text = f"{j.first} − {j.second}, {_words(j.metric)}: {j.verdict}"
-            axes.annotate(
+                shown += [j.ci_low, j.ci_high]
+            axes.plot([difference], [y], "o", color=colour, ms=5, zorder=3)
+            shown.append(difference)
+            axes.text(
+                0.01,
+                y + 0.11,
                 text,
-                (0.0, y + 0.2),
-                xycoords=("axes fraction", "data"),
+                transform=axes.get_yaxis_transform(),
                 fontsize=8,
-                backgroundcolor="white",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             )
-        axes.axvline(0, color="#333333", linewidth=0.8)
-        axes.set_ylim(0.4, len(judged) + 0.8)
+        axes.axvline(0, color="#333333", linewidth=0.8, zorder=0.9)
+        axes.set_xlim(*spread(shown))
+        axes.set_ylim(-0.2, sum(rows) - 0.15)
         axes.set_yticks([])
         axes.set_xlabel("difference, first minus second (points)")
         caption = (
             "Contrasts: mean difference paired by seed and its 95 % interval; grey: the bound"
             " within which two are called equal."
         )
-        return _save(figure, "contrasts", caption)
+        return _picture(figure, "contrasts", caption)
 
 
 def _arms(outcome: Outcome) -> Picture:
@@ -206,61 +325,50 @@ def _arms(outcome: Outcome) -> Picture:
         for v in _grid_variants(outcome)
         if any(v.levels.items() <= arm.levels.items() for arm in arms)
     ]
-    shown = sorted([*parents, *arms], key=lambda v: list(v.levels.values())[: len(v.levels)])
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _panel(height=0.8 + 0.24 * len(shown))
-        for row, variant in enumerate(shown):
-            found = [outcome.results.get((variant.name, s)) for s in range(variant.seeds)]
+    shown = sorted([*parents, *arms], key=lambda v: list(v.levels.values()))
+    with drawing():
+        names = [fitted(variant.name, 2.6) for variant in shown]
+        row = 0.24 * max(len(name.splitlines()) for name in names)
+        width = max(NARROW, 3.2 + max(map(text_width, names)))
+        figure, axes = panel(width, 0.8 + row * len(shown))
+        for y, variant in enumerate(reversed(shown)):
             colour = COLOURS[0] if variant in parents else COLOURS[1]
-            for result in (r for r in found if r is not None):
-                _dots(axes, len(shown) - row, [result], metric, colour, across=True)
-        axes.set_yticks(range(len(shown), 0, -1), [variant.name for variant in shown])
+            for result in _results(outcome, variant):
+                axes.plot(value_of(result, metric), y, **_dot(result, colour))
+        axes.set_yticks(range(len(shown)), reversed(names))
+        axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.set_xlabel(f"{_words(metric)} (%)")
-        axes.set_xlim(left=min(-1, axes.get_xlim()[0]))
+        axes.set_xlim(*spread([e for v in shown for e in values(outcome, v, metric)]))
         caption = (
             f"Arms beside the grid, final {_words(metric)}: every seed a dot; blue: the grid's"
             " variant that an arm starts from."
         )
-        return _save(figure, "arms", caption)
-
-
-def _by_epoch(store: Store, outcome: Outcome, variant: Variant) -> dict[int, list[dict]]:
-    epochs: dict[int, list[dict]] = {}
-    for seed in range(variant.seeds):
-        if (variant.name, seed) in outcome.results:
-            for record in store.curves(Cell(variant, seed)):
-                epochs.setdefault(record["epoch"], []).append(record)
-    return dict(sorted(epochs.items()))
+        return _picture(figure, "arms", caption)
 
 
 def _dots(
-    axes: Any,
-    at: float,
-    results: Sequence[dict],
-    metric: str,
-    colour: str,
-    across: bool = False,
+    axes: Any, x: float, results: Sequence[dict], metric: str, colour: str, step: float
 ) -> None:
+    """The seeds of one variant, moved aside a little: a third of the way to the next line."""
     for index, result in enumerate(results):
-        spread = 0.0 if across else 0.05 * ((index % 5) - 2) / 2
-        mark = "x" if result["status"] == "diverged" else "o"
-        place = (
-            (value_of(result, metric), at) if across else (at + spread, value_of(result, metric))
-        )
-        axes.plot(*place, mark, color=colour, alpha=0.55, ms=4.5, mew=1 if mark == "x" else 0)
+        aside = 0.3125 * step * ((index % 5) - 2) / 2
+        axes.plot(x + aside, value_of(result, metric), **_dot(result, colour))
 
 
-def _panel(width: float = 4.6, height: float = 3.1) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+def _dot(result: dict, colour: str) -> dict[str, Any]:
+    crossed = result["status"] == "diverged"
+    return {
+        "marker": "x" if crossed else "o",
+        "color": colour,
+        "alpha": 0.55,
+        "ms": 4.5,
+        "mew": 1 if crossed else 0,
+    }
 
 
-def _save(figure: Figure, name: str, caption: str) -> Picture:
-    png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    figure.savefig(svg, format="svg", metadata={"Date": None})
-    return Picture(name, caption, png.getvalue(), svg.getvalue())
+def _picture(figure: Figure, name: str, caption: str) -> Picture:
+    wide = bool(figure.get_figwidth() > 1.5 * NARROW)
+    return Picture(name, caption, *encoded(figure), wide)
 
 
 def _words(metric: str) -> str:

@@ -21,7 +21,7 @@ from cnnjax.report.tables import (
     results_csv,
 )
 from cnnjax.study.cells import Cell
-from cnnjax.study.outcome import Outcome, read_outcome
+from cnnjax.study.outcome import Outcome, counted, read_outcome
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def render(name: str, context: dict[str, Any]) -> str:
     )
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
     environment.filters["badge"] = badge
+    environment.filters["counted"] = counted
     return environment.get_template(f"{name}.jinja").render(context)
 
 
@@ -81,12 +82,15 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
         "plan": plan,
         "document": document,
         "judgements": outcome.judgements,
+        "extension_notes": outcome.extension_notes,
+        "mixed_bits": outcome.mixed_bits,
         "contrasts": contrast_table(outcome),
         "tables": tables,
         "pictures": [
             {
                 "name": picture.name,
                 "caption": picture.caption,
+                "wide": picture.wide,
                 "uri": f"data:image/svg+xml;base64,{base64.b64encode(picture.svg).decode()}",
             }
             for picture in drawn

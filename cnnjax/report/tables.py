@@ -16,12 +16,18 @@ NO_VALUE = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, a head and rows of text; `numeric` columns are set flush right."""
+    """A caption, a head and rows of text.
+
+    Attributes:
+      numeric: indices of columns that are set flush right.
+      optional: heads of the columns that a narrow terminal leaves out, the first to go first.
+    """
 
     caption: str
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
     numeric: tuple[int, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def results_csv(outcome: Outcome) -> str:
@@ -73,6 +79,7 @@ def contrast_table(outcome: Outcome) -> Table:
          "p (Holm)", "verdict"),
         rows,
         numeric=(3, 4, 5, 6, 7, 8),
+        optional=("effect d", "p", "declared", "n"),
     )  # fmt: skip
 
 
@@ -93,6 +100,7 @@ def error_table(outcome: Outcome) -> Table:
         tuple(head),
         rows,
         numeric=tuple(range(1, len(head))),
+        optional=("sd",),
     )
 
 

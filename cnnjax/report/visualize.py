@@ -116,8 +116,7 @@ def maps_picture(maps: Mapping[int, Any], title: str) -> bytes:
             row = _scaled(array) if height == width == 1 else _scaled(array[..., index, None])
             panels.append(row[..., index] if height == width == 1 else row[..., 0])
             head = f"stride {stride}: {height}x{width}x{features}\n" if index == 0 else "\n"
-            low, high = array[..., index].min(), array[..., index].max()
-            captions.append(head + (f"{low:.2g}" if low == high else f"{low:.2g} to {high:.2g}"))
+            captions.append(head + _range(array[..., index]))
     return _grid(panels, captions, f"{title}\nthe first {MAPS} maps at each stride", MAPS, 0.95)
 
 
@@ -146,22 +145,39 @@ def network_maps(module: Any, variables: Mapping[str, Any], image: Any) -> dict[
 
 
 def _scaled(array: np.ndarray) -> np.ndarray:
-    low, high = float(array.min()), float(array.max())
-    return (array - low) / (high - low) if high > low else np.zeros_like(array)
+    """0 to 1 from the smallest to the largest finite value; what is not finite is at an end."""
+    values = array.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    values = np.nan_to_num(np.clip(values, low, high), nan=low)
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+
+
+def _range(values: np.ndarray) -> str:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return "not finite"
+    low, high = finite.min(), finite.max()
+    text = f"{low:.2g}" if low == high else f"{low:.2g} to {high:.2g}"
+    return text if finite.size == values.size else f"{text}, nan, inf"
 
 
 def _grid(panels: list[Any], captions: list[str], title: str, columns: int, inches: float) -> bytes:
-    import matplotlib
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    from cnnjax.report.canvas import drawing, fitted
 
     columns = min(columns, max(len(panels), 1))
     rows = -(-len(panels) // columns)
     lines = max(caption.count("\n") + bool(caption) for caption in captions)
     text = 0.13 * lines + 0.06  # inches above a panel for its caption
-    head = 0.3 + 0.2 * title.count("\n")
-    width, height = max(columns * inches + 0.2, 5.0), rows * (inches + text) + head
-    with matplotlib.rc_context({"font.size": 7}):
+    width = max(columns * inches + 0.2, 5.0)
+    with drawing(), rc_context({"font.size": 7}):
+        title = "\n".join(fitted(line, width - 0.2) for line in title.split("\n"))
+        head = 0.3 + 0.2 * title.count("\n")
+        height = rows * (inches + text) + head
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         for place, (panel, caption) in enumerate(zip(panels, captions, strict=True)):

@@ -1,10 +1,10 @@
 """A study's outcome as plain data: what `--json` prints and what reports are made of."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.files import read_lines
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.store import Say, Store
 from cnnjax.study.verdict import Judgement, judge
@@ -42,6 +42,58 @@ class Outcome:
             found[name] = max(found.get(name, 0.0), result["compile_seconds"])
         return found
 
+    @property
+    def extensions(self) -> list[dict]:
+        """Each time that seeds were added: {"when", "from", "to"}."""
+        return self.document.get("extensions", [])
+
+    @property
+    def extension_notes(self) -> list[str]:
+        """A sentence for each extension, and one where it is not known whether there were any."""
+        lost = [
+            f"study.json was lost and written anew on {when}: whether seeds were added before,"
+            " after a look at the results, is not known."
+            for when in [self.document.get("rewritten")]
+            if when
+        ]
+        return lost + [
+            f"Extended from {counted(e['from'], 'seed')} to {e['to']} on {e['when']}: if that was"
+            " decided after looking at the results, the p values are too small."
+            for e in self.extensions
+        ]
+
+    @property
+    def mixed_bits(self) -> list[str]:
+        """A sentence that says what differs, if the cells were not run under the same versions.
+
+        Where the `bits` of a result lack a key, as older ones do, its `versions` may have it; what
+        was recorded nowhere is not counted.
+        """
+        cells = [self.results.get((c.variant.name, c.seed)) for c in self.plan.cells]
+        done = [result for result in cells if result is not None]
+        known = [{**result.get("versions", {}), **result.get("bits", {})} for result in done]
+        keys = dict.fromkeys(key for result in done for key in result.get("bits", {}))
+        counts = {key: Counter(bits[key] for bits in known if key in bits) for key in keys}
+        differing = {key: count for key, count in counts.items() if len(count) > 1}
+        if not differing:
+            return []
+        sets = {tuple(b[key] for key in differing) for b in known if differing.keys() <= b.keys()}
+        number = max(len(sets), *map(len, differing.values()), 2)
+        what = "; ".join(f"{key} {_tally(count)}" for key, count in differing.items())
+        return [f"Cells were run under {number} different sets of versions: {what}."]
+
+
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """A number with its noun: "1 cell", "2 cells"."""
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def _tally(count: Counter[str]) -> str:
+    """Values with the number of cells that have them: "0.10.2 (40 cells), 0.12.0 (24)"."""
+    (first, number), *others = count.most_common()
+    shown = [f"{first or 'none'} ({counted(number, 'cell')})"]
+    return ", ".join(shown + [f"{value or 'none'} ({number})" for value, number in others])
+
 
 def read_outcome(folder: Path, say: Say = lambda line: None) -> Outcome:
     """Read a study's folder, at any moment.
@@ -59,7 +111,7 @@ def read_outcome(folder: Path, say: Say = lambda line: None) -> Outcome:
         results=results,
         failures=store.failures(plan),
         judgements=judge(plan, results),
-        sessions=read_lines(store.sessions),
+        sessions=store.past_sessions(),
     )
 
 
@@ -90,5 +142,7 @@ def as_json(outcome: Outcome, report: Path) -> dict[str, Any]:
         "contrasts": [asdict(judgement) for judgement in outcome.judgements],
         "cells": cells,
         "sessions": outcome.sessions,
+        "extensions": outcome.extensions,
+        "mixed_bits": outcome.mixed_bits,
         "report": str(report),
     }

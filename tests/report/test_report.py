@@ -3,11 +3,14 @@
 import csv
 import io
 import re
+from dataclasses import asdict
 
 import pytest
 
+from cnnjax.core.files import append_line, read_sealed
 from cnnjax.report.page import write_report
-from cnnjax.study.outcome import as_json, read_outcome
+from cnnjax.study.outcome import as_json, counted, read_outcome
+from cnnjax.study.runner import Session
 from tests.study.test_store import claim, fill
 
 
@@ -97,3 +100,60 @@ def test_the_json_has_the_keys_that_scripts_rely_on(half_done):
     }  # fmt: skip
     assert found["cells"][3]["status"] == "missing"
     assert found["cells"][3]["train_error"] is None
+
+
+def put_result(store, cell, **changed):
+    """Seal a cell's result anew with other keys."""
+    files = store.files(cell)
+    result = {k: v for k, v in read_sealed(files.result).items() if k != "seals"}
+    files.finish({**result, **changed})
+
+
+def test_results_of_two_programs_are_an_alarm_that_says_what_differs(tmp_path):
+    store, plan = claim(tmp_path)
+    fill(store, plan)
+    assert read_outcome(tmp_path).mixed_bits == []
+    flags = {"XLA_FLAGS": "", "processor": "one"}
+    for cell in plan.cells[:3]:  # older: jax is among the versions only
+        put_result(store, cell, versions={"jax": "0.10.2", "numpy": "2.2"}, bits=flags)
+    assert read_outcome(tmp_path).mixed_bits == []
+    put_result(store, plan.cells[3], versions={"jax": "0.12.0", "numpy": "2.4"},
+               bits={**flags, "jax": "0.12.0", "accelerator": "cpu"})  # fmt: skip
+    (line,) = read_outcome(tmp_path).mixed_bits
+    assert line == (
+        "Cells were run under 2 different sets of versions: jax 0.10.2 (3 cells), 0.12.0 (1)."
+    )
+    page = write_report(tmp_path).html.read_text()
+    assert re.search(rf'class="alarm".*{re.escape(line)}', page)
+    assert line in (tmp_path / "report.md").read_text()
+
+
+def test_an_extension_is_told_in_the_page_and_in_markdown(tmp_path):
+    claim(tmp_path, seeds=1)
+    claim(tmp_path, seeds=3)
+    outcome = write_report(tmp_path).outcome
+    assert [(e["from"], e["to"]) for e in outcome.extensions] == [(1, 3)]
+    (note,) = outcome.extension_notes
+    assert note.startswith("Extended from 1 seed to 3 on ")
+    for name in ("report.html", "report.md"):
+        assert note in (tmp_path / name).read_text()
+
+
+def test_one_is_singular(tmp_path):
+    store, plan = claim(tmp_path, seeds=1)
+    fill(store, plan, without=("14-s0",))
+    append_line(store.sessions, {"began": "today", **asdict(Session(2.0, 1, 1, 2.0, 1.0, True))})
+    write_report(tmp_path)
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert "for 1 cell on 1 worker" in text
+        assert "interrupted" in text
+        assert not re.search(r"\b1 (cells|workers|commands|classes|seeds|test images)\b", text)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 cells"), (1, "1 cell"), (2, "2 cells"), (21, "21 cells")]
+)
+def test_a_number_has_its_noun(number, text):
+    assert counted(number, "cell") == text
+    assert counted(1, "class", "classes") == "1 class"
