@@ -1,6 +1,9 @@
 """The contracts as checks, public: run them on your own network or data set."""
 
+import contextlib
 import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import chex
@@ -8,18 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnjax.core.user_code import explained
 from cnnjax.data.dataset import AnyDataset, EncodedExamples, StreamedDataset
 from cnnjax.data.order import evaluation_batches
 from cnnjax.data.stream import evaluation_stream
 from cnnjax.layers.scan import stack_blocks, unstack_blocks
-from cnnjax.tasks.classification import AUXILIARY
+from cnnjax.tasks.checks import AUXILIARY, DRAWN, STREAM, repeatable
 
 
 def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     """Check that `model` keeps the contract of a network on small images.
 
-    Logits are float32 [n, num_classes]; initialisation is deterministic; gradient reaches every
-    parameter; evaluation changes no state and treats examples one by one. Where the model has
+    Logits are float32 [n, num_classes]; initialisation is deterministic, and nothing is drawn
+    outside of jax's random streams; gradient reaches every parameter; evaluation changes no state
+    and treats examples one by one. Where the model has
     them: stacked and ordinary variables give the same logits, feature maps shrink as their strides
     rise, bfloat16 compute is close to float32.
 
@@ -33,16 +38,23 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     Raises:
       AssertionError: the text says what is broken.
     """
+    assert not isinstance(model, type), f"give a network, {model.__name__}(), not its class"
     images = jax.random.normal(jax.random.key(1), (4, *image_shape))
     shape = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    variables = dict(model.lazy_init({"params": jax.random.key(0)}, shape, train=False))
-    again = dict(model.lazy_init({"params": jax.random.key(0)}, shape, train=False))
-    chex.assert_trees_all_equal(variables, again)
+    with _told("it cannot be initialised"):
+        variables = dict(model.lazy_init({"params": jax.random.key(0)}, shape, train=False))
+        again = dict(model.lazy_init({"params": jax.random.key(0)}, shape, train=False))
+    with _told("two initialisations from one key differ (numpy's or Python's random numbers?)"):
+        chex.assert_trees_all_equal(variables, again)
 
     evaluate = jax.jit(lambda variables, images: model.apply(variables, images, train=False))
-    logits = evaluate(variables, images)
-    assert logits.ndim == 2, f"logits have shape {logits.shape}, not [n, num_classes]"
+    with _told("it cannot be evaluated"):
+        _check_repeatable(partial(model.apply, train=False), variables, images)
+        logits = evaluate(variables, images)
+    kind = getattr(logits, "shape", type(logits).__name__)
+    assert getattr(logits, "ndim", 0) == 2, f"logits are {kind}, not an array [n, num_classes]"
     assert logits.dtype == jnp.float32, f"logits are {logits.dtype}, not float32"
+    assert len(logits) == len(images), f"{len(logits)} logits for {len(images)} images"
     assert bool(jnp.isfinite(logits).all()), "logits are not finite"
     alone = evaluate(variables, images.at[1:].set(0.0))
     scale = float(jnp.abs(logits).max())
@@ -50,7 +62,8 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
         "an example's logits depend on others"
     )
     ran = ["deterministic", "logits", "finite", "independent"]
-    _check_gradients(model, variables, images)
+    with _told("it cannot be trained"):
+        _check_gradients(model, variables, images)
     ran.append("gradients")
 
     if hasattr(model, "equal_blocks"):
@@ -74,20 +87,42 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     return ran
 
 
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever a network raises is an AssertionError that says where and why."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{what}: {' '.join(str(error).split())}") from None
+    except Exception as error:
+        raise AssertionError(f"{what}: {explained(error)}") from error
+
+
+def _check_repeatable(function: Callable, *arguments: Any) -> None:
+    assert repeatable(function, *arguments), (
+        f"it computes something else each time that it is traced; {DRAWN}"
+    )
+
+
 def _check_gradients(model: Any, variables: dict[str, Any], images: Any) -> None:
     """Gradient reaches every parameter, by the logits or by auxiliary ones."""
     state = {key: value for key, value in variables.items() if key != "params"}
 
-    @jax.jit
-    @jax.grad
-    def gradient(params):
-        out, changed = model.apply(
+    def training(params: Any) -> Any:
+        return model.apply(
             {"params": params, **state},
             images,
             train=True,
-            rngs={"dropout": jax.random.key(2)},
+            rngs={STREAM: jax.random.key(2)},
             mutable=[*state, AUXILIARY],
         )
+
+    _check_repeatable(training, variables["params"])
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        out, changed = training(params)
         heads = [out, *jax.tree.leaves(changed.get(AUXILIARY, {}))]
         return sum((head**2).mean() + head[:, 0].mean() for head in heads)
 

@@ -7,14 +7,30 @@ the registry names), and nothing else.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from cnnjax.core.errors import Refused, unknown
-from cnnjax.core.recipe import Model
+from cnnjax.core.recipe import Model, Recipe
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A setting that a user gives.
+
+    Attributes:
+      path: "optimizer.learning_rate".
+      value: plain.
+      given: as it was typed, for messages: "--learning-rate 0.1".
+    """
+
+    path: str
+    value: Any
+    given: str
 
 
 def setting_types(config: Any) -> dict[str, Any]:
@@ -47,12 +63,20 @@ def override(config: Any, path: str, value: Any, *, inside: str = "") -> Any:
             f"{field}.{leaf}" for field in types for leaf in setting_types(_get(config, field))
         ]
         raise unknown("setting", inside + path, [inside + field for field in [*types, *nested]])
+    group = setting_types(_get(config, name))
+    if rest and not group:
+        raise Refused(f"no setting {inside + path!r}: {inside}{name} is one value")
     if rest:
         child = override(_get(config, name), rest, value, inside=f"{inside}{name}.")
         return replace(config, **{name: child})
-    if setting_types(_get(config, name)) and not isinstance(value, Mapping):
-        inner = ", ".join(f"{inside}{name}.{leaf}" for leaf in setting_types(_get(config, name)))
+    if group and not isinstance(value, Mapping):
+        inner = ", ".join(f"{inside}{name}.{leaf}" for leaf in group)
         raise Refused(f"{inside}{name} is a group of settings; set one of {inner}")
+    if group:  # a whole one, as a study's file gives it
+        known = [f.name for f in fields(_get(config, name))]
+        for key in value:  # msgspec would leave it out without a word
+            if key not in known:
+                raise unknown(f"setting in {inside}{name}:", str(key), known)
     converted = convert(value, types[name], inside + name)
     try:
         if isinstance(config, Model):
@@ -62,12 +86,67 @@ def override(config: Any, path: str, value: Any, *, inside: str = "") -> Any:
         raise Refused(f"{inside}{error}") from None
 
 
-def override_text(config: Any, assignment: str) -> Any:
+def assignment(text: str) -> Assignment:
+    """What a user types after --set: "optimizer.learning_rate=0.05"."""
+    path, separator, value = text.partition("=")
+    if not separator or not path.strip():
+        raise Refused(f"--set {text}: write it as key=value, e.g. batch_size=64")
+    return Assignment(path.strip(), json_or_word(value.strip()), f"--set {text}")
+
+
+def override_text(config: Any, text: str) -> Any:
     """`override` from what a user types: "optimizer.learning_rate=0.05"."""
-    path, separator, text = assignment.partition("=")
-    if not separator or not path:
-        raise Refused(f"--set {assignment}: write it as key=value, e.g. batch_size=64")
-    return override(config, path.strip(), json_or_word(text.strip()))
+    given = assignment(text)
+    return override(config, given.path, given.value)
+
+
+def override_all(recipe: Recipe, assignments: Sequence[Assignment]) -> Recipe:
+    """`recipe` with all `assignments`, in whatever order they were given.
+
+    Raises:
+      Refused: an unknown setting or a wrong value, a setting given twice, or one that has no
+        effect beside the others.
+    """
+    given: dict[str, str] = {}
+    for each in assignments:
+        for path, other in given.items():
+            shorter, longer = sorted((f"{path}.", f"{each.path}."), key=len)
+            if longer.startswith(shorter):
+                raise Refused(f"{other} and {each.given} both set {each.path}; give one of them")
+        given[each.path] = each.given
+    # A model's name decides which fields it has, so it comes before them.
+    for each in sorted(assignments, key=lambda a: (a.path.count("."), a.path != "model.name")):
+        recipe = override(recipe, each.path, each.value)
+    recipe, idle = canonical(recipe), recipe.idle()
+    for each in assignments:
+        if each.path in idle:
+            raise Refused(f"{each.given} has no effect: {idle[each.path]}")
+    return recipe
+
+
+def canonical(recipe: Recipe) -> Recipe:
+    """`recipe` with every value in its declared type: 0 and 0.0 are one setting, one hash.
+
+    Raises:
+      Refused: a value has another type or is a number that no file can hold, or there is no such
+        model or field.
+    """
+    if not isinstance(recipe.model, Model):
+        raise Refused(f"recipe: model={shown(recipe.model)} must be a Model(...)")
+    types = setting_types(recipe.model)
+    for name in recipe.model.fields:
+        if name not in types:
+            raise unknown(f"field of {recipe.model.name}", name, types)
+    values = {
+        name: convert(value, types[name], f"model.{name}")
+        for name, value in plain(recipe.model.fields).items()
+    }
+    written = plain(replace(recipe, model=Model(recipe.model.name, values)))
+    if path := _unfit(written):
+        raise Refused(
+            f"{path.replace('.fields.', '.')}: a number must be finite and within 64 bits"
+        )
+    return convert(written, Recipe, "recipe")
 
 
 def convert(value: Any, wanted: Any, where: str) -> Any:
@@ -75,10 +154,18 @@ def convert(value: Any, wanted: Any, where: str) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=True)
     except msgspec.ValidationError as error:
-        shown = value if isinstance(value, str) else json.dumps(value, default=str)
         allowed = get_args(wanted) if get_origin(wanted) is Literal else ()
         reason = f"it is one of {', '.join(map(str, allowed))}" if allowed else error
-        raise Refused(f"{where}={shown}: {reason}") from None
+        given = where if isinstance(value, Mapping) else f"{where}={shown(value)}"
+        raise Refused(f"{given}: {reason}") from None
+
+
+def shown(value: Any) -> str:
+    """A value in a message, as a user would type it."""
+    try:
+        return value if isinstance(value, str) else json.dumps(value, default=str)
+    except (TypeError, ValueError):  # names that are no words, a number of thousands of digits
+        return "..."
 
 
 def json_or_word(text: str) -> Any:
@@ -97,7 +184,7 @@ def plain(config: Any) -> Any:
         return {str(key): plain(value) for key, value in config.items()}
     if isinstance(config, tuple | list):
         return [plain(value) for value in config]
-    return config
+    return config + 0.0 if isinstance(config, float) else config  # -0.0 is 0.0
 
 
 def digest(value: Any) -> str:
@@ -121,6 +208,19 @@ def _get(config: Any, name: str) -> Any:
     if isinstance(config, Model) and name != "name":
         return config.fields.get(name)
     return getattr(config, name)
+
+
+def _unfit(value: Any, path: str = "") -> str | None:
+    """The path of a number that no file can hold: not finite, or beyond 64 bits."""
+    if isinstance(value, Mapping):
+        inner = [(f"{path}.{key}".removeprefix("."), child) for key, child in value.items()]
+    elif isinstance(value, list):
+        inner = [(path, child) for child in value]
+    else:
+        real = isinstance(value, float) and not math.isfinite(value)
+        whole = isinstance(value, int) and abs(value) >= 2**63
+        return path if real or whole else None
+    return next(filter(None, (_unfit(child, where) for where, child in inner)), None)
 
 
 def _no_constant(name: str) -> Any:

@@ -3,6 +3,7 @@
 Bits depend on the size of XLA's CPU thread pool, so it is set and recorded, never left open.
 """
 
+import importlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -10,10 +11,16 @@ import os
 import platform
 from pathlib import Path
 
+from cnnjax.core.errors import Refused, one_line, unknown
+
 # On a processor, level 1 halves compilation and initialisation of these networks and leaves their
 # speed alone: the time is spent in library convolutions and products.
 _XLA_FLAGS = "--xla_backend_optimization_level=1"
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+_DECIDING = ("cnnjax", "jax", "jaxlib", "flax", "optax")  # of a result's bits
+_CUDA, _ROCM, _TPU = ("jax_cuda13_plugin", "jax_cuda12_plugin"), ("jax_rocm7_plugin",), ("libtpu",)
+_PLUGINS = (*_CUDA, *_ROCM, *_TPU)
+_PLUGINS_OF = {"cpu": (), "cuda": _CUDA, "gpu": (*_CUDA, *_ROCM), "rocm": _ROCM, "tpu": _TPU}
 
 
 def cores() -> int:
@@ -28,9 +35,8 @@ def threads_here() -> int:
 
 def has_accelerator() -> bool:
     """Whether jax would use more than the processor: a plugin is there, and not switched off."""
-    plugins = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "libtpu")
     chosen = os.environ.get("JAX_PLATFORMS", "")
-    return chosen != "cpu" and any(importlib.util.find_spec(name) for name in plugins)
+    return chosen != "cpu" and any(importlib.util.find_spec(name) for name in _PLUGINS)
 
 
 def configure_xla(threads: int | None = None) -> None:
@@ -46,6 +52,57 @@ def configure_xla(threads: int | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+def check_platform() -> None:
+    """Refuse settings of jax under which nothing here can run, without starting it.
+
+    Raises:
+      Refused: 64-bit mode (dtypes and bits would be others), or a platform that is not installed.
+    """
+    if os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "t", "yes", "on"):
+        raise Refused("JAX_ENABLE_X64 is set, but networks here compute in float32; unset it")
+    for chosen in filter(None, os.environ.get("JAX_PLATFORMS", "").split(",")):
+        plugins = _PLUGINS_OF.get(chosen)
+        if plugins is None:
+            raise unknown("platform in JAX_PLATFORMS", chosen, _PLUGINS_OF)
+        if plugins and not any(importlib.util.find_spec(name) for name in plugins):
+            raise Refused(
+                f"JAX_PLATFORMS={chosen} needs {' or '.join(plugins)}, which is not installed;"
+                " unset it, or type: JAX_PLATFORMS=cpu"
+            )
+
+
+def start_backend() -> None:
+    """Start jax's devices.
+
+    Raises:
+      Refused: the chosen platform has none, or see `check_platform`.
+    """
+    check_platform()
+    import jax
+
+    if jax.config.read("jax_enable_x64"):
+        raise Refused("jax's 64-bit mode is on; networks here compute in float32: switch it off")
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise Refused(
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')} does not start"
+            f" ({one_line(error)}); unset it, or type: JAX_PLATFORMS=cpu"
+        ) from None
+
+
+def use_processor() -> None:
+    """For a process that counts, reads or waits: it opens no accelerator, and needs none.
+
+    Raises:
+      Refused: see `check_platform`.
+    """
+    check_platform()
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
 def quiet_absl() -> None:
     """orbax and TFDS warn through absl about what does not concern a user."""
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -55,7 +112,7 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide results."""
     return {
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
     }
 
 
@@ -75,8 +132,32 @@ def bits() -> dict[str, str]:
         "PJRT_NPROC": os.environ.get("PJRT_NPROC", ""),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "processor": _processor(),
-        "jaxlib": importlib.metadata.version("jaxlib"),
+        "accelerator": _accelerator(),
+        **{name: _version(name) for name in _DECIDING},
     }
+
+
+def _version(package: str) -> str:
+    """Of cnnjax by its own word: it may run from its folder without being installed."""
+    if package == "cnnjax":
+        return importlib.import_module(package).__version__
+    return importlib.metadata.version(package)
+
+
+def _accelerator() -> str:
+    """The accelerators that jax would use, without opening one; "" where it uses the processor."""
+    if not has_accelerator():
+        return ""
+    about = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    models = [
+        line.partition(":")[2].strip()
+        for path in about
+        for line in path.read_text().splitlines()
+        if line.startswith("Model")
+    ]
+    plugins = [name for name in _PLUGINS if importlib.util.find_spec(name)]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in plugins]
+    return ", ".join([*dict.fromkeys(models), *versions])
 
 
 def _processor() -> str:

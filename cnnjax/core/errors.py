@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 8  # names in one line, at most
+
 EXIT_DONE = 0
 EXIT_FAILED = 1  # it ran, but something failed
 EXIT_REFUSED = 2  # bad input, seen before any compute
@@ -26,20 +28,31 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Refus
 
     Args:
       kind: what was looked for, e.g. "model".
-      name: the name that was given.
-      known: all names that exist.
+      name: the name that was given; capitals make no difference to what is near.
+      known: all names that exist, those to list first where there are many.
       hint: what to type to see them all; used when no name is near.
     """
     known = list(dict.fromkeys(known))
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    folded: dict[str, list[str]] = {}
+    for one in known:
+        folded.setdefault(one.casefold(), []).append(one)
+    same = [name.casefold()] if name.casefold() in folded else []
+    near = same or difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
     if near:
-        return Refused(f"no {kind} {name!r}; did you mean {' or '.join(near)}?")
+        nearest = [one for key in near for one in folded[key]][:3]
+        return Refused(f"no {kind} {name!r}; did you mean {' or '.join(nearest)}?")
     if hint:
         return Refused(f"no {kind} {name!r}; {hint}")
-    return Refused(f"no {kind} {name!r}; there is {', '.join(sorted(known)) or 'none'}")
+    there = ", ".join(sorted(known) if len(known) <= _LISTED else known[:_LISTED])
+    more = f" and {len(known) - _LISTED:,} more" if len(known) > _LISTED else ""
+    return Refused(f"no {kind} {name!r}; there is {there or 'none'}{more}")
 
 
 def one_line(error: BaseException) -> str:
     """`Type: message` of any error on one line, at most 300 characters."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        message = str(error)
+    except Exception:  # a user's own kind of error may fail to say what it is
+        message = ""
+    text = " ".join(f"{type(error).__name__}: {message}".removesuffix(": ").split())
     return text if len(text) <= 300 else text[:297] + "..."

@@ -15,7 +15,11 @@ from cnnjax.core.config import digest
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Put `data` at `path` whole, durable when this returns; on an error the old file stays."""
+    """Put `data` at `path` whole, durable when this returns; on an error the old file stays.
+
+    Raises:
+      OSError: a full disk, no permission; it names `path`.
+    """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -27,8 +31,11 @@ def atomic_write(path: Path, data: bytes) -> None:
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     with contextlib.suppress(OSError):  # some file systems cannot flush a folder
         folder = os.open(path.parent, os.O_RDONLY)
@@ -41,7 +48,11 @@ def atomic_write(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, whole or not at all. NaN is refused."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
-    atomic_write(path, text.encode() + b"\n")
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:  # a path whose bytes are no UTF-8
+        data = json.dumps(value, indent=2, allow_nan=False).encode()
+    atomic_write(path, data + b"\n")
 
 
 def write_sealed(path: Path, value: dict) -> None:
@@ -55,6 +66,7 @@ def read_sealed(path: Path) -> dict:
     Raises:
       FileNotFoundError: there is none.
       ValueError: the file is damaged.
+      OSError: it cannot be read now, which says nothing about what is in it.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -63,28 +75,33 @@ def read_sealed(path: Path) -> dict:
         sealed = value.pop("digest", None)
         if sealed != digest(value):
             raise ValueError("its digest does not match")
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"damaged ({error})") from None
     return value
 
 
 def append_line(path: Path, record: dict) -> None:
-    """Append one JSON line, whole or not at all; a torn last line is closed off first."""
+    """Append one JSON line, whole or not at all; a torn last line is closed off first.
+
+    Raises:
+      OSError: a full disk, no permission; it names `path`.
+    """
     line = json.dumps(record, allow_nan=False).encode() + b"\n"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = b"\n" + line
-        if os.write(descriptor, line) != len(line):
-            os.ftruncate(descriptor, size)
-            raise OSError(errno.ENOSPC, "short write", str(path))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            if os.write(descriptor, line) != len(line):
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -6,7 +6,8 @@ With seed + index, seed 0 at index 1 equals seed 1 at index 0, and replicates sh
 import zlib
 from dataclasses import asdict
 
-from cnnjax.core.recipe import Streams
+from cnnjax.core.errors import Refused
+from cnnjax.core.recipe import Streams, check_seed
 
 STREAMS = ("init", "order", "augment", "dropout")
 
@@ -15,11 +16,18 @@ def stream_keys(seed: int, streams: Streams | None = None) -> dict:
     """A jax key for each name in `STREAMS`.
 
     Args:
-      seed: the run's seed.
+      seed: the run's seed, 0 to 2^32 - 1.
       streams: own seeds of single streams; the others take `seed`.
+
+    Raises:
+      Refused: the seed is none: jax would take it modulo 2^32 for another one's.
     """
     import jax
 
+    try:
+        check_seed(seed)
+    except ValueError as error:
+        raise Refused(str(error)) from None
     own = asdict(streams or Streams())
     return {
         name: jax.random.fold_in(

@@ -5,8 +5,23 @@ are the identity of a run.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
+
+SEEDS = 2**32  # a key of jax is made of 32 bits: a larger seed would be another one's twin
+LARGEST = 3.4e38  # of a setting: what is computed is float32
+
+
+def check_seed(seed: int, where: str = "seed") -> None:
+    """Raises ValueError unless `seed` has a random stream of its own."""
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f"{where}={seed}: a seed is 0 to {SEEDS - 1}")
+
+
+def _check_positive(settings: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(settings, name) <= LARGEST:
+            raise ValueError(f"{name}={getattr(settings, name)}: must be 0 or more, and finite")
 
 
 @dataclass(frozen=True)
@@ -61,9 +76,7 @@ class Data:
     def __post_init__(self):
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size={self.image_size}: must be 1 or more")
-        for name in ("pca_colour", "mixup", "cutmix"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}={getattr(self, name)}: must be 0 or more")
+        _check_positive(self, "pca_colour", "mixup", "cutmix")
 
 
 @dataclass(frozen=True)
@@ -75,9 +88,7 @@ class Optimizer:
     weight_decay: float = 1e-4  # L2, on every parameter
 
     def __post_init__(self):
-        for name in ("learning_rate", "momentum", "weight_decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}={getattr(self, name)}: must be 0 or more")
+        _check_positive(self, "learning_rate", "momentum", "weight_decay")
         if self.momentum >= 1:
             raise ValueError(f"momentum={self.momentum}: must be below 1")
 
@@ -126,18 +137,22 @@ class Loss:
             raise ValueError(f"label_smoothing={self.label_smoothing}: from 0 to below 1")
         if self.label_smoothing and self.name != "cross_entropy":
             raise ValueError(f"label_smoothing={self.label_smoothing}: for cross_entropy only")
-        if not 0 <= self.auxiliary_weight < float("inf"):
-            raise ValueError(f"auxiliary_weight={self.auxiliary_weight}: must be 0 or more")
+        _check_positive(self, "auxiliary_weight")
 
 
 @dataclass(frozen=True)
 class Streams:
-    """Seeds of single random streams; None: the run's seed (see `core.random`)."""
+    """Seeds of single random streams, 0 to 2^32 - 1; None: the run's seed (see `core.random`)."""
 
     init: int | None = None
     order: int | None = None
     augment: int | None = None
     dropout: int | None = None
+
+    def __post_init__(self):
+        for name, seed in asdict(self).items():
+            if seed is not None:
+                check_seed(seed, name)
 
 
 @dataclass(frozen=True)
@@ -164,3 +179,12 @@ class Recipe:
 
     def replace(self, **changes: Any) -> "Recipe":
         return replace(self, **changes)
+
+    def idle(self) -> dict[str, str]:
+        """Settings that have no effect beside the others, by path, and why."""
+        found = {}
+        if self.steps is not None:
+            found["epochs"] = f"steps={self.steps} ends the run"
+        if self.schedule.name != "he2015":
+            found["schedule.boundaries"] = f"schedule.name={self.schedule.name} has none"
+        return found

@@ -5,17 +5,14 @@ registration: FILE.py:Class works wherever a name does.
 """
 
 import fnmatch
-import hashlib
 import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import MISSING, dataclass, field
 from typing import Any, get_type_hints
 
 from cnnjax.core.errors import Refused, unknown
+from cnnjax.core.user_code import load_file, refused, source_digest
 
 ARCHITECTURES = "cnnjax.models"  # imported on first use; each of its files registers its family
 _LINEN_FIELDS = {"parent", "name"}  # flax's own
@@ -66,6 +63,8 @@ class Entry:
 
 
 _entries: dict[str, Entry] = {}
+# Of users' files: a name and the class that it gave, which may be defined in another module.
+_digests: dict[tuple[str, type], str] = {}
 _patterns: dict[str, Callable[[int], Entry]] = {}
 
 
@@ -130,12 +129,12 @@ def find(name: str) -> Entry:
     if name in _entries:
         return _entries[name]
     for template, entry in _patterns.items():
-        match = re.fullmatch(template.replace("{depth}", r"(\d{1,5})"), name)
+        match = re.fullmatch(template.replace("{depth}", r"([1-9]\d{0,3})"), name)
         if match:
             return entry(int(match[1]))
     depth = "".join(re.findall(r"\d+", name)[-1:])
     free = [template.format(depth=depth) for template in _patterns] if depth else []
-    known = list(dict.fromkeys([*free, *_entries]))
+    known = [one for one in dict.fromkeys([*free, *_entries]) if one != name]
     raise unknown("model", name, known, "see: cnnjax models, or give FILE.py:Class")
 
 
@@ -166,65 +165,90 @@ def create_model(name: str, **overrides: Any) -> Any:
         if key not in types:
             raise unknown(f"field of {name}", key, types)
         fields[key] = convert(value, types[key], f"model.{key}")
-    return entry.model_class(**fields)
+    classes = fields.get("num_classes", 1)
+    if isinstance(classes, int) and classes < 1:
+        raise Refused(f"model.num_classes={classes}: must be 1 or more")
+    missing = [key for key in _required(entry.model_class) if key in types and key not in fields]
+    if missing:
+        raise Refused(
+            f"{name} has no default for {', '.join(missing)}; set it, e.g."
+            f" --set model.{missing[0]}=VALUE"
+        )
+    with refused(f"{name} cannot be made"):
+        return entry.model_class(**fields)
 
 
 def field_types(name: str) -> dict[str, Any]:
     """Name and type of each field of the model `name`, without flax's own."""
     model_class = find(name).model_class
-    hints = get_type_hints(model_class)
+    with refused(f"the types of {name}'s fields cannot be read"):
+        hints = get_type_hints(model_class)
     own = getattr(model_class, "__dataclass_fields__", {})
     return {key: hints[key] for key in own if key not in _LINEN_FIELDS and key in hints}
 
 
-def source_digests(names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of each user's file among model names: an edited network is another network."""
-    files = {name.rpartition(":")[0] for name in names if ".py:" in name}
-    return {
-        file: hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()
-        for file in sorted(files)
-    }
+def source_digests(models: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """SHA-256 of each user's file behind models: as it was loaded for them.
 
-
-def load_file(path_text: str, kind: str) -> Any:
-    """Import a user's Python file as a module of its own.
+    Args:
+      models: names, and the modules that they gave.
 
     Raises:
-      Refused: there is no such file, or it does not import.
+      Refused: a file was edited between two loads.
     """
-    path = Path(path_text).expanduser().resolve()
-    if not path.is_file():
-        raise Refused(f"no {kind} file {path_text}; give the path of a .py file that exists")
-    name = f"cnnjax_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise Refused(f"{path_text} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Refused:
-        del sys.modules[name]
-        raise
-    except Exception as error:
-        del sys.modules[name]
-        raise Refused(f"{path_text} does not import: {type(error).__name__}: {error}") from error
-    return module
+    found: dict[str, str] = {}
+    for name, model in models:
+        digest = _digests.get((name, type(model)))
+        if digest is None:
+            continue
+        file = name.rpartition(":")[0]
+        if found.setdefault(file, digest) != digest:
+            raise Refused(f"{file} was edited while it was read; type the command again")
+    return dict(sorted(found.items()))
+
+
+def check_sources(stored: Mapping[str, str], now: Mapping[str, str], of: str) -> None:
+    """Refuse to go on with what another version of a user's file made.
+
+    Args:
+      stored, now: `source_digests`, then and now.
+      of: what was made, e.g. "runs/first was trained".
+    """
+    changed = [file for file in {**stored, **now} if stored.get(file) != now.get(file)]
+    if changed:
+        raise Refused(
+            f"{', '.join(changed)} was edited since {of}; bring the file back as it was, or make"
+            " the result anew in another folder"
+        )
+
+
+def _required(model_class: type) -> list[str]:
+    """Names of the fields that have no default."""
+    own = getattr(model_class, "__dataclass_fields__", {})
+    return [
+        key
+        for key, spec in own.items()
+        if spec.init and spec.default is MISSING and spec.default_factory is MISSING
+    ]
 
 
 def _from_file(name: str) -> Entry:
     path, _, class_name = name.rpartition(":")
+    from flax import linen as nn
+
     module = load_file(path, "model")
     model_class = getattr(module, class_name, None)
-    if not isinstance(model_class, type) or not hasattr(model_class, "apply"):
+    if not isinstance(model_class, type) or not issubclass(model_class, nn.Module):
         classes = [
             key
             for key, value in vars(module).items()
             if isinstance(value, type)
-            and hasattr(value, "apply")
+            and issubclass(value, nn.Module)
             and value.__module__ == module.__name__
         ]
-        raise unknown(f"flax module in {path}:", class_name, classes)
+        if hasattr(module, class_name):
+            named = f" ({', '.join(classes)})" if classes else ""
+            raise Refused(f"{name} is no network: give a class that derives from nn.Module{named}")
+        raise unknown(f"network in {path}:", class_name, classes)
+    _digests[name, model_class] = source_digest(module)
     return Entry(name, model_class, paper=path)

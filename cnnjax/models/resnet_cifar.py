@@ -33,6 +33,8 @@ from cnnjax.layers.residual import (
 from cnnjax.layers.scan import Runs
 from cnnjax.ops.pool import global_avg_pool
 
+DEEPEST = 9_998  # of the depths 6n + 2: deeper ones take minutes to trace
+
 _PAPER = "He et al. 2015, arXiv:1512.03385"
 _COUNT = "6n + 2 layers by arithmetic; table 6 rounds that of the residual nets"
 _PREACT = {
@@ -93,8 +95,11 @@ class ResNetCifar(nn.Module):
             raise Refused(
                 f"depth {self.depth} is impossible: it is 6n + 2, e.g. {below} or {below + 6}"
             )
-        if round(16 * self.width) < 1:
-            raise Refused(f"width {self.width} leaves no channel; it multiplies 16-32-64")
+        if self.depth > DEEPEST:
+            raise Refused(f"depth {self.depth} is too much: {DEEPEST} at most")
+        if not 0.5 < 16 * self.width < 2**31:
+            few = "too many channels" if self.width > 1 else "no channel"
+            raise Refused(f"width {self.width} leaves {few}; it multiplies 16-32-64")
         super().__post_init__()
 
     @nn.nowrap

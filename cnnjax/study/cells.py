@@ -1,17 +1,25 @@
 """From a study to its cells: every variant resolved to a recipe, every cell with its identity."""
 
 import itertools
-import re
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cnnjax.core.config import digest, override, override_text, plain
+from cnnjax.core.config import (
+    Assignment,
+    assignment,
+    canonical,
+    digest,
+    override_all,
+    plain,
+    shown,
+)
 from cnnjax.core.errors import Refused, unknown
 from cnnjax.core.recipe import Recipe
-from cnnjax.study.spec import Contrast, Levels, Study
+from cnnjax.study.spec import Arm, Contrast, Levels, Study
 
-_LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]{0,40}")
+MOST_CELLS = 10_000  # each is a training and a folder
 
 
 @dataclass(frozen=True)
@@ -114,21 +122,24 @@ def resolve(
     count = seeds if seeds is not None else chosen.seeds or study.seeds
     if count < 1:
         raise Refused(f"seeds={count}: must be 1 or more")
-    base = study.base
-    for path, value in chosen.settings.items():
-        base = override(base, path, plain(value))
+    own = _assignments(f"preset {preset}: ", chosen.settings)
+    base = override_all(canonical(study.base), own)
+    given = [assignment(text) for text in settings]
     if data is not None:
-        base = override(base, "data.name", data)
-    for assignment in settings:
-        base = override_text(base, assignment)
+        given.append(Assignment("data.name", data, f"--data {data}"))
+    base = override_all(base, given)
 
     for name in chosen.factors:
         if name not in study.factors:
             raise unknown(f"factor in preset {preset}:", name, study.factors)
     factors = {name: chosen.factors.get(name, levels) for name, levels in study.factors.items()}
-    _check_overlap(settings, factors)
+    _check_overlap([*own, *given], factors)
+    _check_size(study.name, factors, chosen.arms, count)
     variants = _grid(base, factors, count)
     for arm in chosen.arms:
+        for name in arm.where:
+            if name not in factors:
+                raise unknown(f"factor for an arm of preset {preset}:", name, factors)
         fixed = {}
         for name, levels in factors.items():
             if name not in arm.where:
@@ -137,6 +148,8 @@ def resolve(
             if level not in levels:
                 raise unknown(f"level of {name}", level, levels)
             fixed[name] = {level: levels[level]}
+        if twice := sorted(fixed.keys() & arm.factors.keys()):
+            raise Refused(f"an arm of preset {preset} both fixes and varies factor {twice[0]}")
         variants += _grid(base, {**fixed, **arm.factors}, arm.seeds or count)
 
     contrasts = study.contrasts if chosen.contrasts is None else chosen.contrasts
@@ -145,7 +158,7 @@ def resolve(
         raise Refused(f"study {study.name}: two variants have the same name; rename a level")
     twins: dict[str, str] = {}
     for variant in variants:
-        twin = twins.setdefault(digest(variant.recipe), variant.name)
+        twin = twins.setdefault(digest(replace(variant.recipe, source="")), variant.name)
         if twin != variant.name:
             raise Refused(f"study {study.name}: {twin} and {variant.name} have the same settings")
     for contrast in contrasts:
@@ -169,23 +182,53 @@ def resolve(
 
 
 def _grid(base: Recipe, factors: Mapping[str, Levels], seeds: int) -> list[Variant]:
+    _check_once(factors)
     variants = []
     for combination in itertools.product(*(levels.items() for levels in factors.values())):
-        recipe = base
-        for level, settings in combination:
-            if not _LEVEL.fullmatch(level):
-                raise Refused(f"level {level!r}: use letters, digits, . and _ in level names")
-            for path, value in settings.items():
-                recipe = override(recipe, path, plain(value))
-        levels = dict(zip(factors, (level for level, _ in combination), strict=True))
-        variants.append(Variant(levels, recipe, seeds))
+        names = dict(zip(factors, (level for level, _ in combination), strict=True))
+        own = {path: value for _, settings in combination for path, value in settings.items()}
+        given = _assignments(f"variant {'-'.join(names.values())}: ", own)
+        variants.append(Variant(names, override_all(base, given), seeds))
     return variants
 
 
-def _check_overlap(settings: tuple[str, ...], factors: Mapping[str, Levels]) -> None:
-    """A --set that every level overwrites would do nothing without a word."""
-    for assignment in settings:
-        path = assignment.partition("=")[0].strip()
+def _assignments(where: str, settings: Mapping[str, Any]) -> list[Assignment]:
+    return [
+        Assignment(path, plain(value), f"{where}{path}={shown(plain(value))}")
+        for path, value in settings.items()
+    ]
+
+
+def _check_size(
+    name: str, factors: Mapping[str, Levels], arms: tuple[Arm, ...], seeds: int
+) -> None:
+    """Refuse a plan that could not be stored, let alone run, before any of it is made."""
+    cells = seeds * math.prod(len(levels) for levels in factors.values())
+    for arm in arms:
+        cells += (arm.seeds or seeds) * math.prod(len(levels) for levels in arm.factors.values())
+    if cells > MOST_CELLS:
+        raise Refused(
+            f"study {name}: {cells:,} cells, a training each; a study has {MOST_CELLS:,} at most:"
+            " fewer seeds or levels"
+        )
+
+
+def _check_once(factors: Mapping[str, Levels]) -> None:
+    """Of two factors that vary one setting the first would do nothing without a word."""
+    owners: dict[str, str] = {}
+    for name, levels in factors.items():
+        for path in {path for settings in levels.values() for path in settings}:
+            if owners.setdefault(path, name) != name:
+                raise Refused(f"factors {owners[path]} and {name} both vary {path}")
+
+
+def _check_overlap(given: list[Assignment], factors: Mapping[str, Levels]) -> None:
+    """A setting that every level overwrites would do nothing without a word.
+
+    A model's name brings fields of its own, so it overwrites those of another.
+    """
+    for each in given:
+        path = "model.name" if each.path.startswith("model.") else each.path
         for name, levels in factors.items():
-            if all(path in level for level in levels.values()):
-                raise Refused(f"--set {assignment}: {path} is varied by factor {name}")
+            if all(level.keys() & {path, each.path} for level in levels.values()):
+                raise Refused(f"{each.given}: {each.path} is varied by factor {name}")

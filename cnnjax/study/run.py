@@ -1,17 +1,19 @@
 """Run a study to its end, or as far as one gets: checked first, then only what is missing."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cnnjax.core.config import differences
+from cnnjax.core.config import digest
+from cnnjax.core.environment import check_platform
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import append_line
 from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
-from cnnjax.core.recipe import Data
-from cnnjax.core.registry import create_model, source_digests
+from cnnjax.core.recipe import Data, Model
+from cnnjax.core.registry import check_sources, create_model, source_digests
+from cnnjax.core.user_code import located, paths_from
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset, reading
 from cnnjax.data.order import total_steps
@@ -19,7 +21,7 @@ from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.runner import Session, Status, run_cells
 from cnnjax.study.store import CellFiles, Store
 from cnnjax.study.verdict import power_note
-from cnnjax.study.worker import train_cell
+from cnnjax.study.worker import Shared, train_cell
 
 Say = Callable[[str], None]
 
@@ -33,6 +35,7 @@ def run_study(
     workers: int | None = None,
     cached: bool = True,
     say: Say = lambda line: None,
+    on_begin: Callable[[], object] = lambda: None,
     on_status: Callable[[Status], None] = lambda status: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Session | None:
@@ -46,25 +49,24 @@ def run_study(
       workers: processes; default one a core.
       cached: use the persistent compilation cache.
       say: is told what happens, a line each.
+      on_begin: called when everything is checked and cells begin to run.
       on_status: called while cells run.
       stop: asked while cells run.
 
     Raises:
       Refused: anything that is wrong with the study, before any training.
     """
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # this process counts; the workers own devices
+    check_platform()
     for variant in plan.variants:  # refused before the data are read
         create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
-    costs = check_variants(plan, datasets)
+    costs, sources = check_variants(plan, datasets)
     own_folder(workdir, "study folder", ("study.json", "cells"))
     store = Store(workdir)
     with hold(workdir, "the study"):
         described = describe_data(datasets)
         asked = plan.seeds
-        plan, identity = store.claim(plan, described, costs, command, say, data_dir)
+        plan, identity = store.claim(plan, described, costs, command, say, data_dir, sources)
         if asked < plan.seeds:
             say(f"{workdir} has {plan.seeds} seeds already; seeds={asked} forgets none of them")
         results = store.results(plan, identity, say)
@@ -72,15 +74,14 @@ def run_study(
         if not missing:
             return None
         say(power_note(plan))
+        on_begin()
         began = datetime.now(UTC).isoformat(timespec="seconds")
         session = run_cells(
             missing,
             lambda cell: store.files(cell).folder,
-            identity,
-            datasets,
+            Shared(identity, datasets, sources, located(".").absolute(), cached),
             training_costs(plan, datasets, costs),
             workers=workers,
-            cached=cached,
             on_status=on_status,
             on_failure=lambda cell, error: say(f"{cell.name} failed: {error}"),
             stop=stop,
@@ -99,15 +100,19 @@ def repeat_cell(
     except ValueError as error:
         say(f"{error}; there is nothing to compare with")
         old = None
-    sources = source_digests(variant.recipe.model.name for variant in plan.variants)
-    if changed := differences(document["sources"], sources):
-        raise Refused(f"sources have changed since {store.folder} was run ({'; '.join(changed)})")
-    datasets = load_datasets(plan, data_dir or document["data_dir"], say)
-    if describe_data(datasets) != document["data"]:
-        raise Refused(f"the data are not those of {store.folder}; give their folder: --data-dir")
-    files = CellFiles(folder)
-    files.begin(cell, document["identity"])
-    return train_cell(cell, files, datasets[cell.variant.recipe.data], {}), old
+    base = document.get("folder")
+    with paths_from(base if base and Path(base).is_dir() else None):
+        datasets = load_datasets(plan, data_dir or document["data_dir"], say)
+        if describe_data(datasets) != document["data"]:
+            raise Refused(
+                f"the data are not those of {store.folder}; give their folder: --data-dir"
+            )
+        _, sources = check_variants(plan, datasets)
+        check_sources(document["sources"], sources, f"{store.folder} was run")
+        files = CellFiles(folder)
+        files.begin(cell, document["identity"])
+        shared = Shared(document["identity"], datasets, sources, located("."), cached=False)
+        return train_cell(cell, files, shared, {}), old
 
 
 def load_datasets(plan: Plan, data_dir: str | None, say: Say) -> dict[Data, AnyDataset]:
@@ -141,28 +146,35 @@ def _reading_of(data: Data) -> str:
     return f"{data.name} ({', '.join(parts)})"
 
 
-def check_variants(plan: Plan, datasets: dict[Data, AnyDataset]) -> dict[str, dict]:
-    """Parameters and MACs of each variant; what cannot be trained is refused here.
+def check_variants(
+    plan: Plan, datasets: dict[Data, AnyDataset]
+) -> tuple[dict[str, dict], dict[str, str]]:
+    """Parameters and MACs of each variant, and the digests of the users' files behind them.
 
     Raises:
-      Refused: an unknown or impossible model, a batch larger than the set, unfit images.
+      Refused: what cannot be trained: an unknown or impossible model, a batch larger than the set,
+        unfit images.
     """
     from cnnjax.analysis.cost import model_cost
     from cnnjax.train.loop import make_task
 
-    costs = {}
-    counted = {}
+    costs, counted, models, twins = {}, {}, [], {}
     for variant in plan.variants:
-        dataset = datasets[variant.recipe.data]
-        task = make_task(variant.recipe, dataset)
-        total_steps(variant.recipe, len(dataset.train))
-        key = (task.model, task.image_shape)
+        recipe = variant.recipe
+        dataset = datasets[recipe.data]
+        task = make_task(recipe, dataset)
+        total_steps(recipe, len(dataset.train))
+        models.append((recipe.model.name, task.model))
+        rest = digest(replace(recipe, model=Model(), source=""))
+        if (twin := twins.setdefault((task.model, rest), variant.name)) != variant.name:
+            raise Refused(f"study {plan.study}: {twin} and {variant.name} are the same network")
+        key = (task.model, task.image_shape, recipe.batch_size)
         if key not in counted:
-            task.check()
+            task.check(recipe.batch_size)
             cost = model_cost(task.model, task.image_shape)
             counted[key] = {"params": cost.params, "macs": cost.macs, "input": list(cost.input)}
         costs[variant.name] = counted[key]
-    return costs
+    return costs, source_digests(models)
 
 
 def training_costs(

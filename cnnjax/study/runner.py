@@ -17,11 +17,10 @@ from typing import Any
 
 from cnnjax.core.config import digest, plain
 from cnnjax.core.environment import cores, has_accelerator
-from cnnjax.core.recipe import Data
-from cnnjax.data.dataset import AnyDataset
+from cnnjax.core.errors import Refused
 from cnnjax.study.cells import Cell
 from cnnjax.study.store import CellFiles
-from cnnjax.study.worker import work
+from cnnjax.study.worker import Shared, work
 
 _POLL_SECONDS = 0.25
 _LEAVE_SECONDS = 20.0
@@ -33,7 +32,8 @@ class Status:
 
     done: int
     total: int
-    images_per_second: float
+    part: float  # of the work, 0 to 1
+    images_per_second: float  # 0 while nothing trains yet
     seconds_left: float | None
     current: tuple[str, ...]
 
@@ -102,12 +102,10 @@ def program_of(cell: Cell) -> str:
 def run_cells(
     cells: Sequence[Cell],
     folder_of: Callable[[Cell], Path],
-    identity: str,
-    datasets: Mapping[Data, AnyDataset],
+    shared: Shared,
     costs: Mapping[str, float],
     *,
     workers: int | None = None,
-    cached: bool = True,
     on_status: Callable[[Status], None] = lambda status: None,
     on_failure: Callable[[Cell, str], None] = lambda cell, error: None,
     stop: Callable[[], bool] = lambda: False,
@@ -117,14 +115,15 @@ def run_cells(
     Args:
       cells: what is left to do.
       folder_of: where a cell's files go.
-      identity: of the study, for its cells' files.
-      datasets: by the recipes' `data`.
+      shared: what every cell needs.
       costs: relative cost of one cell of each variant, for order and ETA.
       workers: processes; default `default_workers()`, and no more than cells.
-      cached: use the persistent compilation cache.
       on_status: called a few times a second at most.
       on_failure: called for each cell that raised an error, or whose worker died twice.
       stop: asked a few times a second; if true, workers are ended and a session is returned.
+
+    Raises:
+      Refused: a worker cannot start jax on the platform that is chosen.
     """
     count = max(1, min(workers or default_workers(), len(cells)))
     queue = _Queue(costs)
@@ -138,9 +137,7 @@ def run_cells(
 
     def spawn() -> _Worker:
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=work, args=(theirs, lifeline, dict(datasets), cached), daemon=True
-        )
+        process = context.Process(target=work, args=(theirs, lifeline, shared), daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -152,7 +149,7 @@ def run_cells(
         worker.program, worker.part, worker.rate = "", 0.0, 0.0
         if worker.cell is not None:
             worker.program = program_of(worker.cell)
-            job = worker.cell, folder_of(worker.cell), identity
+            job = worker.cell, folder_of(worker.cell)
         with contextlib.suppress(OSError):  # a worker that is dead is noticed by `wait`
             worker.connection.send(job)
 
@@ -172,8 +169,10 @@ def run_cells(
                 assert cell is not None, "only busy workers are waited for"
                 kind, value = _receive(worker.connection)
                 if kind == "progress":
-                    worker.rate, worker.part = value.images_per_second, value.step / value.steps
+                    worker.rate, worker.part = value.images_per_second, value.part
                     continue
+                if kind == "unusable":
+                    raise Refused(value)
                 if kind == "died":
                     worker.process.join()
                     worker.connection.close()
@@ -234,6 +233,7 @@ def _status(
     return Status(
         done=done,
         total=total,
+        part=finished / (finished + left) if finished + left else 1.0,
         images_per_second=sum(worker.rate for worker in running),
         seconds_left=elapsed * left / finished if finished > 0 else None,
         current=tuple(worker.cell.name for worker in running if worker.cell),

@@ -1,15 +1,23 @@
-"""What a user writes: a question, factors, seeds, contrasts, presets. Plain frozen data."""
+"""What a user writes: a question, factors, seeds, contrasts, presets. Plain frozen data.
 
+Every value is looked at here, so that what a file has wrong is said in its own words.
+"""
+
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cnnjax.core.errors import Refused
-from cnnjax.core.recipe import Recipe
+from cnnjax.core.recipe import SEEDS, Recipe
 
 METRICS = ("train_error", "test_error")  # per cent, in evaluation mode over the whole split
 
 Levels = Mapping[str, Mapping[str, Any]]  # level name -> {setting path: value}
+
+# Names become folders, columns and words of a command.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]{0,40}")
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 
 
 @dataclass(frozen=True)
@@ -33,15 +41,20 @@ class Contrast:
     bound: float | int | None = None
 
     def __post_init__(self):
+        for name in ("first", "second", "metric"):
+            _check_type("a contrast", name, getattr(self, name), str)
         if self.expect not in (None, "lower", "higher", "equal"):
             raise Refused(
-                f"contrast {self.name}: expect={self.expect!r} is not one of 'lower', 'higher',"
-                " 'equal', None"
+                f"contrast {self.name}: expect={_shown(self.expect)} is not one of 'lower',"
+                " 'higher', 'equal', None"
             )
         if (self.expect == "equal") != (self.bound is not None):
             raise Refused(f"contrast {self.name}: `bound` goes with expect='equal', and only there")
-        if self.bound is not None and not 0 < self.bound < 100:
-            raise Refused(f"contrast {self.name}: bound={self.bound} must be above 0, in points")
+        number = isinstance(self.bound, int | float) and not isinstance(self.bound, bool)
+        if self.bound is not None and not (number and 0 < self.bound < 100):
+            raise Refused(
+                f"contrast {self.name}: bound={_shown(self.bound)} must be above 0, in points"
+            )
         if self.first == self.second:
             raise Refused(f"contrast {self.name}: a variant is compared with itself")
 
@@ -61,6 +74,13 @@ class Arm:
     where: Mapping[str, str]
     factors: Mapping[str, Levels]
     seeds: int | None = None  # default: as many as the grid
+
+    def __post_init__(self):
+        _check_mapping("an arm", "where", self.where)
+        for factor, level in self.where.items():
+            _check_type("an arm", f"where[{_shown(factor)}]", level, str)
+        _check_factors("an arm", self.factors)
+        _check_seeds("an arm", self.seeds)
 
 
 @dataclass(frozen=True)
@@ -82,6 +102,17 @@ class Preset:
     seeds: int | None = None
     contrasts: tuple[Contrast, ...] | None = None
     arms: tuple[Arm, ...] = ()
+
+    def __post_init__(self):
+        where = f"preset ({_shown(self.about)})" if self.about else "a preset"
+        _check_type(where, "about", self.about, str)
+        _check_mapping(where, "settings", self.settings)
+        _check_factors(where, self.factors)
+        _check_seeds(where, self.seeds)
+        _check_tuple(where, "arms", self.arms, Arm)
+        if self.contrasts is not None:
+            _check_tuple(where, "contrasts", self.contrasts, Contrast)
+            _check_once(where, self.contrasts)
 
 
 @dataclass(frozen=True)
@@ -111,27 +142,101 @@ class Study:
     presets: Mapping[str, Preset] = field(default_factory=lambda: {"quick": Preset()})
 
     def __post_init__(self):
-        where = f"study {self.name}"
-        _check_tuple(where, "contrasts", self.contrasts, Contrast)
-        _check_tuple(where, "metrics", self.metrics, str)
-        for name, preset in self.presets.items():
-            if not isinstance(preset, Preset):
-                raise Refused(f"{where}: preset {name!r} must be a Preset(...)")
-            _check_tuple(f"{where}, preset {name!r}", "arms", preset.arms, Arm)
-            if preset.contrasts is not None:
-                _check_tuple(f"{where}, preset {name!r}", "contrasts", preset.contrasts, Contrast)
-        if not self.factors or not all(self.factors.values()):
+        where = f"study {self.name}" if isinstance(self.name, str) else "a study"
+        for name, kind in (("name", str), ("question", str), ("source", str), ("base", Recipe)):
+            _check_type(where, name, getattr(self, name), kind)
+        if not _STUDY_NAME.fullmatch(self.name):
+            raise Refused(f"study {self.name!r}: a name is letters, digits, ., _ and -")
+        _check_factors(where, self.factors)
+        if not self.factors:
             raise Refused(f"{where}: it needs a factor with at least one level")
+        _check_tuple(where, "contrasts", self.contrasts, Contrast)
+        _check_once(where, self.contrasts)
+        _check_tuple(where, "metrics", self.metrics, str)
+        allowed = " and ".join(METRICS)
         if unknown_metrics := [m for m in self.metrics if m not in METRICS]:
+            raise Refused(f"{where}: no metric {unknown_metrics[0]!r}; there is {allowed}")
+        if not self.metrics or len(set(self.metrics)) < len(self.metrics):
             raise Refused(
-                f"{where}: no metric {unknown_metrics[0]!r}; there is {' and '.join(METRICS)}"
+                f"{where}: metrics={_shown(self.metrics)}: it needs a metric, each once, of"
+                f" {allowed}"
             )
-        if not self.metrics:
-            raise Refused(f"{where}: it needs a metric, of {' and '.join(METRICS)}")
-        if self.seeds < 1:
-            raise Refused(f"{where}: seeds={self.seeds} must be 1 or more")
+        _check_seeds(where, self.seeds, needed=True)
+        _check_mapping(where, "presets", self.presets)
         if not self.presets:
             raise Refused(f"{where}: it needs a preset")
+        for name, preset in self.presets.items():
+            if not _STUDY_NAME.fullmatch(name):
+                raise Refused(
+                    f"{where}: preset {_shown(name)}: a name is letters, digits, ., _ and -"
+                )
+            if not isinstance(preset, Preset):
+                raise Refused(f"{where}: preset {_shown(name)} must be a Preset(...)")
+
+
+def _shown(value: object) -> str:
+    """A value in a message: as it is written in Python, where that can be said."""
+    try:
+        return repr(value)
+    except Exception:  # a number of thousands of digits, a class of the user's own
+        return f"a {type(value).__name__}"
+
+
+def _check_type(where: str, name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise Refused(f"{where}: {name}={_shown(value)} must be a {kind.__name__}")
+
+
+def _check_mapping(where: str, name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise Refused(f"{where}: {name}={_shown(value)} must be a dict")
+    if not all(isinstance(key, str) for key in value):
+        raise Refused(f"{where}: {name}={_shown(value)}: its keys must be strings")
+
+
+def _check_seeds(where: str, seeds: object, *, needed: bool = False) -> None:
+    if seeds is None and not needed:
+        return
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+        raise Refused(f"{where}: seeds={_shown(seeds)} must be a whole number, 1 or more")
+    if seeds > SEEDS:
+        raise Refused(f"{where}: seeds: there are {SEEDS:,}")
+
+
+def _check_factors(where: str, factors: object) -> None:
+    """{factor: {level: {setting path: value}}}, each name a word."""
+    shown = '{"depth": {"8": {"model.depth": 8}}}'
+    if not isinstance(factors, Mapping):
+        raise Refused(f"{where}: factors={_shown(factors)} must be a dict like {shown}")
+    for factor, levels in factors.items():
+        if not isinstance(factor, str) or not factor:
+            raise Refused(f"{where}: factor {_shown(factor)}: its name must be a string")
+        if not isinstance(levels, Mapping) or not levels:
+            raise Refused(f"{where}: factor {factor} must be a dict of levels like {shown}")
+        for level, settings in levels.items():
+            if not isinstance(level, str) or not _NAME.fullmatch(level):
+                raise Refused(
+                    f"{where}: level {_shown(level)} of factor {factor}: use letters, digits, . and"
+                    " _ in a string"
+                )
+            if not isinstance(settings, Mapping) or not all(isinstance(p, str) for p in settings):
+                raise Refused(
+                    f"{where}: level {_shown(level)} of factor {factor} is {_shown(settings)};"
+                    f" write its settings, like {shown}"
+                )
+
+
+def _check_once(where: str, contrasts: tuple[Contrast, ...]) -> None:
+    """A contrast that is there twice would double every p value of Holm's correction."""
+    seen: dict[tuple, Contrast] = {}
+    for contrast in contrasts:
+        key = (*sorted((contrast.first, contrast.second)), contrast.metric)
+        if key in seen:
+            raise Refused(
+                f"{where}: contrasts {seen[key].name} and {contrast.name} compare the same two"
+                " variants on one metric; leave one out"
+            )
+        seen[key] = contrast
 
 
 def _check_tuple(where: str, name: str, value: object, kind: type) -> None:

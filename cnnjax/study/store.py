@@ -22,13 +22,14 @@ from typing import Any
 from cnnjax.core.config import convert, differences, digest, plain
 from cnnjax.core.environment import bits, machine, versions
 from cnnjax.core.errors import Refused
-from cnnjax.core.files import read_lines, read_sealed, write_json, write_sealed
+from cnnjax.core.files import atomic_write, read_lines, read_sealed, write_json, write_sealed
 from cnnjax.core.recipe import Recipe
-from cnnjax.core.registry import source_digests
+from cnnjax.core.user_code import expanded, located
 from cnnjax.study.cells import Cell, Plan, Variant
 from cnnjax.study.spec import Contrast
 
 Say = Callable[[str], None]
+_SESSION = {"began", "seconds", "workers", "cells", "cpu_seconds", "cores_busy", "stopped"}
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,11 @@ class CellFiles:
         return self.folder / "checkpoint"
 
     def begin(self, cell: Cell, identity: str) -> None:
-        """Make the folder and write config.json; `identity` is the study's."""
+        """Make the folder, config.json and metrics.jsonl; `identity` is the study's."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.failure.unlink(missing_ok=True)
+        if not (self.checkpoint.exists() and self.metrics.exists()):
+            atomic_write(self.metrics, b"")  # a run may end before its first line
         write_json(
             self.config,
             {
@@ -132,6 +135,7 @@ class Store:
         command: str,
         say: Say,
         data_dir: str | None = None,
+        sources: Mapping[str, str] | None = None,
     ) -> tuple[Plan, str]:
         """Write study.json, or check that the one there is this study; more seeds extend it.
 
@@ -141,6 +145,7 @@ class Store:
           costs: {variant: {params, macs, input}}.
           command: how to repeat the study.
           data_dir: where the data lie, for the commands that a report prints.
+          sources: `source_digests` of its networks.
 
         Returns:
           The plan with as many seeds as the folder has seen, and the study's identity.
@@ -148,28 +153,29 @@ class Store:
         Raises:
           Refused: the folder holds another study; the text says where they differ.
         """
-        sources = source_digests(variant.recipe.model.name for variant in plan.variants)
-        identity = {**plan.identity(), "data": plain(data), "sources": sources}
+        identity = {**plan.identity(), "data": plain(data), "sources": plain(sources or {})}
         old = None
         if self.document.exists():
             try:
                 old = read_sealed(self.document)
             except ValueError as error:
                 say(f"{self.document}: {error}; written anew")
-                plan = _grown(plan, self._seeds_seen(plan))
+        lost = old is None and any((self.folder / "cells").glob("*/config.json"))
         if old is None:
+            plan = _grown(plan, self._seeds_seen(plan))
             document = {
                 **identity,
                 "identity": digest(identity),
                 "costs": plain(costs),
                 "extensions": [],
+                "rewritten": datetime.now(UTC).isoformat(timespec="seconds") if lost else None,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": versions(),
                 "machine": machine(),
                 "bits": bits(),
             }
         else:
-            changed = differences({key: old[key] for key in identity}, identity)
+            changed = differences({key: old.get(key) for key in identity}, identity)
             if changed:
                 shown = "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
                 raise Refused(
@@ -181,9 +187,14 @@ class Store:
             plan = _grown(plan, old["seeds"])
             document = dict(old)
         document["seeds"] = {variant.name: variant.seeds for variant in plan.variants}
-        if old is None or old["seeds"] != document["seeds"]:
-            document |= {"command": command, "data_dir": data_dir}
-            if old is not None:
+        document |= {
+            "folder": str(located(".").absolute()),  # where relative paths of a recipe start
+            "data_dir": data_dir and str(expanded(data_dir).absolute()),
+        }
+        if document != old:
+            if old is None or old["seeds"] != document["seeds"]:
+                document["command"] = command
+            if old is not None and old["seeds"] != document["seeds"]:
                 extension = {
                     "when": datetime.now(UTC).isoformat(timespec="seconds"),
                     "from": max(old["seeds"].values()),
@@ -229,7 +240,7 @@ class Store:
             try:
                 result = self.files(cell).read(identity)
             except ValueError as error:
-                say(f"{error}; this cell runs again")
+                say(f"{error}; with the study's command this cell runs again")
                 continue
             if result is not None:
                 found[cell.variant.name, cell.seed] = result
@@ -243,6 +254,10 @@ class Store:
             if files.failure.exists() and not files.result.exists():
                 found[cell.variant.name, cell.seed] = _error_in(files.failure)
         return found
+
+    def past_sessions(self) -> list[dict]:
+        """What `sessions.jsonl` says; lines that are not whole are left out."""
+        return [s for s in read_lines(self.sessions) if s.keys() >= _SESSION]
 
     def curves(self, cell: Cell) -> list[dict]:
         """The figures of each epoch of a cell."""

@@ -8,13 +8,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-from cnnjax.core.environment import bits, versions
-from cnnjax.core.errors import one_line
+from cnnjax.core.config import digest, plain
+from cnnjax.core.environment import bits, start_backend, versions
+from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Data
+from cnnjax.core.registry import check_sources, source_digests
+from cnnjax.core.user_code import explained, paths_from
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.study.cells import Cell
 from cnnjax.study.store import CellFiles
@@ -22,39 +26,63 @@ from cnnjax.study.store import CellFiles
 SAVE_SECONDS = 30.0  # a cell shorter than this keeps no checkpoint: a rerun is cheaper and exact
 
 
-def work(
-    connection: Connection, lifeline: Connection, datasets: Mapping[Data, AnyDataset], cached: bool
-) -> None:
-    """Train each (cell, folder, study's identity) that arrives; None ends the worker.
+@dataclass(frozen=True)
+class Shared:
+    """What all cells of a study share.
 
-    Sends ("progress", Progress), ("done", None) or ("failed", one line).
+    Attributes:
+      identity: of the study.
+      datasets: by the recipes' `data`.
+      sources: digests of the users' files behind its networks.
+      folder: where relative paths in recipes start.
+      cached: use the persistent compilation cache.
+    """
+
+    identity: str
+    datasets: Mapping[Data, AnyDataset]
+    sources: Mapping[str, str]
+    folder: Path
+    cached: bool
+
+
+def work(connection: Connection, lifeline: Connection, shared: Shared) -> None:
+    """Train each (cell, folder) that arrives; None ends the worker.
+
+    Sends ("progress", Progress), ("done", None), ("failed", one line), or ("unusable", one line)
+    where no cell can run here.
 
     Args:
       connection: to the runner.
       lifeline: closed when the runner's process ends, however it ends.
-      datasets: by the recipes' `data`.
-      cached: use the persistent compilation cache.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears the terminal and ends us
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    sys.stdout = sys.stderr  # what a network prints is no result
 
     from cnnjax.train.compile_cache import open_cache
 
-    cache = open_cache(cached)
-    sources: dict[Data, Any] = {}
+    cache = open_cache(shared.cached)
+    try:
+        start_backend()
+    except Refused as error:
+        connection.send(("unusable", str(error)))
+        return
+    on_device: dict[Data, Any] = {}
     while (job := connection.recv()) is not None:
-        cell, folder, identity = job
+        cell, folder = job
         files = CellFiles(folder)
         if cache:
             cache.take()
         try:
-            dataset = datasets[cell.variant.recipe.data]
-            files.begin(cell, identity)
-            train_cell(cell, files, dataset, sources, lambda p: connection.send(("progress", p)))
+            files.begin(cell, shared.identity)
+            with paths_from(shared.folder):
+                train_cell(
+                    cell, files, shared, on_device, lambda p: connection.send(("progress", p))
+                )
             connection.send(("done", None))
         except Exception as error:  # whatever it is, it is this cell's alone
-            files.fail(one_line(error))
-            connection.send(("failed", one_line(error)))
+            files.fail(explained(error))
+            connection.send(("failed", explained(error)))
         if cache:
             cache.publish()
     if cache:
@@ -64,31 +92,42 @@ def work(
 def train_cell(
     cell: Cell,
     files: CellFiles,
-    dataset: AnyDataset,
-    sources: dict[Data, Any],
+    shared: Shared,
+    on_device: dict[Data, Any],
     on_progress: Callable[[Any], None] = lambda progress: None,
 ) -> dict:
     """Train one cell, whose folder has been begun, and put its result in place.
 
     Args:
-      sources: training sets that are on the device already; this one is added.
+      on_device: training sets that are on the device already; this one is added.
+
+    Raises:
+      Refused: its network's file was edited since the study began.
     """
     from cnnjax.train.checkpoint import LightSaves
     from cnnjax.train.feed import make_source
-    from cnnjax.train.loop import fit
+    from cnnjax.train.loop import fit, make_task
     from cnnjax.train.metrics_log import MetricsLog
     from cnnjax.train.placement import Jit
 
     recipe = cell.variant.recipe
-    if recipe.data not in sources:
-        sources[recipe.data] = make_source(recipe.data, dataset, Jit())
+    dataset = shared.datasets[recipe.data]
+    task = make_task(recipe, dataset, Jit())
+    sources = source_digests([(recipe.model.name, task.model)])
+    began = {file: shared.sources.get(file, "") for file in sources}
+    check_sources(began, sources, "the study began")
+    if recipe.data not in on_device:
+        on_device[recipe.data] = make_source(recipe.data, dataset, Jit())
     log = MetricsLog(files.metrics)
+    identity = digest([shared.identity, plain(recipe), cell.seed])
     ended = fit(
         recipe,
         cell.seed,
         dataset,
-        source=sources[recipe.data],
-        saves=LightSaves(files.checkpoint, _complain, SAVE_SECONDS),
+        task=task,
+        source=on_device[recipe.data],
+        saves=LightSaves(files.checkpoint, identity, _complain, SAVE_SECONDS),
+        on_start=log.start,
         on_progress=on_progress,
         on_epoch=log.append,
     )

@@ -1,16 +1,17 @@
 """Image classification: softmax cross-entropy, top-1 error, SGD with momentum and weight decay."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax.core.scope import DenyList
 from jaxtyping import Array, Float, Int
 
-from cnnjax.core.errors import Refused, one_line
+from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Loss
 from cnnjax.layers.scan import (
     Runs,
@@ -19,11 +20,18 @@ from cnnjax.layers.scan import (
     stack_blocks,
     unstack_blocks,
 )
+from cnnjax.tasks.checks import (
+    AUXILIARY,
+    check_call,
+    trace_evaluation,
+    trace_training,
+    trace_variables,
+)
 from cnnjax.tasks.state import TrainState, leaf_names, nonfinite_leaves
 from cnnjax.tasks.task import Metrics, Reduce
 
 CROSS_ENTROPY = Loss()
-AUXILIARY = "auxiliary"  # the collection into which a model sows auxiliary logits
+_FRESH = DenyList(("intermediates", AUXILIARY))  # collections that initialisation fills: but these
 
 
 @cache
@@ -119,43 +127,43 @@ class Classification:
         """One image, as shape and dtype."""
         return jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
 
-    def check(self) -> None:
-        """Trace the network without computing.
+    def check(self, batch_size: int | None = None) -> None:
+        """Trace the network as a run will, without computing: initialised, evaluated, trained.
+
+        Args:
+          batch_size: of training; None: it is not trained.
 
         Raises:
-          Refused: it does not take images of this shape, or its logits are not float32
-            [n, num_classes].
+          Refused: it does not take such images, its logits are not float32 [n, num_classes], it is
+            larger than memory, or it asks for what a run does not give it.
         """
-        name, shape = type(self.model).__name__, "x".join(map(str, self.image_shape))
-        keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+        check_call(self.model, self.image)
+        with first_of_each_run():
+            variables = trace_variables(self.model, self.image, self.fresh_variables)
+            variables = repeat_shapes(variables, self.runs)
+            trace_evaluation(self.model, variables, self.image, partial(self._check_logits, 1))
+            if batch_size is not None:
+                images = jax.ShapeDtypeStruct((batch_size, *self.image_shape), jnp.float32)
+                check = partial(self._check_logits, batch_size)
+                trace_training(self.model, variables, images, check)
 
-        def training(variables, images):
-            return self.model.apply(variables, images, train=True, rngs=keys, mutable=True)[0]
-
-        try:
-            with first_of_each_run():
-                logits, variables = jax.eval_shape(
-                    lambda key, x: self.model.init_with_output(key, x, train=False),
-                    jax.random.key(0),
-                    self.image,
-                )
-                jax.eval_shape(training, repeat_shapes(dict(variables), self.runs), self.image)
-        except Refused:
-            raise
-        except Exception as error:  # a user's network may raise anything
-            raise Refused(f"{name} does not take images of {shape}: {one_line(error)}") from error
-        found, wanted = getattr(logits, "shape", ()), self.num_classes
-        if len(found) != 2 or found[0] != 1 or found[1] < wanted or logits.dtype != jnp.float32:
-            kind = f"{getattr(logits, 'dtype', type(logits).__name__)}{list(found)}"
+    def _check_logits(self, examples: int, logits: Any) -> None:
+        found, dtype = getattr(logits, "shape", ()), getattr(logits, "dtype", None)
+        if found != (examples, self.num_classes) or dtype != jnp.float32:
+            kind = type(logits).__name__ if dtype is None else f"{dtype}{list(found)}"
             raise Refused(
-                f"{name} gives {kind} for one image of {shape}; float32[1, {wanted}] is needed"
-                f" for {wanted} classes"
+                f"{type(self.model).__name__} gives {kind} for {examples}"
+                f" image{'s' * (examples > 1)} of {'x'.join(map(str, self.image_shape))};"
+                f" float32[{examples}, {self.num_classes}] is needed for {self.num_classes} classes"
             )
+
+    def fresh_variables(self, key: Array) -> dict[str, Any]:
+        """Fresh variables, without what is sown."""
+        return dict(self.model.lazy_init({"params": key}, self.image, train=False, mutable=_FRESH))
 
     def init(self, key: Array) -> TrainState:
         """Fresh parameters from a key of stream "init"; hyperparameters are still zero."""
-        variables = dict(self.model.lazy_init({"params": key}, self.image, train=False))
-        variables.pop(AUXILIARY, None)
+        variables = self.fresh_variables(key)
         params = variables.pop("params", {})
         return TrainState(
             step=jnp.zeros((), jnp.int32),

@@ -20,8 +20,8 @@ class Task(Protocol):
         """Height, width, channels of what the network takes."""
         ...
 
-    def check(self) -> None:
-        """Refuse a network that does not fit, without computing."""
+    def check(self, batch_size: int | None = None) -> None:
+        """Refuse a network that cannot be evaluated, or trained at `batch_size`; no compute."""
         ...
 
     def init(self, key: Array) -> TrainState:

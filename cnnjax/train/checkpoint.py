@@ -1,9 +1,11 @@
 """Saved states: orbax for runs, one light file for the cells of a study.
 
-Both keep a SHA-256 for every leaf, compare names, shapes and dtypes before anything is restored
-(orbax casts silently and does not notice flipped bits), and walk back to the newest intact save.
+Both know whose they are and keep a SHA-256 for every leaf; names, shapes and dtypes are compared
+before anything is restored (orbax casts silently and does not notice flipped bits). What is damaged
+is walked back from; what is whole and cannot be read now is left alone and said.
 """
 
+import contextlib
 import hashlib
 import shutil
 import time
@@ -17,8 +19,8 @@ import numpy as np
 
 from cnnjax.core.arrays import pack, unpack
 from cnnjax.core.environment import quiet_absl
-from cnnjax.core.errors import Refused, one_line
-from cnnjax.core.files import atomic_write
+from cnnjax.core.errors import Failed, Refused, one_line
+from cnnjax.core.files import atomic_write, read_sealed, write_sealed
 from cnnjax.tasks.state import leaf_names
 
 Say = Callable[[str], None]
@@ -26,6 +28,9 @@ Say = Callable[[str], None]
 
 class OrbaxSaves:
     """Numbered saves in a folder by orbax's CheckpointManager; the newest three are kept.
+
+    Beside save N lies N.json, sealed: whose it is, its leaves, and the SHA-256 of each of its
+    files. Damage is what differs from that, whatever orbax makes of it.
 
     Args:
       folder: of the saves, made if absent.
@@ -51,7 +56,7 @@ class OrbaxSaves:
         quiet_absl()
         self.folder, self.identity, self.say = folder, identity, say
         self.seconds, self.read_only = seconds, read_only
-        self._ocp = ocp
+        self._args = ocp.args
         self._last = time.monotonic()
         # A deletion of orbax is not atomic; renamed away first, a half-deleted step is no step.
         writing = {"max_to_keep": 3, "todelete_subdir": "deleted", "cleanup_tmp_directories": True}
@@ -69,56 +74,131 @@ class OrbaxSaves:
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, step: int, tree: Any, *, force: bool = False) -> None:
+        """Save `tree` at `step`.
+
+        Raises:
+          Failed: it cannot be written, e.g. the disk is full; the saves before stay.
+        """
         if not force and not self.due():
             return
         if step in self._manager.all_steps():  # restored from it and nothing was done since
             return
         arrays = named_arrays(tree)
-        args = self._ocp.args
         about = {"run": self.identity, "leaves": describe(arrays)}
-        self._manager.save(
-            step,
-            args=args.Composite(state=args.StandardSave(arrays), about=args.JsonSave(about)),
-            force=True,
-        )
-        self._manager.wait_until_finished()
+        args = self._args
+        try:
+            self._manager.save(
+                step,
+                args=args.Composite(state=args.StandardSave(arrays), about=args.JsonSave(about)),
+                force=True,
+            )
+            self._manager.wait_until_finished()
+            self._write_seal(step, about)
+        except Exception as error:  # orbax wraps what the disk says in kinds of its own
+            raise Failed(
+                f"{self.folder / str(step)} cannot be written: {one_line(error)}"
+            ) from error
         shutil.rmtree(self.folder / "deleted", ignore_errors=True)
+        for seal in self.folder.glob("*.json"):
+            if not (self.folder / seal.stem).is_dir():
+                seal.unlink(missing_ok=True)
         self._last = time.monotonic()
 
     def restore(self, template: Any) -> Any | None:
         """The newest intact save in the form of `template`, or None if there is none.
 
         Raises:
-          Refused: the saves are another run's.
+          Refused: the saves are another run's, or of another form.
+          Failed: a save is whole and cannot be read.
         """
         wanted = named_arrays(template)
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                return refill(template, self._read(step, wanted))
-            except Refused:
-                raise
-            except Exception as error:  # orbax raises many kinds on damage
-                self.say(f"{self.folder / str(step)}: {one_line(error)}; the save before is used")
+        for step in self._steps():
+            unsealed = not self._seal(step).exists() and self._read_unsealed(step, wanted)
+            if unsealed:
+                return refill(template, unsealed)
+            if damage := self._damage(step):
+                self.say(f"{self.folder / str(step)}: {damage}; an older save is looked for")
                 if not self.read_only:
                     self._set_aside(step)
+                continue
+            return refill(template, self._read(step, wanted))
         return None
+
+    def newest_intact(self) -> int | None:
+        """The step of the newest save without damage."""
+        return next((step for step in self._steps() if not self._damage(step)), None)
+
+    def _steps(self) -> list[int]:
+        return sorted(self._manager.all_steps(), reverse=True)
+
+    def _seal(self, step: int) -> Path:
+        return self.folder / f"{step}.json"
+
+    def _write_seal(self, step: int, about: dict[str, Any]) -> None:
+        files = file_digests(self.folder / str(step))
+        write_sealed(self._seal(step), {**about, "files": files})
+
+    def _read_unsealed(
+        self, step: int, wanted: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray] | None:
+        """A save whose process was killed before it was sealed; None if it is not whole."""
+        args = self._args
+        try:
+            read = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))
+            about = read["about"]
+            arrays = self._checked(step, about, wanted)
+        except Refused:
+            raise
+        except Exception:  # without a seal whatever is wrong with it is damage
+            return None
+        if not self.read_only:
+            self._write_seal(step, about)
+        return arrays
+
+    def _damage(self, step: int) -> str | None:
+        """In what the files of a save are not those that were written."""
+        try:
+            expected = read_sealed(self._seal(step))["files"]
+            found = file_digests(self.folder / str(step))
+        except FileNotFoundError:
+            return f"{step}.json is missing"
+        except ValueError as error:
+            return f"{step}.json: {error}"
+        except OSError as error:
+            raise Failed(f"{self.folder} cannot be read: {one_line(error)}") from error
+        bad = [name for name, sha256 in expected.items() if found.get(name) != sha256]
+        return f"{bad[0]} is damaged or missing" if bad else None
 
     def _set_aside(self, step: int) -> None:
         """Rename a damaged save out of the way, so that its step can be saved again."""
         aside = self.folder / f"damaged-{step}-{time.time_ns()}"
         (self.folder / str(step)).rename(aside)
+        self._seal(step).unlink(missing_ok=True)
         self._manager.reload()
 
     def _read(self, step: int, wanted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        args = self._ocp.args
-        read = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))
-        about = read["about"]
+        try:
+            return self._checked(step, read_sealed(self._seal(step)), wanted)
+        except Refused:
+            raise
+        except Exception as error:  # e.g. another version of orbax
+            raise Failed(
+                f"{self.folder / str(step)} is whole, but orbax cannot read it"
+                f" ({one_line(error)}); nothing was changed; the versions that wrote it are in"
+                " run.json"
+            ) from error
+
+    def _checked(
+        self, step: int, about: dict[str, Any], wanted: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The arrays of a save, which are this run's, of the wanted form, and as described."""
         if about["run"] != self.identity:
             raise Refused(f"{self.folder} holds the checkpoints of another run; move them away")
         try:
             check_form(about["leaves"], wanted)
         except ValueError as error:
             raise Refused(f"{self.folder / str(step)}: {error}") from None
+        args = self._args
         restored = self._manager.restore(
             step, args=args.Composite(state=args.StandardRestore(wanted))
         )
@@ -132,14 +212,16 @@ class LightSaves:
 
     Args:
       path: of the file.
-      say: is told in one line if it is damaged.
+      identity: of the run, a SHA-256: another run's file is not gone on from.
+      say: is told in one line if it is damaged or another run's.
       seconds: least time between two saves; a run shorter than that leaves none.
     """
 
     keeps_last = False
 
-    def __init__(self, path: Path, say: Say, seconds: float = 30.0):
+    def __init__(self, path: Path, identity: str, say: Say, seconds: float = 30.0):
         self.path, self.say, self.seconds = path, say, seconds
+        self._run = np.frombuffer(identity.encode(), np.uint8)
         self._last = time.monotonic()
 
     def due(self) -> bool:
@@ -148,20 +230,45 @@ class LightSaves:
     def save(self, step: int, tree: Any, *, force: bool = False) -> None:
         if not force and not self.due():
             return
-        atomic_write(self.path, pack(named_arrays(tree)))
+        atomic_write(self.path, pack({_RUN: self._run, **named_arrays(tree)}))
         self._last = time.monotonic()
 
     def restore(self, template: Any) -> Any | None:
-        """The saved tree in the form of `template`, or None if there is none or it is damaged."""
+        """The saved tree in the form of `template`; None: there is none, damaged or another's."""
         try:
             arrays = unpack(self.path.read_bytes())
+            if arrays.pop(_RUN, self._run[:0]).tobytes() != self._run.tobytes():
+                raise ValueError("it is of another run")
             check_form(describe(arrays), named_arrays(template))
             return refill(template, arrays)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             self.say(f"{self.path}: {error}; the run starts again")
             return None
+
+
+def owners(folder: Path) -> set[str]:
+    """The identities of the runs whose sealed saves lie in `folder`."""
+    found = set()
+    for seal in folder.glob("*.json"):
+        with contextlib.suppress(ValueError, KeyError):
+            found.add(read_sealed(seal)["run"])
+    return found
+
+
+_RUN = "run"  # the name of the identity among the arrays
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below `folder`, by its path there."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[str(path.relative_to(folder))] = digest
+    return found
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-_TAGS = ("learning_rate", "train_loss", "train_error", "test_loss", "test_error")
+_TAGS = ("learning_rate", "batch_loss", "batch_error", "test_loss", "test_error")
 
 
 class Events:

@@ -3,7 +3,8 @@
 The loop asks a feed for steps and for sums over a split; it does not know which it has.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import lru_cache, partial
 from typing import Any, Protocol, runtime_checkable
@@ -28,6 +29,7 @@ from cnnjax.train.program import Source, evaluate_batch, train_batch, train_step
 
 EVALUATION_BATCH = 512  # examples in memory; no result depends on it beyond rounding
 STREAMED_EVALUATION_BATCH = 64
+_TELL_SECONDS = 1.0
 
 
 @runtime_checkable
@@ -51,8 +53,14 @@ class Feed(Protocol):
         """Steps first .. last - 1 of an epoch; `rates` of all its steps."""
         ...
 
-    def evaluate(self, state: TrainState, split: str) -> Metrics:
-        """Sums over "train" or "test"; every example exactly once."""
+    def evaluate(
+        self, state: TrainState, split: str, on_part: Callable[[float], None] = lambda part: None
+    ) -> Metrics:
+        """Sums over "train" or "test"; every example exactly once.
+
+        Args:
+          on_part: told about once a second which part of the split is done.
+        """
         ...
 
 
@@ -145,10 +153,13 @@ class MemoryFeed:
         where = [np.int32(value) for value in (epoch, first, last)]
         return self._train(state, metrics, self._source, self._keys, *where, rates)
 
-    def evaluate(self, state: TrainState, split: str) -> Metrics:
+    def evaluate(
+        self, state: TrainState, split: str, on_part: Callable[[float], None] = lambda part: None
+    ) -> Metrics:
         examples = self._dataset.train if split == "train" else self._dataset.test
         batches = evaluation_batches(examples, EVALUATION_BATCH)
-        return _total(self._evaluate(state, batch, self._source) for batch in batches)
+        parts = (self._evaluate(state, batch, self._source) for batch in batches)
+        return _total(parts, -(-len(examples) // EVALUATION_BATCH), on_part)
 
 
 class StreamFeed:
@@ -203,17 +214,25 @@ class StreamFeed:
         self._next = step + last - first
         return state, metrics
 
-    def evaluate(self, state: TrainState, split: str) -> Metrics:
+    def evaluate(
+        self, state: TrainState, split: str, on_part: Callable[[float], None] = lambda part: None
+    ) -> Metrics:
         examples = self._dataset.train if split == "train" else self._dataset.test
         batches = evaluation_stream(examples, self._dataset.view, STREAMED_EVALUATION_BATCH)
         with closing(batches):
-            return _total(self._evaluate(state, batch, self._source) for batch in batches)
+            parts = (self._evaluate(state, batch, self._source) for batch in batches)
+            return _total(parts, -(-len(examples) // STREAMED_EVALUATION_BATCH), on_part)
 
 
-def _total(parts: Iterator[Metrics]) -> Metrics:
+def _total(parts: Iterator[Metrics], count: int, on_part: Callable[[float], None]) -> Metrics:
     sums: Metrics | None = None
-    for new in parts:
+    told = time.monotonic()
+    for number, new in enumerate(parts, start=1):
         sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
+        if time.monotonic() - told > _TELL_SECONDS:
+            jax.block_until_ready(sums)
+            told = time.monotonic()
+            on_part(number / count)
     assert sums is not None, "a data set has examples"
     return sums
 

@@ -26,6 +26,7 @@ from cnnjax.tasks.task import Metrics
 from cnnjax.train.feed import evaluation_feed, make_feed, on_device
 from cnnjax.train.placement import Jit, Placement
 from cnnjax.train.program import Source
+from cnnjax.train.progress import Clock, Progress
 from cnnjax.train.schedules import learning_rates
 
 DISPATCH_SECONDS = 1.0
@@ -47,18 +48,6 @@ class Saves(Protocol):
     def restore(self, template: Any) -> Any | None: ...
 
     def save(self, step: int, tree: Any, *, force: bool = False) -> None: ...
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the loop reports after each dispatch."""
-
-    step: int
-    steps: int
-    epoch: int
-    images_per_second: float
-    seconds_left: float
-    loss: float
 
 
 @dataclass(frozen=True)
@@ -102,10 +91,10 @@ def task_for(
     types = field_types(recipe.model.name)
     if "num_classes" in types:
         fields.setdefault("num_classes", num_classes)
-        if fields["num_classes"] < num_classes:
+        if fields["num_classes"] != num_classes:
             raise Refused(
                 f"model.num_classes={fields['num_classes']}: data set {data_name} has"
-                f" {num_classes} classes; leave it out or raise it"
+                f" {num_classes} classes; leave it out"
             )
     if "norm_axis" in types and placement is not None:
         fields["norm_axis"] = placement.norm_axis
@@ -118,9 +107,11 @@ def fit(
     seed: int,
     dataset: AnyDataset,
     *,
+    task: Classification | None = None,
     placement: Placement | None = None,
     source: Source | None = None,
     saves: Saves | None = None,
+    on_start: Callable[[int], None] = lambda step: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_epoch: Callable[[dict], None] = lambda record: None,
     stop: Callable[[], bool] = lambda: False,
@@ -131,17 +122,21 @@ def fit(
       recipe: how.
       seed: of every random stream that the recipe does not seed by itself.
       dataset: on what.
+      task: `make_task(recipe, dataset, placement)`, if it was made already.
       placement: where; default `Jit()`.
       source: `make_source(recipe.data, dataset, placement)`, if it exists already.
       saves: where state is kept; the run goes on from the newest that is intact.
+      on_start: called with the step from which the run goes on, 0 if it is new.
       on_progress: called about once a second.
       on_epoch: called with the figures of each epoch, ready to be a JSON line.
       stop: asked about once a second; if true, state is saved and the result "interrupted".
     """
     placement = placement or Jit()
-    task = make_task(recipe, dataset, placement)
+    task = task or make_task(recipe, dataset, placement)
     per_epoch = steps_per_epoch(len(dataset.train), recipe.batch_size)
     steps = total_steps(recipe, len(dataset.train))
+    clock = Clock(steps, per_epoch, recipe.batch_size, len(dataset.train), len(dataset.test))
+    on_progress(clock.progress("compiling", 0, None))
     rates = learning_rates(recipe.schedule, recipe.optimizer.learning_rate, steps)
 
     start = time.perf_counter()
@@ -165,7 +160,18 @@ def fit(
 
     feed = make_feed(task, placement, recipe, dataset, seed, source)
 
-    step = int(state.step)
+    def judge(split: str, loss: float | None) -> dict[str, float | None]:
+        start = time.perf_counter()
+        phase = f"evaluating {split}"
+        sums = feed.evaluate(
+            state, split, lambda part: on_progress(clock.progress(phase, step, loss, part))
+        )
+        figures = _finite(task.summary(sums))
+        clock.evaluated(split, time.perf_counter() - start)
+        return figures
+
+    step, loss = int(state.step), None
+    on_start(step)
     in_dispatch = 1
     status, diverged, test = "done", None, None
     while step < steps:
@@ -190,22 +196,23 @@ def fit(
             break
         done = last - index
         in_dispatch = max(1, min(4 * done, round(done * DISPATCH_SECONDS / max(seconds, 1e-6))))
-        figures = task.summary(metrics)
-        rate = done * recipe.batch_size / seconds
-        left = (steps - step) * recipe.batch_size / rate
-        on_progress(Progress(step, steps, epoch, rate, left, figures["loss"]))
+        figures = _finite(task.summary(metrics))
+        loss = figures["loss"]
+        clock.trained(done, seconds)
+        on_progress(clock.progress("training", step, loss))
         if last == end:
-            test = _finite(task.summary(feed.evaluate(state, "test")))
+            test = judge("test", loss)
             on_epoch(
                 {
                     "epoch": epoch + 1,
                     "step": step,
                     "learning_rate": float(epoch_rates[end - 1]),
-                    "train_loss": figures["loss"],
-                    "train_error": figures["top1_error"],
+                    # Of the epoch's batches as they were trained on: augmented, mixed.
+                    "batch_loss": figures["loss"],
+                    "batch_error": figures["top1_error"],
                     "test_loss": test["loss"],
                     "test_error": test["top1_error"],
-                    "images_per_second": round(rate, 1),
+                    "images_per_second": round(done * recipe.batch_size / seconds, 1),
                     "train_seconds": round(train_seconds, 3),
                 }
             )
@@ -219,9 +226,11 @@ def fit(
         save(force=True)
     train = None
     if status != "interrupted":
-        train = _finite(task.summary(feed.evaluate(state, "train")))
+        train = judge("train", loss)
         if test is None or status == "diverged":  # else the last epoch has just judged this state
-            test = _finite(task.summary(feed.evaluate(state, "test")))
+            test = judge("test", loss)
+        if status == "done" and train["loss"] is None:  # the last update of all blew it up
+            status, diverged = "diverged", {"step": step, "leaf": "loss in evaluation"}
     return Result(
         status=status,
         steps=step,

@@ -1,11 +1,24 @@
 import json
 
+import jax
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnjax import Recipe, Refused
-from cnnjax.core.config import differences, digest, override, override_text, plain
+from cnnjax import Model, Optimizer, Recipe, Refused
+from cnnjax.core.config import (
+    assignment,
+    canonical,
+    convert,
+    differences,
+    digest,
+    override,
+    override_all,
+    override_text,
+    plain,
+)
+from cnnjax.core.random import stream_keys
 
 
 def test_a_path_reaches_a_nested_field_and_leaves_the_rest():
@@ -74,3 +87,76 @@ def test_trees_without_differences_are_equal(first, second):
 def test_differences_name_the_path():
     changed = override(Recipe(), "optimizer.learning_rate", 0.2)
     assert differences(plain(Recipe()), plain(changed)) == ["optimizer.learning_rate: 0.1 -> 0.2"]
+
+
+def as_written(settings, **values):
+    """`settings` with values of whatever type, as a user writes them: the hook that checks types
+    is there in tests only."""
+    for name, value in values.items():
+        object.__setattr__(settings, name, value)
+    return settings
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -0.0])
+def test_a_number_has_one_identity_in_whatever_form_it_was_written(value):
+    recipe = Recipe(optimizer=as_written(Optimizer(), weight_decay=value))
+    expected = digest(override(Recipe(), "optimizer.weight_decay", 0))
+    assert digest(canonical(recipe)) == expected
+    stored = json.loads(json.dumps(plain(canonical(recipe))))
+    assert digest(convert(stored, Recipe, "recipe")) == expected
+
+
+def test_canonical_converts_the_fields_of_a_model_too():
+    whole, real = (
+        canonical(Recipe(model=Model("cifar_resnet8", {"width": width}))) for width in (1, 1.0)
+    )
+    assert digest(whole) == digest(real)
+    with pytest.raises(Refused, match=r"model.depth=8.0"):
+        canonical(Recipe(model=Model("cifar_resnet8", {"depth": 8.0})))
+    with pytest.raises(Refused, match="no field of cifar_resnet8 'widht'; did you mean width"):
+        canonical(Recipe(model=Model("cifar_resnet8", {"widht": 1.0})))
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["epochs=3", "epochs=4"], "both set epochs"),
+        (['schedule={"name": "cosine"}', "schedule.warmup=0.1"], "both set schedule"),
+        (["epochs=3", "steps=7"], "--set epochs=3 has no effect: steps=7 ends the run"),
+        (
+            ["schedule.name=cosine", "schedule.boundaries=[0.5]"],
+            "has no effect: schedule.name=cosine has none",
+        ),
+    ],
+)
+def test_what_is_given_twice_or_has_no_effect_is_refused(texts, message):
+    for order in (texts, texts[::-1]):
+        with pytest.raises(Refused) as refusal:
+            override_all(Recipe(), [assignment(text) for text in order])
+        assert message in str(refusal.value)
+
+
+def test_the_order_of_settings_does_not_matter():
+    both = [assignment("model.width=0.25"), assignment("model.name=cifar_plain8")]
+    for order in (both, both[::-1]):
+        model = override_all(Recipe(), order).model
+        assert (model.name, dict(model.fields)) == ("cifar_plain8", {"width": 0.25})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**64, 10**20])
+def test_a_seed_without_a_stream_of_its_own_is_refused_wherever_it_is_read(seed):
+    with pytest.raises(Refused, match="0 to 4294967295"):
+        stream_keys(seed)
+    with pytest.raises(Refused, match=r"streams.order=.*a seed is 0 to 4294967295"):
+        override(Recipe(), "streams.order", seed)
+
+
+def test_the_largest_seed_is_not_the_smallest():
+    first, last = (jax.random.key_data(stream_keys(seed)["init"]) for seed in (0, 2**32 - 1))
+    assert not np.array_equal(first, last)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e39, -1.0])
+def test_a_rate_that_float32_does_not_hold_is_refused(value):
+    with pytest.raises(Refused, match="must be 0 or more, and finite"):
+        override(Recipe(), "optimizer.learning_rate", value)

@@ -103,3 +103,20 @@ def test_a_users_changes_are_checked(arguments, message):
 def test_an_impossible_study_is_refused(changes, message):
     with pytest.raises(Refused, match=message):
         resolve(mine(**changes))
+
+
+@pytest.mark.parametrize("where", ["settings", "preset"])
+def test_a_setting_that_a_factors_name_takes_away_is_refused(where):
+    """A model's name brings fields of its own: the width would be lost without a word."""
+    names = {"a": {"model.name": "cifar_resnet8"}, "b": {"model.name": "cifar_plain8"}}
+    changes = {"factors": {"net": names}, "contrasts": ()}
+    given = ("model.width=0.25",) if where == "settings" else ()
+    if where == "preset":
+        changes["presets"] = {"quick": Preset(settings={"model.width": 0.25})}
+    with pytest.raises(Refused, match=r"model.width is varied by factor net"):
+        resolve(mine(**changes), settings=given)
+
+
+def test_a_group_of_settings_is_checked_by_its_names():
+    with pytest.raises(Refused, match="no setting in schedule: 'nam'; did you mean name"):
+        resolve(mine(presets={"quick": Preset(settings={"schedule": {"nam": "cosine"}})}))

@@ -4,6 +4,7 @@ import pytest
 
 from cnnjax import Contrast, Preset, Refused, Study, small_images
 from cnnjax.study.cells import resolve
+from cnnjax.study.outcome import read_outcome
 from cnnjax.study.store import Store, plan_of
 
 STUDY = Study(
@@ -67,6 +68,16 @@ def test_the_document_is_enough_to_read_the_study(tmp_path):
     assert plan_of(json.loads(json.dumps(document))) == plan
     assert document["versions"]["jax"]
     assert document["bits"]["PJRT_NPROC"]
+
+
+def test_a_lost_document_forgets_no_seeds_and_says_that_it_was_lost(tmp_path):
+    store, plan = claim(tmp_path, seeds=3)
+    fill(store, plan)
+    store.document.unlink()
+    _, again = claim(tmp_path, seeds=2)
+    assert len(again.cells) == 6
+    (note,) = read_outcome(tmp_path).extension_notes
+    assert "was lost and written anew" in note
 
 
 def test_more_seeds_extend_and_fewer_forget_nothing(tmp_path):

@@ -1,5 +1,5 @@
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -138,7 +138,7 @@ def test_holm_is_over_all_contrasts():
         Contrast("8", "20", "test_error", "lower"),
         Contrast("8", "20", "test_error"),
     )
-    found = judge(plan(*declared), results(LOW, HIGH))
+    found = judge(replace(plan(), contrasts=declared), results(LOW, HIGH))
     assert [j.p for j in found] == pytest.approx([1 / 256, 1 / 256, 2 / 256])
     assert [j.p_holm for j in found] == pytest.approx([3 / 256, 3 / 256, 3 / 256])
 
@@ -160,3 +160,11 @@ def test_power_is_told_before_the_run():
 def test_impossible_contrasts_are_refused(arguments, message):
     with pytest.raises(Refused, match=message):
         Contrast("8", "20", **arguments)
+
+
+@pytest.mark.parametrize("second", [("8", "20"), ("20", "8")])
+def test_a_contrast_that_is_there_twice_is_refused(second):
+    """It would double every p value of Holm's correction."""
+    with pytest.raises(Refused, match="compare the same two variants on one metric"):
+        plan(Contrast("8", "20", "train_error", "lower"), Contrast(*second, "train_error"))
+    plan(Contrast("8", "20", "train_error", "lower"), Contrast(*second, "test_error"))

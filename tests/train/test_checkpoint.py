@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from cnnjax import Refused
+from cnnjax.core.errors import Failed
 from cnnjax.train.checkpoint import LightSaves, OrbaxSaves
 
 
@@ -75,7 +76,7 @@ def test_other_damage_is_walked_back_from(saved, damage):
 
 def test_nothing_intact_is_nothing(tmp_path):
     assert OrbaxSaves(tmp_path / "c", "mine", print).restore(tree(0)) is None
-    assert LightSaves(tmp_path / "f", print).restore(tree(0)) is None
+    assert LightSaves(tmp_path / "f", "mine", print).restore(tree(0)) is None
 
 
 def other_dtype():
@@ -98,7 +99,7 @@ def test_another_networks_state_is_never_loaded_and_never_lost(saved, tmp_path, 
     chex.assert_trees_all_equal(saves.restore(tree(0)), tree(3))
 
     said = []
-    light = LightSaves(tmp_path / "light", said.append)
+    light = LightSaves(tmp_path / "light", "mine", said.append)
     light.save(1, tree(1), force=True)
     assert light.restore(template()) is None
     assert "saved from another network: kernel" in said[0]
@@ -129,7 +130,7 @@ def test_a_damaged_save_is_set_aside_not_deleted(saved):
 
 def test_every_damaged_byte_of_the_light_form_is_noticed(tmp_path):
     said = []
-    saves = LightSaves(tmp_path / "file", said.append)
+    saves = LightSaves(tmp_path / "file", "mine", said.append)
     small = {"a": jnp.arange(3.0)}
     saves.save(1, small, force=True)
     whole = saves.path.read_bytes()
@@ -142,8 +143,81 @@ def test_every_damaged_byte_of_the_light_form_is_noticed(tmp_path):
 
 
 def test_saves_keep_their_distance(tmp_path):
-    saves = LightSaves(tmp_path / "file", print, seconds=3600.0)
+    saves = LightSaves(tmp_path / "file", "mine", print, seconds=3600.0)
     saves.save(1, tree(1))
     assert not saves.path.exists()
     saves.save(2, tree(2), force=True)
     assert saves.path.exists()
+
+
+def test_a_whole_save_that_orbax_cannot_read_is_left_alone(saved, monkeypatch):
+    """A change in orbax is no damage: nothing is set aside, nothing starts at 0."""
+    saves, said = saved
+    before = sorted(saves.folder.rglob("*"))
+
+    def changed(*arguments, **named):
+        raise TypeError("restore() got an unexpected keyword argument 'args'")
+
+    monkeypatch.setattr(saves._manager, "restore", changed)
+    with pytest.raises(Failed, match=r"is whole, but orbax cannot read it \(TypeError"):
+        saves.restore(tree(0))
+    assert sorted(saves.folder.rglob("*")) == before
+    assert said == []
+
+
+def test_an_error_of_the_disk_is_no_damage(saved, monkeypatch):
+    saves, said = saved
+    before = sorted(saves.folder.rglob("*"))
+
+    def failing(folder):
+        raise OSError(5, "Input/output error", str(folder))
+
+    monkeypatch.setattr("cnnjax.train.checkpoint.file_digests", failing)
+    with pytest.raises(Failed, match="Input/output error"):
+        saves.restore(tree(0))
+    assert sorted(saves.folder.rglob("*")) == before
+    assert said == []
+
+
+def test_a_flipped_bit_anywhere_in_a_save_walks_back(tmp_path):
+    """In every file of the newest save, its seal too: never a refusal, never the wrong arrays."""
+    saves = OrbaxSaves(tmp_path / "c", "mine", lambda line: None, read_only=False)
+    for step in (1, 2):
+        saves.save(step, tree(step), force=True)
+    files = [p for p in (saves.folder / "2").rglob("*") if p.is_file()]
+    reader = OrbaxSaves(saves.folder, "mine", lambda line: None, read_only=True)
+    for path in [*files, saves.folder / "2.json"]:
+        whole = path.read_bytes()
+        if not whole:
+            continue
+        flip(path)
+        chex.assert_trees_all_equal(reader.restore(tree(0)), tree(1))
+        path.write_bytes(whole)
+    chex.assert_trees_all_equal(reader.restore(tree(0)), tree(2))
+
+
+def test_another_cells_checkpoint_is_not_gone_on_from(tmp_path):
+    said = []
+    LightSaves(tmp_path / "file", "mine", said.append).save(1, tree(1), force=True)
+    assert LightSaves(tmp_path / "file", "yours", said.append).restore(tree(0)) is None
+    assert "it is of another run; the run starts again" in said[0]
+
+
+def test_a_save_whose_process_was_killed_before_its_seal_is_not_lost(saved):
+    saves, said = saved
+    (saves.folder / "3.json").unlink()
+    chex.assert_trees_all_equal(saves.restore(tree(0)), tree(3))
+    assert (saves.folder / "3.json").exists()
+    (saves.folder / "3.json").unlink()
+    flip(array_file(saves.folder / "3"))  # and without a seal damage is damage all the same
+    chex.assert_trees_all_equal(saves.restore(tree(0)), tree(2))
+    assert len(said) == 1
+
+
+def test_seals_go_with_their_saves(saved):
+    saves, _ = saved
+    for step in (4, 5):
+        saves.save(step, tree(step), force=True)
+    assert sorted(p.name for p in saves.folder.iterdir()) == [
+        "3", "3.json", "4", "4.json", "5", "5.json",
+    ]  # fmt: skip

@@ -52,7 +52,7 @@ def test_a_run_learns_and_reports_each_epoch(whole):
     result, tree, lines = whole
     assert (result.status, result.steps, int(tree["state"].step)) == ("done", 42, 42)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert lines[-1]["train_error"] < lines[0]["train_error"]
+    assert lines[-1]["batch_error"] < lines[0]["batch_error"]
     assert result.train_error < 25  # chance is 90
     assert result.test_error == lines[-1]["test_error"]
 
@@ -65,7 +65,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     monkeypatch.setattr("cnnjax.train.loop.DISPATCH_SECONDS", 0.0)  # one step a dispatch
     make = {
         "orbax": lambda say: OrbaxSaves(tmp_path / "orbax", "mine", say),
-        "light": lambda say: LightSaves(tmp_path / "light", say),
+        "light": lambda say: LightSaves(tmp_path / "light", "mine", say),
     }[form]
     said, lines = [], []
     stopper = Recorder(stop_after * 5 - 2)  # in the midst of an epoch
@@ -139,3 +139,20 @@ def test_a_loss_that_is_not_finite_is_no_number_in_the_record(digits, monkeypatc
     result = fit(recipe(steps=3), 0, digits, on_epoch=lines.append)
     assert lines[0]["test_loss"] is None
     assert (result.test_loss, result.test_error) == (None, 90.0)
+
+
+def test_progress_counts_evaluation_too(digits, monkeypatch):
+    monkeypatch.setattr("cnnjax.train.feed._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("cnnjax.train.feed.EVALUATION_BATCH", 64)
+    told = []
+    fit(recipe(), 3, digits, on_progress=told.append)
+    assert (told[0].phase, told[0].seconds_left) == ("compiling", None)
+    phases = [progress.phase for progress in told]
+    assert phases[-1] == "evaluating train"
+    assert phases.count("evaluating train") == -(-1347 // 64)
+    assert phases.count("evaluating test") == 3 * -(-450 // 64)
+    judged = [progress for progress in told if progress.phase.startswith("evaluating")]
+    assert all(0 < progress.part <= 1 for progress in judged)
+    assert judged[-1].seconds_left == pytest.approx(0, abs=1e-9)
+    last = [progress.seconds_left for progress in told if progress.phase == "evaluating train"]
+    assert last == sorted(last, reverse=True)
