@@ -16,13 +16,15 @@ def evaluate(workdir: str, split: str, data_dir: str | None, as_json: bool) -> N
     """Evaluate the newest intact checkpoint of the run in DIR.
 
     Prints top-1 error in per cent, mean loss in nats and the number of examples; every example
-    counts exactly once.
+    counts exactly once. The data are looked for where they lay while it trained, unless --data-dir
+    says otherwise.
     """
-    from cnnjax.core.environment import configure_xla
+    from cnnjax.core.environment import configure_xla, start_backend
     from cnnjax.train.run import read_run
 
     configure_xla()
-    read_run(Path(workdir))  # a wrong folder is refused before jax is loaded
+    read_run(Path(workdir))  # a wrong folder is refused before jax is started
+    start_backend()
 
     from cnnjax.train.run import evaluate_run
 

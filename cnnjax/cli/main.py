@@ -1,12 +1,24 @@
 """`cnnjax`: the group of commands. A command's file is imported when it is used."""
 
+import errno
 import importlib
+import os
 import sys
 
 import click
 
-from cnnjax.cli.output import report_refusal
-from cnnjax.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, Failed, Refused
+from cnnjax.cli.output import open_streams, report_refusal, results_apart
+from cnnjax.core.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PIPE,
+    EXIT_REFUSED,
+    Failed,
+    Refused,
+    one_line,
+)
+from cnnjax.core.user_code import explained, user_line
 
 # name: (module, attribute, one line of help)
 COMMANDS = {
@@ -23,6 +35,9 @@ COMMANDS = {
 }
 
 
+_HARMLESS = ("JAX_PLATFORMS",)  # of the variables that jax reads
+
+
 class LazyGroup(click.Group):
     """Commands by name, imported when they are called."""
 
@@ -33,7 +48,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
-        return getattr(importlib.import_module(module), attribute)
+        return results_apart(getattr(importlib.import_module(module), attribute))
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         if args and args[0] not in COMMANDS:
@@ -64,22 +79,60 @@ def cnnjax() -> None:
 
 
 def run(command: click.Command, arguments: list[str] | None = None) -> None:
-    """Run a command as a program: one line for what is refused, then the exit code."""
+    """Run a command as a program: one line for what is refused or failed, then the exit code."""
+    with open_streams():
+        code = _exit_code(results_apart(command), arguments)
+    sys.exit(code)
+
+
+def _exit_code(command: click.Command, arguments: list[str] | None) -> int:
     try:
         code = command.main(args=arguments, prog_name=command.name, standalone_mode=False)
-    except Refused as error:
-        code = report_refusal(str(error))
-    except click.exceptions.Abort:
-        code = EXIT_INTERRUPTED
+        return code if isinstance(code, int) else EXIT_DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return EXIT_REFUSED
     except click.ClickException as error:
-        code = report_refusal(error.format_message())
+        return report_refusal(error.format_message())
     except BrokenPipeError:  # the reader of standard output has left
         sys.stderr.close()
-        code = EXIT_PIPE
-    except (Failed, OSError) as error:  # OSError: a full disk, a folder that became read-only
-        report_refusal(str(error))
-        code = EXIT_FAILED
-    sys.exit(code if isinstance(code, int) else 0)
+        return EXIT_PIPE
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        cause = error.__cause__  # click makes one kind of Ctrl-C and of the end of a file
+        return _report(cause) if isinstance(cause, EOFError) else EXIT_INTERRUPTED
+    except BaseException as error:
+        return _report(error)
+
+
+def _report(error: BaseException) -> int:
+    """One line for what ended a command; the exit code."""
+    if isinstance(error, SystemExit) and not user_line(error):
+        raise error
+    if isinstance(error, Refused | SystemExit):
+        return report_refusal(explained(error))
+    if isinstance(error, OSError) and not user_line(error):  # a full disk, no permission
+        reason = ": ".join(filter(None, [error.filename, error.strerror])) or one_line(error)
+        report_refusal(reason)
+        return EXIT_REFUSED if error.errno == errno.ENAMETOOLONG else EXIT_FAILED
+    if isinstance(error, Failed) or user_line(error):
+        report_refusal(explained(error))
+        return EXIT_FAILED
+    if os.environ.get("CNNJAX_TRACEBACK"):
+        raise error
+    report_refusal(_unexpected(error))
+    return EXIT_FAILED
+
+
+def _unexpected(error: BaseException) -> str:
+    """What no check foresaw."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return f"out of memory ({one_line(error)}); make batch_size, images or network smaller"
+    if told := [name for name in os.environ if name.startswith("JAX_") and name not in _HARMLESS]:
+        return f"unexpected {one_line(error)}; unset what jax is told: {', '.join(told)}"
+    return (
+        f"unexpected {one_line(error)}; this is a fault of cnnjax, please report it:"
+        " CNNJAX_TRACEBACK=1 shows where it is"
+    )
 
 
 def main() -> None:

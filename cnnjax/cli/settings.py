@@ -1,6 +1,31 @@
 """What several commands read from their options."""
 
-from cnnjax.core.recipe import Model
+from collections.abc import Mapping
+from typing import Any
+
+from cnnjax.core.recipe import Model, Recipe
+
+
+def changed(
+    recipe: Recipe, options: Mapping[str, tuple[str, Any]], settings: tuple[str, ...]
+) -> Recipe:
+    """`recipe` with options and --set.
+
+    Args:
+      options: by the path that they set, the flag and its value; None: not given.
+      settings: "KEY=VALUE".
+
+    Raises:
+      Refused: a setting is unknown, given twice, or has no effect.
+    """
+    from cnnjax.core.config import Assignment, assignment, override_all
+
+    given = [
+        Assignment(path, value, f"{flag} {value}")
+        for path, (flag, value) in options.items()
+        if value is not None
+    ]
+    return override_all(recipe, [*given, *(assignment(text) for text in settings)])
 
 
 def model_from(name: str, settings: tuple[str, ...]) -> Model:
@@ -9,15 +34,23 @@ def model_from(name: str, settings: tuple[str, ...]) -> Model:
     Raises:
       Refused: no such model or field; a setting that is not the model's.
     """
-    from cnnjax.core.config import override_text
-    from cnnjax.core.errors import Refused
-    from cnnjax.core.recipe import Recipe
     from cnnjax.core.registry import find
 
     find(name)
-    recipe = Recipe(model=Model(name))
-    for assignment in settings:
-        if not assignment.startswith("model."):
-            raise Refused(f"--set {assignment}: only model.FIELD=VALUE counts here")
-        recipe = override_text(recipe, assignment)
-    return recipe.model
+    only(settings, ("model.",), "only model.FIELD=VALUE counts here")
+    return changed(Recipe(), {"model.name": ("the model", name)}, settings).model
+
+
+def only(settings: tuple[str, ...], allowed: tuple[str, ...], why: str) -> None:
+    """Refuse a --set outside of what has an effect here.
+
+    Args:
+      allowed: whole paths, or beginnings that end in a dot.
+    """
+    from cnnjax.core.config import assignment
+    from cnnjax.core.errors import Refused
+
+    for text in settings:
+        path = assignment(text).path
+        if not any(path == a or (a.endswith(".") and path.startswith(a)) for a in allowed):
+            raise Refused(f"--set {text} has no effect: {why}")

@@ -1,6 +1,7 @@
 """`cnnjax study run|status|report|repeat|list`."""
 
 import inspect
+import multiprocessing
 import shlex
 import sys
 import tempfile
@@ -10,18 +11,22 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnjax.cli.output import (
+    Folder,
     ProgressLine,
     data_dir_option,
     duration,
+    echo,
     json_option,
     print_json,
     print_table,
+    print_text,
     say,
     set_option,
 )
 
 if TYPE_CHECKING:
     from cnnjax.study.outcome import Outcome
+    from cnnjax.study.runner import Status
     from cnnjax.study.spec import Study
 
 ENTRY_POINTS = "cnnjax.studies"
@@ -40,7 +45,12 @@ def study() -> None:
 
 @study.command()
 @click.argument("name", metavar="NAME|FILE.py")
-@click.option("--workdir", metavar="DIR", help="Folder of the study.  [default: runs/NAME-PRESET]")
+@click.option(
+    "--workdir",
+    type=Folder(),
+    metavar="DIR",
+    help="Folder of the study.  [default: runs/NAME-PRESET]",
+)
 @click.option("--preset", default="quick", show_default=True, help="Size; see: cnnjax study list.")
 @click.option("--data", help="Another data set for all cells.")
 @data_dir_option
@@ -64,7 +74,8 @@ def run(name: str, **options) -> None:
     Kill it at any moment; the same command finishes what is missing, with the same bits. Exit code
     0 even if cells diverged (they are counted as 100 %), 1 if a cell failed.
     """
-    sys.exit(_run(find_study(name), name, **options))
+    found, folder = find_study(name)
+    sys.exit(_run(found, name, folder, **options))
 
 
 @study.command()
@@ -96,7 +107,7 @@ def report(workdir: str, as_json: bool) -> None:
     if as_json:
         print_json({"study": written.outcome.plan.study, "report": str(written.html)})
     else:
-        click.echo(written.html)
+        echo(written.html)
 
 
 @study.command()
@@ -109,10 +120,11 @@ def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None
 
     A cell is a variant and a seed, e.g. plain-56-s3. Exit code 1 if a figure differs.
     """
-    from cnnjax.core.environment import configure_xla
+    from cnnjax.core.environment import configure_xla, start_backend
     from cnnjax.core.errors import unknown
 
     configure_xla(threads=1)
+    start_backend()
 
     from cnnjax.study.run import repeat_cell
     from cnnjax.study.store import Store
@@ -133,7 +145,7 @@ def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None
     else:
         print_table(("", "again", "in the study"),
                     [(key, new[key], old[key] if old else "") for key in compared])  # fmt: skip
-        click.echo(verdict)
+        echo(verdict)
     sys.exit(1 if differing else 0)
 
 
@@ -160,20 +172,27 @@ def list_(as_json: bool) -> None:
         )
         return
     for s in found.values():
-        click.echo(f"{s.name}: {s.question}\n  {s.source}\n")
+        echo(f"{s.name}: {s.question}\n  {s.source}\n")
         rows = [(n, len(resolve(s, n).cells), p.about) for n, p in s.presets.items()]
         print_table(("  preset", "cells", ""), [(f"  {row[0]}", *row[1:]) for row in rows], (1,))
 
 
 def study_command(study: "Study") -> None:
-    """`cnnjax study run` for a study at hand: the main of a study's file."""
+    """`cnnjax study run` for a study at hand: the main of a study's file.
+
+    Does nothing where a worker of that study imports the file, so that no guard is needed.
+    """
+    if multiprocessing.parent_process() is not None:
+        return
+
     from cnnjax.cli.main import run as run_command
 
     name = study.name if study.name in installed_studies() else sys.argv[0]
+    folder = Path(sys.argv[0]).resolve().parent if name == sys.argv[0] else None
     command = click.Command(
         study.name,
         params=[p for p in run.params if p.name != "name"],
-        callback=lambda **options: sys.exit(_run(study, name, **options)),
+        callback=lambda **options: sys.exit(_run(study, name, folder, **options)),
         help=f"{study.question}\n\n{inspect.cleandoc(run.help or '')}",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -187,30 +206,31 @@ def installed_studies() -> dict:
     return {entry.name: entry.load for entry in entry_points(group=ENTRY_POINTS)}
 
 
-def find_study(name: str) -> "Study":
-    """An installed study, or the `study` of FILE.py.
+def find_study(name: str) -> "tuple[Study, Path | None]":
+    """An installed study, or the `study` of FILE.py with the folder where its paths start.
 
     Raises:
       Refused: there is none.
     """
     from cnnjax.core.errors import Refused, unknown
-    from cnnjax.core.registry import load_file
+    from cnnjax.core.user_code import expanded, load_file
     from cnnjax.study.spec import Study
 
     if name.endswith(".py"):
         found = getattr(load_file(name, "study"), "study", None)
         if not isinstance(found, Study):
             raise Refused(f"{name} has no `study = Study(...)` at its top level")
-        return found
+        return found, expanded(name).resolve().parent
     studies = installed_studies()
     if name not in studies:
         raise unknown("study", name, studies, "see: cnnjax study list, or give a FILE.py")
-    return studies[name]()
+    return studies[name](), None
 
 
 def _run(
     found: "Study",
     name: str,
+    base: Path | None,
     *,
     workdir: str | None,
     preset: str,
@@ -222,34 +242,38 @@ def _run(
     no_compile_cache: bool,
     as_json: bool,
 ) -> int:
-    from cnnjax.core.environment import configure_xla
+    """`base`: where the relative paths of the study start; None: in the current folder."""
+    from cnnjax.core.environment import configure_xla, use_processor
     from cnnjax.core.errors import EXIT_DONE, EXIT_FAILED
+    from cnnjax.core.user_code import paths_from
     from cnnjax.study.cells import resolve
 
     configure_xla(threads=1)  # of this process and, by inheritance, of each worker
-    plan = resolve(found, preset, data=data, settings=settings, seeds=seeds)
     folder = Path(workdir or f"runs/{found.name}-{preset}")
+    command = (name, preset, folder, data, data_dir, settings)  # as it was typed
+    if base is not None:  # what is typed is meant from here
+        data = data and _from_here(data)
+        settings = tuple(_setting_from_here(text) for text in settings)
 
     from cnnjax.report.page import write_report
     from cnnjax.study.outcome import as_json as outcome_json
     from cnnjax.study.run import run_study
     from cnnjax.train.signals import StopRequest
 
-    stop = StopRequest().listen()
-    with ProgressLine(f"{found.name} ({preset})") as line:
+    stop = StopRequest()
+    with paths_from(base), ProgressLine(f"{found.name} ({preset})") as line:
+        plan = resolve(found, preset, data=data, settings=settings, seeds=seeds)
+        use_processor()  # the workers own the devices
         session = run_study(
             plan,
             folder,
-            command=_command(name, preset, folder, data, data_dir, settings, plan.seeds),
+            command=_command(*command, plan.seeds),
             data_dir=data_dir,
             workers=workers,
             cached=not no_compile_cache,
             say=say,
-            on_status=lambda s: line.update(
-                s.done / s.total,
-                f"{s.done}/{s.total} cells, {s.images_per_second:,.0f} img/s,"
-                f" {duration(s.seconds_left)} left ({', '.join(s.current)})",
-            ),
+            on_begin=stop.listen,
+            on_status=lambda status: line.update(status.part, _words(status)),
             stop=stop,
         )
     written = write_report(folder)
@@ -259,11 +283,39 @@ def _run(
         print_json(outcome_json(written.outcome, written.html))
     else:
         _print_outcome(written.outcome)
-        click.echo(f"\nreport: {written.html}")
+        echo(f"\nreport: {written.html}")
     if session is not None and session.stopped:
         say("interrupted; the same command goes on")
         return stop.exit_code
     return EXIT_FAILED if written.outcome.missing else EXIT_DONE
+
+
+def _from_here(value: str) -> str:
+    """A folder:DIR or FILE.py:Class with its path made absolute."""
+    from cnnjax.core.user_code import expanded
+
+    mark = "folder:" if value.startswith("folder:") else ""
+    if not mark and ".py:" not in value:
+        return value
+    return f"{mark}{expanded(value.removeprefix(mark)).absolute()}"
+
+
+def _setting_from_here(text: str) -> str:
+    from cnnjax.core.config import assignment
+
+    given = assignment(text)
+    if given.path not in ("model.name", "data.name") or not isinstance(given.value, str):
+        return text
+    return f"{given.path}={_from_here(given.value)}"
+
+
+def _words(status: "Status") -> str:
+    speed = f"{status.images_per_second:,.0f} img/s" if status.images_per_second else "compiling"
+    left = "" if status.seconds_left is None else f", {duration(status.seconds_left)} left"
+    cells = f"{status.done}/{status.total} cell{'s' * (status.total != 1)}"
+    if not status.current:
+        return f"{cells}, finishing"
+    return f"{cells}, {speed}{left} ({', '.join(status.current)})"
 
 
 def _command(
@@ -285,25 +337,29 @@ def _command(
 
 def _print_outcome(outcome: "Outcome") -> None:
     from cnnjax.report.tables import contrast_table, error_table
+    from cnnjax.study.outcome import counted
 
     plan = outcome.plan
     cells = plan.cells
-    click.echo(f"{plan.question}\n({plan.source}; preset {plan.preset})\n")
+    print_text(f"{plan.question}\n({plan.source}; preset {plan.preset})\n")
     for table in (error_table(outcome), contrast_table(outcome)):
         if not table.rows:
             continue
-        click.echo(table.caption)
-        print_table(table.head, table.rows, table.numeric)
-        click.echo("")
+        print_text(table.caption)
+        print_table(table.head, table.rows, table.numeric, table.optional)
+        echo("")
     for judgement in outcome.judgements:
-        click.echo(f"* {judgement.sentence}")
-    click.echo(f"\n{len(cells) - len(outcome.missing)} of {len(cells)} cells done")
+        print_text(f"* {judgement.sentence}")
+    for note in (*outcome.extension_notes, *outcome.mixed_bits):
+        print_text(note)
+    echo(f"\n{len(cells) - len(outcome.missing)} of {counted(len(cells), 'cell')} done")
     for cell in outcome.missing:
         reason = outcome.failures.get((cell.variant.name, cell.seed))
         if reason:
-            click.echo(f"failed: {cell.name}: {reason}")
+            print_text(f"failed: {cell.name}: {reason}")
     for session in outcome.sessions:
-        click.echo(
-            f"{session['seconds']:.0f} s for {session['cells']} cells on {session['workers']}"
-            f" workers, {100 * session['cores_busy']:.0f} % of their cores busy"
+        print_text(
+            f"{session['seconds']:.0f} s for {counted(session['cells'], 'cell')} on"
+            f" {counted(session['workers'], 'worker')},"
+            f" {100 * session['cores_busy']:.0f} % of their cores busy"
         )

@@ -1,11 +1,14 @@
 """`cnnjax train`."""
 
+import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cnnjax.cli.output import (
+    Folder,
     ProgressLine,
     data_dir_option,
     duration,
@@ -13,13 +16,18 @@ from cnnjax.cli.output import (
     print_json,
     print_table,
     say,
+    seed_option,
     set_option,
     shown,
 )
+from cnnjax.cli.settings import changed
+
+if TYPE_CHECKING:
+    from cnnjax.train.progress import Progress
 
 
 @click.command()
-@click.option("--workdir", required=True, metavar="DIR", help="Folder of this run.")
+@click.option("--workdir", type=Folder(), required=True, metavar="DIR", help="Folder of this run.")
 @click.option(
     "--recipe",
     "recipe_name",
@@ -50,7 +58,7 @@ from cnnjax.cli.output import (
     help="Examples in one update, over all devices.  [default: the recipe's]",
 )
 @click.option("--learning-rate", type=float, help="Peak of the schedule.  [default: the recipe's]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @set_option
 @click.option(
     "--save-every",
@@ -83,31 +91,30 @@ def train(
     The same command goes on where it stopped: interrupt it (Ctrl-C saves), kill it, run it again;
     the result is bit-identical. It keeps checkpoints, metrics.jsonl and TensorBoard events.
     """
-    from cnnjax.core.config import override, override_text, plain
-    from cnnjax.core.environment import configure_xla
-    from cnnjax.core.errors import unknown
+    from cnnjax.core.config import canonical, plain
+    from cnnjax.core.environment import configure_xla, start_backend
+    from cnnjax.core.errors import Refused, unknown
     from cnnjax.train.recipes import RECIPES
 
     configure_xla()
     if recipe_name not in RECIPES:
         raise unknown("recipe", recipe_name, RECIPES)
-    recipe = RECIPES[recipe_name]
-    for path, value in (
-        ("model.name", model),
-        ("data.name", data),
-        ("epochs", epochs),
-        ("batch_size", batch_size),
-        ("optimizer.learning_rate", learning_rate),
-    ):
-        if value is not None:
-            recipe = override(recipe, path, value)
-    for assignment in settings:
-        recipe = override_text(recipe, assignment)
+    if not math.isfinite(save_every):
+        raise Refused(f"--save-every {save_every}: give seconds, 0 or more")
+    options = {
+        "model.name": ("--model", model),
+        "data.name": ("--data", data),
+        "epochs": ("--epochs", epochs),
+        "batch_size": ("--batch-size", batch_size),
+        "optimizer.learning_rate": ("--learning-rate", learning_rate),
+    }
+    recipe = canonical(changed(RECIPES[recipe_name], options, settings))
 
     from cnnjax.core.registry import create_model
     from cnnjax.data.load import load_dataset
 
     create_model(recipe.model.name, **recipe.model.fields)  # refused before the data are read
+    start_backend()
     dataset = load_dataset(recipe.data, data_dir, say)
 
     from cnnjax.train.compile_cache import open_cache
@@ -123,12 +130,9 @@ def train(
                 seed,
                 dataset,
                 Path(workdir),
+                data_dir=data_dir,
                 save_seconds=save_every,
-                on_progress=lambda p: line.update(
-                    p.step / p.steps,
-                    f"epoch {p.epoch + 1}, step {p.step}/{p.steps}, loss {p.loss:.3f},"
-                    f" {p.images_per_second:,.0f} img/s, {duration(p.seconds_left)} left",
-                ),
+                on_progress=lambda progress: line.update(progress.part, _words(progress)),
                 stop=stop,
                 say=say,
             )
@@ -149,3 +153,16 @@ def train(
         where = result["diverged"]
         say(f"diverged at step {where['step']}: {where['leaf']} is not finite")
         sys.exit(1)
+
+
+def _words(progress: "Progress") -> str:
+    text = f"epoch {progress.epoch + 1}, step {progress.step}/{progress.steps}"
+    if progress.seconds_left is None:
+        return f"{progress.phase}, {text}"
+    if progress.loss is not None:
+        text += f", loss {progress.loss:.3f}"
+    if progress.phase == "training":
+        text += f", {progress.images_per_second:,.0f} img/s"
+    else:
+        text += f", {progress.phase}"
+    return f"{text}, {duration(progress.seconds_left)} left"

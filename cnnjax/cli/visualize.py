@@ -1,15 +1,41 @@
 """`cnnjax visualize`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cnnjax.cli.output import data_dir_option, json_option, print_json, say, set_option
+from cnnjax.cli.output import (
+    Folder,
+    data_dir_option,
+    echo,
+    json_option,
+    print_json,
+    say,
+    seed_option,
+    set_option,
+)
+from cnnjax.cli.settings import changed, only
+
+# What decides how an image looks on the way into a network that is not trained.
+_DATA = tuple(
+    f"data.{name}"
+    for name in ("name", "train_split", "test_split", "image_size", "streaming", "normalization")
+)
+_WORDS = ", ".join(_DATA)
+_STORED = ("run.json", "weights.json", "weights.safetensors")
+_PICTURES = ("channels.png", "filters.png", "maps.png")
 
 
 @click.command()
 @click.argument("model", metavar="NAME")
-@click.option("--workdir", required=True, metavar="DIR", help="A run, weights, or a new folder.")
+@click.option(
+    "--workdir",
+    type=Folder(),
+    required=True,
+    metavar="DIR",
+    help="A run, weights, or a new folder.",
+)
 @click.option(
     "--data",
     help="digits, any set of tensorflow-datasets, or folder:DIR.  [default: the run's, or digits]",
@@ -23,13 +49,7 @@ from cnnjax.cli.output import data_dir_option, json_option, print_json, say, set
     show_default=True,
     help="Which image of the split.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of untrained weights.",
-)
+@seed_option
 @set_option
 @json_option
 def visualize(
@@ -53,8 +73,8 @@ def visualize(
     holds a run of NAME or imported weights, those are drawn, else fresh weights of --seed. A class
     of your own needs a method feature_maps(images, *, train) -> {stride: map}.
     """
-    from cnnjax.core.config import convert, override, override_text
-    from cnnjax.core.environment import configure_xla
+    from cnnjax.core.config import convert
+    from cnnjax.core.environment import configure_xla, start_backend
     from cnnjax.core.errors import Refused
     from cnnjax.core.folders import own_folder
     from cnnjax.core.recipe import Recipe
@@ -62,51 +82,72 @@ def visualize(
 
     configure_xla()
     folder = Path(workdir)
-    recipe = Recipe()
+    stored_weights = any((folder / name).is_file() for name in _STORED)
+    if stored_weights:
+        only(settings, _DATA, f"the network in {folder} is as it is; of the data count {_WORDS}")
+        source = click.get_current_context().get_parameter_source("seed")
+        if source is click.core.ParameterSource.COMMANDLINE:
+            raise Refused(f"--seed {seed} has no effect: {folder} holds weights")
+    else:
+        only(settings, ("model.", *_DATA), f"of the data count {_WORDS}, of the model its fields")
+    recipe, described = Recipe(), {}
     if (folder / "run.json").is_file():
         from cnnjax.train.run import read_run
 
-        recipe = convert(read_run(folder)["recipe"], Recipe, f"{folder}/run.json")
-    if recipe.model.name != model:
-        recipe = override(recipe, "model.name", model)
-    if data is not None:
-        recipe = override(recipe, "data.name", data)
-    for assignment in settings:
-        recipe = override_text(recipe, assignment)
-    create_model(model, **recipe.model.fields)  # refused before the data are read
+        described = read_run(folder)
+        recipe = convert(described["recipe"], Recipe, f"{folder}/run.json")
+        if recipe.model.name != model:
+            raise Refused(f"{folder} holds {recipe.model.name}, not {model}")
+        given = {"data.name": ("--data", data)}
+    else:
+        given = {"model.name": ("the model", model), "data.name": ("--data", data)}
+    recipe = changed(recipe, given, settings)
 
     import jax
 
     from cnnjax.core.files import atomic_write
+    from cnnjax.core.user_code import refused
     from cnnjax.data.load import load_dataset
     from cnnjax.data.normalization import normalization_arrays
     from cnnjax.interop.weights import check_fits, load_network
-    from cnnjax.report.visualize import draw, stored_image
+    from cnnjax.report.visualize import draw, network_maps, stored_image
     from cnnjax.train.loop import make_task
+    from cnnjax.train.run import paths_of
 
-    dataset = load_dataset(recipe.data, data_dir, say)
+    start_backend()
+    network = load_network(folder, say) if stored_weights else None
+    if network is None:
+        create_model(model, **recipe.model.fields)  # refused before the data are read
+    elif network.model.name != model:
+        raise Refused(f"{folder} holds {network.model.name}, not {model}")
+    own_data = {} if data is not None else described  # the run's, from where they lay
+    with paths_of(own_data):
+        dataset = load_dataset(recipe.data, data_dir or own_data.get("data_dir"), say)
     stored, label = stored_image(dataset, split, index)
-    if any((folder / name).is_file() for name in ("run.json", "weights.json")):
-        network = load_network(folder, say)
-        if network.model.name != model:
-            raise Refused(f"{folder} holds {network.model.name}, not {model}")
-        if own := [setting for setting in settings if setting.startswith("model.")]:
-            raise Refused(f"--set {own[0]}: the network in {folder} is as it was trained")
-        check_fits(network.module, network.variables, dataset.image_shape)
-        module, variables, whose = network.module, network.variables, f"weights of {folder.name}"
-    else:
+    if network is None:
         task = make_task(recipe, dataset)
         task.check()
-        state = task.init(jax.random.key(seed))
-        module, variables = task.model, {"params": state.params, **state.model_state}
-        whose = f"untrained, seed {seed}"
-        say(f"{folder} holds no run: drawing untrained weights of seed {seed}")
-    title = f"{model} ({whose}), {dataset.name} {split} {index}: {label}"
+        module, whose = task.model, f"untrained, seed {seed}"
+        variables = task.fresh_variables
+    else:
+        check_fits(network.module, network.variables, dataset.image_shape)
+        module, whose = network.module, f"weights of {folder.name}"
+        stored_variables = network.variables
+
+        def variables(key: Any) -> Any:
+            return stored_variables
+
     image = stored / dataset.max_value
     normal = normalization_arrays(recipe.data, dataset)
     normalized = (image - normal["mean"]) / normal.get("deviation", 1.0)
-    drawn = draw(module, variables, image, normalized, title)
-    own_folder(folder, "folder", ("run.json", "weights.json", *drawn))
+    key = jax.random.key(seed)
+    with refused(f"{model} has no feature maps that can be drawn"):
+        jax.eval_shape(lambda key, x: network_maps(module, variables(key), x), key, normalized)
+    own_folder(folder, "folder", (*_STORED, *_PICTURES))
+    if network is None:
+        say(f"{folder} holds no run: drawing untrained weights of seed {seed}")
+    title = f"{model} ({whose}), {dataset.name} {split} {index}: {label}"
+    drawn = draw(module, variables(key), image, normalized, title)
     for name, png in drawn.items():
         atomic_write(folder / name, png)
     paths = [str(folder / name) for name in drawn]
@@ -114,4 +155,4 @@ def visualize(
         print_json({"model": model, "weights": whose, "label": label, "pictures": paths})
         return
     for path in paths:
-        click.echo(path)
+        echo(path)
