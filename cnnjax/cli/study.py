@@ -1,7 +1,6 @@
 """`cnnjax study run|status|report|repeat|list`."""
 
 import inspect
-import multiprocessing
 import shlex
 import sys
 import tempfile
@@ -182,7 +181,8 @@ def study_command(study: "Study") -> None:
 
     Does nothing where a worker of that study imports the file, so that no guard is needed.
     """
-    if multiprocessing.parent_process() is not None:
+    caller = inspect.currentframe().f_back  # type: ignore[union-attr]
+    if caller is not None and caller.f_globals.get("__name__") == "__mp_main__":
         return
 
     from cnnjax.cli.main import run as run_command

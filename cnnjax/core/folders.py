@@ -27,6 +27,17 @@ def own_folder(path: Path, kind: str, marks: tuple[str, ...], option: str = "--w
     return writable_folder(path, kind, f"give another {option}")
 
 
+def unicode_path(path: Path, kind: str, option: str = "--workdir") -> None:
+    """Refuse a folder whose path is no UTF-8: what writes checkpoints takes no other."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise Refused(
+            f"{kind} {path}: its path ({path.absolute()}) is no UTF-8, which checkpoints need; give"
+            f" another {option}"
+        ) from None
+
+
 def writable_folder(path: Path, kind: str, hint: str) -> Path:
     """`path` as a folder that can be written, made if absent.
 

@@ -59,7 +59,7 @@ def load_file(path_text: str, kind: str) -> ModuleType:
     if path in _loaded and getattr(_loaded[path], _DIGEST) == sha256:
         return _loaded[path]
     where = hashlib.sha256(bytes(path)).hexdigest()
-    module = ModuleType(f"cnnjax_user_{path.stem}_{where[:8]}_{sha256[:8]}")
+    module = ModuleType(f"cnnjax_user_{_said(path.stem)}_{where[:8]}_{sha256[:8]}")
     module.__file__ = str(path)
     setattr(module, _DIGEST, sha256)
     sys.modules[module.__name__] = module  # dataclasses and type hints look themselves up there
@@ -67,7 +67,7 @@ def load_file(path_text: str, kind: str) -> ModuleType:
     _loaded[path] = module  # so that an error knows whose file it is in
     try:
         with refused(f"{path_text} does not import"):
-            exec(compile(source, str(path), "exec"), module.__dict__)
+            exec(compile(source, _said(path), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[module.__name__]
         if previous is None:
@@ -124,7 +124,7 @@ def user_line(error: BaseException) -> str | None:
 
 
 def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
-    files = {str(path) for path in _loaded}
+    files = {_said(path) for path in _loaded}
     seen: BaseException | None = error
     while seen is not None:
         for frame in reversed(traceback.extract_tb(seen.__traceback__)):
@@ -132,6 +132,11 @@ def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
                 return frame
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _said(path: str | Path) -> str:
+    """A path as Unicode, as XLA wants the files of a program: bytes that are no UTF-8 in words."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def _words(frame: traceback.FrameSummary) -> str:

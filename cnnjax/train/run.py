@@ -17,7 +17,7 @@ from cnnjax.core.config import canonical, convert, differences, digest, plain
 from cnnjax.core.environment import bits, machine, start_backend, versions
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import read_sealed, write_sealed
-from cnnjax.core.folders import own_folder
+from cnnjax.core.folders import own_folder, unicode_path
 from cnnjax.core.lock import hold
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Recipe
@@ -72,6 +72,7 @@ def train_run(
     task = make_task(recipe, dataset, Jit())
     task.check(recipe.batch_size)  # refused before anything is written
     stream_keys(seed, recipe.streams)
+    unicode_path(workdir, "run folder")
     own_folder(workdir, "run folder", ("run.json", "checkpoints"))
     with hold(workdir, "the run"):
         sources = source_digests([(recipe.model.name, task.model)])
