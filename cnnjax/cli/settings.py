@@ -1,5 +1,6 @@
 """What several commands read from their options."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,4 +54,6 @@ def only(settings: tuple[str, ...], allowed: tuple[str, ...], why: str) -> None:
     for text in settings:
         path = assignment(text).path
         if not any(path == a or (a.endswith(".") and path.startswith(a)) for a in allowed):
-            raise Refused(f"--set {text} has no effect: {why}")
+            near = difflib.get_close_matches(path, allowed, n=1, cutoff=0.9)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise Refused(f"--set {text} has no effect: {why}{hint}")

@@ -84,7 +84,11 @@ def visualize(
     folder = Path(workdir)
     stored_weights = any((folder / name).is_file() for name in _STORED)
     if stored_weights:
-        only(settings, _DATA, f"the network in {folder} is as it is; of the data count {_WORDS}")
+        only(
+            settings,
+            _DATA,
+            f"the network in {folder} is as it was trained; of the data count {_WORDS}",
+        )
         source = click.get_current_context().get_parameter_source("seed")
         if source is click.core.ParameterSource.COMMANDLINE:
             raise Refused(f"--seed {seed} has no effect: {folder} holds weights")

@@ -137,8 +137,7 @@ def from_torch(
         missing, extra = (sum(line[0] == sign for line in lines) for sign in "-+")
         raise Mismatch(
             f"another network's weights: {missing} missing (-), {extra} left over (+); another"
-            " number of classes is --set model.num_classes=N, images of another size or with other"
-            " channels --input H W C",
+            " number of classes is --set model.num_classes=N, other images --input H W C",
             lines,
         )
     for line in found.notes:

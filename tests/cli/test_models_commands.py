@@ -112,7 +112,7 @@ def test_summary_of_a_users_net(cli, my_net):
     ("name", "options", "message"),
     [
         ("MyNet", (), "has no default input; give one, e.g. --input 32 32 3"),
-        ("YourNet", ("--input", "8", "8", "1"), "there is MyNet, Picky"),
+        ("YourNet", ("--input", "8", "8", "1"), "did you mean MyNet"),
         ("Picky", ("--input", "8", "8", "1"), "Picky does not take images of 8x8x1"),
     ],
 )

@@ -55,7 +55,7 @@ def test_bad_input_is_refused_in_one_line(cli, tmp_path, arguments, message):
         (("models", "vggg*"), "no model that matches"),
         (("summary", "vgg61"), "did you mean vgg"),
         (("summary", "vgg16", "--input", "16", "16", "3"), "images of 16x16: 32x32 or more"),
-        (("summary", "vgg16", "--input", "0", "16", "3"), "is not in the range x>=1"),
+        (("summary", "vgg16", "--input", "0", "16", "3"), "is not in the range 1<=x"),
         (("summary", "vgg16", "--set", "model.kernel=7x7"), "it is one of 3x3x2, 5x5"),
         (("summary", "vgg16", "--set", "epochs=3"), "only model.FIELD=VALUE counts here"),
         (("summary", "no.py:Net"), "no model file no.py"),

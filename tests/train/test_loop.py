@@ -143,14 +143,13 @@ def test_a_loss_that_is_not_finite_is_no_number_in_the_record(digits, monkeypatc
 
 def test_progress_counts_evaluation_too(digits, monkeypatch):
     monkeypatch.setattr("cnnjax.train.feed._TELL_SECONDS", 0.0)
-    monkeypatch.setattr("cnnjax.train.feed.EVALUATION_BATCH", 64)
     told = []
     fit(recipe(), 3, digits, on_progress=told.append)
     assert (told[0].phase, told[0].seconds_left) == ("compiling", None)
     phases = [progress.phase for progress in told]
     assert phases[-1] == "evaluating train"
-    assert phases.count("evaluating train") == -(-1347 // 64)
-    assert phases.count("evaluating test") == 3 * -(-450 // 64)
+    assert phases.count("evaluating train") == -(-1347 // 512)
+    assert phases.count("evaluating test") == 3 * -(-450 // 512)
     judged = [progress for progress in told if progress.phase.startswith("evaluating")]
     assert all(0 < progress.part <= 1 for progress in judged)
     assert judged[-1].seconds_left == pytest.approx(0, abs=1e-9)
