@@ -4,13 +4,13 @@ from typing import Any
 
 from cnnjax.analysis.cost import CONVENTION, model_cost
 from cnnjax.analysis.receptive_field import field_record
+from cnnjax.core.architectures import MODELS, create_model
 from cnnjax.core.errors import Refused
-from cnnjax.core.registry import create_model, find
 
 
 def catalogue_row(name: str) -> dict[str, Any]:
     """What is known of a registered network at its default input, as plain data."""
-    entry = find(name)
+    entry = MODELS.find(name)
     shape = entry.input_shape
     if shape is None:
         raise Refused(f"{name} has no default input; type: cnnjax summary {name} --input 32 32 3")
@@ -53,7 +53,7 @@ def macs_deviation(row: dict[str, Any]) -> str:
 
 
 def catalogue_markdown(rows: list[dict[str, Any]]) -> str:
-    """docs/models.md."""
+    """docs/reference/models.md."""
     lines = [
         "# The networks",
         "",

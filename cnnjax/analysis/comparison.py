@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnjax.analysis.cost import Cost, model_cost
-from cnnjax.core.registry import create_model, find
+from cnnjax.core.architectures import MODELS, create_model
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def compare() -> list[dict[str, Any]]:
     for row in TABLE:
         costs = {}
         for name in row.variants:
-            shape = find(name).input_shape
+            shape = MODELS.find(name).input_shape
             assert shape is not None, "a registered network has an input"
             costs[name] = model_cost(create_model(name), shape)
         first = costs[row.variants[0]]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.jaxprs import evaluate
+from cnnjax.core.jax_internals import Equation
 
 
 class Constant:
@@ -63,51 +63,50 @@ def _is_key(array: Any) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def results(equation: Any, operands: Sequence[Constant]) -> list[Constant]:
+def results(equation: Equation, operands: Sequence[Constant]) -> list[Constant]:
     """The outputs of an equation on constants."""
-    name = equation.primitive.name
-    if name.startswith(("random_", "threefry", "rng_")) or equation.effects:
-        return [Constant(lambda: None) for _ in equation.outvars]
-    if name in _IN_NUMPY:
-        run = _IN_NUMPY[name]
-        return [Constant(lambda *arrays: run(equation.params, *arrays), operands)]
+    if equation.random_or_effect:
+        return [Constant(lambda: None) for _ in equation.outputs]
+    if equation.name in _IN_NUMPY:
+        run = _IN_NUMPY[equation.name]
+        return [Constant(lambda *arrays: run(equation, *arrays), operands)]
     outputs: list[Any] = []
 
     def output(index: int, *arrays: np.ndarray) -> Any:
         if not outputs:
-            outputs.extend(evaluate(equation, arrays))
+            outputs.extend(equation.evaluate(arrays))
         return outputs[index]
 
     return [
         Constant(lambda *arrays, index=index: output(index, *arrays), operands)
-        for index in range(len(equation.outvars))
+        for index in range(len(equation.outputs))
     ]
 
 
-def _iota(params: Any) -> np.ndarray:
-    shape, axis = params["shape"], params["dimension"]
-    line = np.arange(shape[axis], dtype=params["dtype"])
+def _iota(equation: Equation) -> np.ndarray:
+    shape, axis = equation["shape"], equation["dimension"]
+    line = np.arange(shape[axis], dtype=equation["dtype"])
     return np.broadcast_to(line.reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
 
 
-def _broadcast(params: Any, array: np.ndarray, *_: Any) -> np.ndarray:
-    shape = [1] * len(params["shape"])
-    for size, place in zip(array.shape, params["broadcast_dimensions"], strict=True):
+def _broadcast(equation: Equation, array: np.ndarray, *_: Any) -> np.ndarray:
+    shape = [1] * len(equation["shape"])
+    for size, place in zip(array.shape, equation["broadcast_dimensions"], strict=True):
         shape[place] = size
-    return np.broadcast_to(array.reshape(shape), params["shape"])
+    return np.broadcast_to(array.reshape(shape), equation["shape"])
 
 
 def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda params, *arrays: function(*arrays)
+    return lambda equation, *arrays: function(*arrays)
 
 
 _IN_NUMPY: dict[str, Callable[..., Any]] = {
     "broadcast_in_dim": _broadcast,
-    "convert_element_type": lambda params, array: array.astype(params["new_dtype"]),
+    "convert_element_type": lambda equation, array: array.astype(equation["new_dtype"]),
     "iota": _iota,
-    "reshape": lambda params, array: array.reshape(params["new_sizes"]),
+    "reshape": lambda equation, array: array.reshape(equation["new_sizes"]),
     "select_n": _elementwise(lambda which, *cases: np.choose(which, cases)),
-    "transpose": lambda params, array: array.transpose(params["permutation"]),
+    "transpose": lambda equation, array: array.transpose(equation["permutation"]),
     **{
         name: _elementwise(function)
         for name, function in {

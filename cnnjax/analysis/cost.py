@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.analysis.intervals import image
-from cnnjax.analysis.jaxprs import body
 from cnnjax.analysis.layers import Layer, walk_layers
 from cnnjax.analysis.memory import peak_bytes
 from cnnjax.analysis.receptive_field import Field
 from cnnjax.analysis.values import Value
 from cnnjax.core.errors import Refused, one_line
+from cnnjax.core.jax_internals import Body
 from cnnjax.layers.scan import first_of_each_run, repeat_shapes, stacked_name
 from cnnjax.ops.conv import formulation
 
@@ -91,7 +91,7 @@ def model_cost(
         with formulation("library"), first_of_each_run():
             variables = jax.eval_shape(lambda x: model.init(keys, x, train=False), images)
             variables = repeat_shapes(dict(variables), runs)
-            traced = body(jax.make_jaxpr(forward)(variables, images))
+            traced = Body(jax.make_jaxpr(forward)(variables, images))
     except Refused:
         raise
     except Exception as error:  # a user's network may raise anything
@@ -101,7 +101,7 @@ def model_cost(
         ) from error
 
     params = variables.get("params", {})
-    marked = [False] * (len(traced.jaxpr.invars) - 1) + [True]
+    marked = [False] * (len(traced.inputs) - 1) + [True]
     inputs = [_value(path) for path, _ in jax.tree.flatten_with_path(variables)[0]]
     inputs.append(Value(image(images.shape)))
     named_runs = {stacked_name(run): run for run in runs}
@@ -112,7 +112,7 @@ def model_cost(
         statistics=count_params({k: v for k, v in variables.items() if k in _STATE}),
         macs=sum(layer.macs for layer in layers),
         activations=sum(layer.activations for layer in layers),
-        peak_bytes=peak_bytes(traced.jaxpr, marked),
+        peak_bytes=peak_bytes(traced, marked),
         input=input_shape,
         batch=batch,
         layers=tuple(layers),
@@ -134,8 +134,8 @@ def count_macs(function: Callable, *arguments: Any) -> int:
     A scan counts its body as often as it runs. A loop whose length only the data decide counts
     its body once; of the branches of a conditional the dearest counts.
     """
-    traced = body(jax.make_jaxpr(function)(*arguments))
-    walked = walk_layers(traced, [Value(trained=True) for _ in traced.jaxpr.invars])
+    traced = Body(jax.make_jaxpr(function)(*arguments))
+    walked = walk_layers(traced, [Value(trained=True) for _ in traced.inputs])
     return sum(layer.macs for layer in walked.layers)
 
 

@@ -8,7 +8,7 @@ they run.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,15 +16,6 @@ import numpy as np
 
 from cnnjax.analysis.constants import Constant, results
 from cnnjax.analysis.intervals import Seen, Span, hull
-from cnnjax.analysis.jaxprs import (
-    Body,
-    branches_of,
-    called,
-    is_literal,
-    scan_of,
-    shape_of,
-    while_of,
-)
 from cnnjax.analysis.macs import layer_macs
 from cnnjax.analysis.receptive_field import (
     UNKNOWN,
@@ -35,6 +26,9 @@ from cnnjax.analysis.receptive_field import (
     stack,
 )
 from cnnjax.analysis.values import Value
+from cnnjax.core.jax_internals import Body, Equation, is_literal, literal, shape_of
+
+Path = tuple[str, ...]  # the modules in which an equation stands
 
 
 @dataclass(frozen=True)
@@ -112,28 +106,27 @@ class _Walk:
         self.widest: Field | None = None
         self._given: dict[str, int] = {}
 
-    def run(self, body: Body, inputs: Sequence[Value], scope: tuple[str, ...]) -> list[Value]:
-        jaxpr = body.jaxpr
-        known: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
-        for var, array in zip(jaxpr.constvars, body.consts, strict=False):
+    def run(self, body: Body, inputs: Sequence[Value], scope: Path) -> list[Value]:
+        known: dict[Any, Value] = dict(zip(body.inputs, inputs, strict=True))
+        for var, array in body.constants:
             known[var] = Value(constant=Constant.of(array))
 
-        for equation in jaxpr.eqns:
-            operands = [_value(atom, known) for atom in equation.invars]
-            path = _join(scope, str(equation.source_info.name_stack))
+        for equation in body.equations:
+            operands = [_value(atom, known) for atom in equation.inputs]
+            path = _join(scope, equation.modules)
             outputs = self._equation(equation, operands, path)
-            known.update(zip(equation.outvars, outputs, strict=True))
-        return [_value(atom, known) for atom in jaxpr.outvars]
+            known.update(zip(equation.outputs, outputs, strict=True))
+        return [_value(atom, known) for atom in body.outputs]
 
-    def _equation(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
-        match equation.primitive.name:
+    def _equation(self, equation: Equation, operands: list[Value], path: Path) -> list[Value]:
+        match equation.name:
             case "scan":
                 return self._scan(equation, operands, path)
             case "while":
                 return self._while(equation, operands, path)
             case "cond":
                 return self._cond(equation, operands, path)
-        inner = called(equation)
+        inner = equation.called
         if inner is not None:
             return self.run(inner, operands, path)
         macs = layer_macs(equation, operands)
@@ -150,8 +143,8 @@ class _Walk:
         self._record(equation, sights[0], macs, path, module)
         return [Value(sight) for sight in sights]
 
-    def _scan(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
-        scan = scan_of(equation)
+    def _scan(self, equation: Equation, operands: list[Value], path: Path) -> list[Value]:
+        scan = equation.scan
         kept, carry = operands[: scan.kept], operands[scan.kept : scan.kept + scan.carried]
         stacked = operands[scan.kept + scan.carried :]
         run = path[-1] if path and path[-1] in self.runs else None
@@ -166,16 +159,16 @@ class _Walk:
         steps = [collected[index] for index in sorted(collected)]
         results = [
             _stacked([step[i] for step in steps], shape_of(var))
-            for i, var in enumerate(equation.outvars[scan.carried :])
+            for i, var in enumerate(equation.outputs[scan.carried :])
         ]
         return [*carry, *results]
 
-    def _while(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
+    def _while(self, equation: Equation, operands: list[Value], path: Path) -> list[Value]:
         """What each turn leaves as it was is known after any number of turns."""
         if all(value.sight is None for value in operands):
             self._turn(equation, operands, path)
             return _without_images(equation, operands)
-        loop = while_of(equation)
+        loop = equation.loop
         first = loop.condition_consts + loop.body_consts
         carry = [replace(value, constant=None) for value in operands[first:]]
         while True:
@@ -195,13 +188,15 @@ class _Walk:
             self._see(field_of(value.sight))
         return carry
 
-    def _turn(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
-        loop = while_of(equation)
+    def _turn(self, equation: Equation, operands: list[Value], path: Path) -> list[Value]:
+        loop = equation.loop
         return self.run(loop.body, operands[loop.condition_consts :], path)
 
-    def _cond(self, equation: Any, operands: list[Value], path: tuple[str, ...]) -> list[Value]:
+    def _cond(
+        self, equation: Equation, operands: list[Value], path: tuple[str, ...]
+    ) -> list[Value]:
         """What any branch sees, and what decides between them; the one that is known to run."""
-        branches = branches_of(equation)
+        branches = equation.branches
         known = operands[0].elements
         if known is not None:
             return self.run(
@@ -219,7 +214,7 @@ class _Walk:
         decides = operands[0].sight
         results = [
             _any_of(list(values), decides, shape_of(var))
-            for values, var in zip(zip(*outcomes, strict=True), equation.outvars, strict=True)
+            for values, var in zip(zip(*outcomes, strict=True), equation.outputs, strict=True)
         ]
         for value in results:
             self._see(field_of(value.sight))
@@ -235,13 +230,13 @@ class _Walk:
             self.widest = field
 
     def _record(
-        self, equation: Any, sight: Sight, macs: int, path: tuple[str, ...], module: str | None
+        self, equation: Equation, sight: Sight, macs: int, path: tuple[str, ...], module: str | None
     ) -> None:
-        windows = equation.primitive.name.startswith("reduce_window") and sight is not None
-        pools = windows and len(equation.outvars) == 1
+        windows = equation.name.startswith("reduce_window") and sight is not None
+        pools = windows and len(equation.outputs) == 1
         if module is None and not macs and not pools:
             return
-        shape = shape_of(equation.outvars[0])
+        shape = shape_of(equation.outputs[0])
         scope = "/".join(path)
         if module is None and pools and scope in self.params:
             module = scope  # a pooling inside of a module that has a coefficient
@@ -253,7 +248,7 @@ class _Walk:
         if macs or pools:
             row = replace(row, kind=_kind(equation).replace("avg", "sum" if module else "avg"))
         units = math.prod(shape)  # of the equation; the module's last one is its output
-        sums = units * math.prod(equation.params["window_dimensions"]) if pools and module else 0
+        sums = units * math.prod(equation["window_dimensions"]) if pools and module else 0
         biased = "bias" in sizes and (macs or sums)
         self.rows[name] = replace(
             row,
@@ -264,7 +259,7 @@ class _Walk:
             connections=row.connections + macs + sums + (units if biased else 0),
         )
 
-    def _new_name(self, scope: str, equation: Any) -> str:
+    def _new_name(self, scope: str, equation: Equation) -> str:
         """max_pool1, inception3a/max_pool1, ...: it has no parameters."""
         what = _kind(equation).split()[0]
         stem = f"{scope}/{what}" if scope else what
@@ -274,17 +269,17 @@ class _Walk:
 
 def _value(atom: Any, known: Mapping[Any, Value]) -> Value:
     if is_literal(atom):
-        return Value(constant=Constant.of(atom.val))
+        return Value(constant=Constant.of(literal(atom)))
     return known.get(atom, Value())
 
 
-def _without_images(equation: Any, operands: Sequence[Value]) -> list[Value]:
+def _without_images(equation: Equation, operands: Sequence[Value]) -> list[Value]:
     """Of parameters, constants, or both."""
     module = next((value.module for value in operands if value.module is not None), None)
     trained = any(value.trained for value in operands)
     constants = [value.constant for value in operands if value.constant is not None]
     if len(constants) < len(operands):
-        return [Value(None, trained, module) for _ in equation.outvars]
+        return [Value(None, trained, module) for _ in equation.outputs]
     return [Value(constant=constant) for constant in results(equation, constants)]
 
 
@@ -351,9 +346,8 @@ def _width(field: Field) -> tuple[float | int, bool]:
     return math.inf if field.size is None else field.size, field.stride is not None
 
 
-def _join(scope: tuple[str, ...], stack: str) -> tuple[str, ...]:
-    """The path of a module: a scope without the root's class and the names of methods."""
-    parts = list(_modules([part for part in stack.split("/") if part]))
+def _join(scope: tuple[str, ...], parts: Sequence[str]) -> tuple[str, ...]:
+    """The path of a module: a scope without the root's class."""
     if not scope:
         return ("", *parts[1:])[1:] if parts else ()
     if scope[-1] == "":  # in a run: the first part is the block's class
@@ -361,32 +355,22 @@ def _join(scope: tuple[str, ...], stack: str) -> tuple[str, ...]:
     return (*scope, *parts)
 
 
-def _modules(parts: list[str]) -> Iterator[str]:
-    last = ""
-    for part in parts:
-        module = part if ".." in part else part.split(".")[0]
-        if module != last or module == part:
-            yield module
-        last = module
-
-
-def _kind(equation: Any) -> str:
+def _kind(equation: Equation) -> str:
     """What an equation computes: conv 3x3, stride 2, 2 groups; dense; max_pool 2x2, stride 2."""
-    parameters = equation.params
-    name = equation.primitive.name
+    name = equation.name
     if name == "dot_general":
         return "dense"
     if name == "conv_general_dilated":
-        numbers = parameters["dimension_numbers"]
-        kernel = equation.invars[1].aval.shape
+        numbers = equation["dimension_numbers"]
+        kernel = shape_of(equation.inputs[1])
         window = [kernel[axis] for axis in numbers.rhs_spec[2:]]
-        strides = parameters["window_strides"]
-        what = "conv_transpose" if max(parameters["lhs_dilation"], default=1) > 1 else "conv"
-        groups = parameters["feature_group_count"]
+        strides = equation["window_strides"]
+        what = "conv_transpose" if max(equation["lhs_dilation"], default=1) > 1 else "conv"
+        groups = equation["feature_group_count"]
     else:
-        keep = [axis for axis, size in enumerate(parameters["window_dimensions"]) if size > 1]
-        window = [parameters["window_dimensions"][axis] for axis in keep] or [1]
-        strides = [parameters["window_strides"][axis] for axis in keep] or [1]
+        keep = [axis for axis, size in enumerate(equation["window_dimensions"]) if size > 1]
+        window = [equation["window_dimensions"][axis] for axis in keep] or [1]
+        strides = [equation["window_strides"][axis] for axis in keep] or [1]
         what = {"reduce_window_max": "max_pool", "reduce_window_sum": "avg_pool"}.get(name, "pool")
         groups = 1
     text = f"{what} {'x'.join(map(str, window))}"

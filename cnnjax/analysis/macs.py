@@ -8,24 +8,23 @@ a choice by one-hot vectors. It counts nothing.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from cnnjax.analysis.axes import Axis, moves, regular
 from cnnjax.analysis.intervals import Seen
-from cnnjax.analysis.jaxprs import shape_of
 from cnnjax.analysis.values import Value
+from cnnjax.core.jax_internals import Equation, shape_of
 
 
-def layer_macs(equation: Any, operands: Sequence[Value]) -> int:
+def layer_macs(equation: Equation, operands: Sequence[Value]) -> int:
     """Of one convolution or product that is a layer; 0 for anything else."""
-    if equation.primitive.name not in ("dot_general", "conv_general_dilated"):
+    if equation.name not in ("dot_general", "conv_general_dilated"):
         return 0
     return multiply_accumulates(equation) if _is_layer(equation, operands) else 0
 
 
-def _is_layer(equation: Any, operands: Sequence[Value]) -> bool:
+def _is_layer(equation: Equation, operands: Sequence[Value]) -> bool:
     left, right = operands[:2]
     if left.is_data and right.is_data:
         return True
@@ -36,22 +35,22 @@ def _is_layer(equation: Any, operands: Sequence[Value]) -> bool:
         return True  # trained weights
     if not isinstance(data.sight, Seen):
         return _sums_channels(equation, 0 if data is left else 1)
-    if equation.primitive.name == "dot_general":
+    if equation.name == "dot_general":
         return _product_mixes(equation, data.sight, fixed, 0 if data is left else 1)
     return data is right or _convolution_mixes(equation, data.sight, fixed)
 
 
-def _sums_channels(equation: Any, side: int) -> bool:
+def _sums_channels(equation: Equation, side: int) -> bool:
     """Where the map is not known any more: channels lie last, as everywhere here."""
-    params = equation.params["dimension_numbers"]
-    if equation.primitive.name == "dot_general":
-        return list(params[0][side]) == [len(shape_of(equation.invars[side])) - 1]
-    return side == 1 or shape_of(equation.invars[1])[params.rhs_spec[1]] > 1
+    params = equation["dimension_numbers"]
+    if equation.name == "dot_general":
+        return list(params[0][side]) == [len(shape_of(equation.inputs[side])) - 1]
+    return side == 1 or shape_of(equation.inputs[1])[params.rhs_spec[1]] > 1
 
 
-def _product_mixes(equation: Any, data: Seen, fixed: Value, side: int) -> bool:
+def _product_mixes(equation: Equation, data: Seen, fixed: Value, side: int) -> bool:
     """Whether fixed weights sum features of one place."""
-    gone, _ = equation.params["dimension_numbers"]
+    gone, _ = equation["dimension_numbers"]
     places = _places(data, gone[side])
     if len(np.unique(places)) == places.size:
         return False
@@ -64,11 +63,11 @@ def _product_mixes(equation: Any, data: Seen, fixed: Value, side: int) -> bool:
     return _repeats(outputs * places.size + places.ravel()[terms])
 
 
-def _convolution_mixes(equation: Any, data: Seen, fixed: Value) -> bool:
+def _convolution_mixes(equation: Equation, data: Seen, fixed: Value) -> bool:
     """Whether fixed weights sum channels of one place, or along an axis that is none of the map."""
-    numbers = equation.params["dimension_numbers"]
-    groups = equation.params["feature_group_count"]
-    kernel = [shape_of(equation.invars[1])[axis] for axis in numbers.rhs_spec]
+    numbers = equation["dimension_numbers"]
+    groups = equation["feature_group_count"]
+    kernel = [shape_of(equation.inputs[1])[axis] for axis in numbers.rhs_spec]
     on_map = [moves(data.axes[axis]) for axis in numbers.lhs_spec[2:]]
     channels = _places(data, numbers.lhs_spec[1:2]).reshape(groups, -1)
     alone = all(len(np.unique(group)) == group.size for group in channels)
@@ -119,30 +118,29 @@ def _positions(axis: Axis) -> np.ndarray:
     return found.ravel()
 
 
-def multiply_accumulates(equation: Any) -> int:
+def multiply_accumulates(equation: Equation) -> int:
     """Of one convolution or product.
 
     Taps on zeros that a transposed convolution puts between pixels do not count.
     """
-    if equation.primitive.name == "dot_general":
-        (contracted, _), _ = equation.params["dimension_numbers"]
-        shape = equation.invars[0].aval.shape
-        return math.prod(equation.outvars[0].aval.shape) * math.prod(shape[i] for i in contracted)
-    parameters = equation.params
-    numbers = parameters["dimension_numbers"]
-    images, kernel = (atom.aval.shape for atom in equation.invars)
-    output = equation.outvars[0].aval.shape
+    if equation.name == "dot_general":
+        (contracted, _), _ = equation["dimension_numbers"]
+        shape = shape_of(equation.inputs[0])
+        return math.prod(shape_of(equation.outputs[0])) * math.prod(shape[i] for i in contracted)
+    numbers = equation["dimension_numbers"]
+    images, kernel = (shape_of(atom) for atom in equation.inputs)
+    output = shape_of(equation.outputs[0])
     total = math.prod(output[axis] for axis in numbers.out_spec[:2]) * kernel[numbers.rhs_spec[1]]
     for i, (axis, tap, out) in enumerate(
         zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
     ):
-        spread = parameters["lhs_dilation"][i]
+        spread = equation["lhs_dilation"][i]
         if spread == 1:
             total *= output[out] * kernel[tap]
             continue
-        starts = np.arange(output[out]) * parameters["window_strides"][i]
-        taps = np.arange(kernel[tap]) * parameters["rhs_dilation"][i]
-        places = starts[:, None] + taps - parameters["padding"][i][0]
+        starts = np.arange(output[out]) * equation["window_strides"][i]
+        taps = np.arange(kernel[tap]) * equation["rhs_dilation"][i]
+        places = starts[:, None] + taps - equation["padding"][i][0]
         inside = (places >= 0) & (places <= (images[axis] - 1) * spread)
         total *= int(np.sum(inside & (places % spread == 0)))
     return total

@@ -1,16 +1,14 @@
 """An estimate of the memory for activations, by the lifetimes of arrays in a traced computation."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
-from cnnjax.analysis.jaxprs import bodies, is_literal
+from cnnjax.core.jax_internals import Body, bytes_of, is_literal
 
 # These cannot write where they read; anything else is taken to overwrite an operand that dies.
 _NEEDS_OUTPUT = ("conv_general_dilated", "dot_general", "reduce_window", "concatenate", "pad")
 
 
-def peak_bytes(jaxpr: Any, from_images: Sequence[bool]) -> int:
+def peak_bytes(body: Body, from_images: Sequence[bool]) -> int:
     """The most bytes of activations that are alive at one time.
 
     Only what depends on the images counts: parameters are counted elsewhere. Element-wise
@@ -20,51 +18,47 @@ def peak_bytes(jaxpr: Any, from_images: Sequence[bool]) -> int:
     Args:
       from_images: for each input whether it is (or depends on) the images.
     """
-    return _peak(jaxpr, list(from_images), [True] * len(from_images))
+    return _peak(body, list(from_images), [True] * len(from_images))
 
 
-def _peak(jaxpr: Any, marked: list[bool], owned: list[bool]) -> int:
+def _peak(body: Body, marked: list[bool], owned: list[bool]) -> int:
     """Peak of what is marked; inputs that are owned count and may be overwritten."""
-    depends = {var: True for var, mark in zip(jaxpr.invars, marked, strict=True) if mark}
+    depends = {var: True for var, mark in zip(body.inputs, marked, strict=True) if mark}
+    equations = body.equations
     live = {
-        var: _size(var)
-        for var, mark, own in zip(jaxpr.invars, marked, owned, strict=True)
+        var: bytes_of(var)
+        for var, mark, own in zip(body.inputs, marked, owned, strict=True)
         if mark and own
     }
     last = {
         atom: index
-        for index, equation in enumerate(jaxpr.eqns)
-        for atom in equation.invars
+        for index, equation in enumerate(equations)
+        for atom in equation.inputs
         if not is_literal(atom)
     }
-    last.update({atom: len(jaxpr.eqns) for atom in jaxpr.outvars if not is_literal(atom)})
+    last.update({atom: len(equations) for atom in body.outputs if not is_literal(atom)})
     peak = sum(live.values())
-    for index, equation in enumerate(jaxpr.eqns):
-        atoms = [atom for atom in equation.invars if not is_literal(atom)]
+    for index, equation in enumerate(equations):
+        atoms = [atom for atom in equation.inputs if not is_literal(atom)]
         if not any(atom in depends for atom in atoms):
             continue
         dying = {atom for atom in atoms if last[atom] == index and atom in live}
-        inside = bodies(equation)
-        out = {var: _size(var) for var in equation.outvars}
+        inside = equation.bodies
+        out = {var: bytes_of(var) for var in equation.outputs}
         if inside:
             rest = sum(size for var, size in live.items() if var not in dying)
-            for inner in (part.jaxpr for part in inside):
-                operands = equation.invars[-len(inner.invars) :]
+            for inner in inside:
+                operands = equation.inputs[-len(inner.inputs) :]
                 marks = [not is_literal(atom) and atom in depends for atom in operands]
                 owns = [not is_literal(atom) and atom in dying for atom in operands]
                 peak = max(peak, rest + _peak(inner, marks, owns))
-        elif equation.primitive.name.startswith(_NEEDS_OUTPUT):
+        elif equation.name.startswith(_NEEDS_OUTPUT):
             peak = max(peak, sum(live.values()) + sum(out.values()))
         for atom in dying:
             del live[atom]
-        for var in equation.outvars:
+        for var in equation.outputs:
             depends[var] = True
             if var in last:
                 live[var] = out[var]
         peak = max(peak, sum(live.values()))
     return peak
-
-
-def _size(var: Any) -> int:
-    shape, dtype = getattr(var.aval, "shape", ()), getattr(var.aval, "dtype", None)
-    return math.prod(shape) * getattr(dtype, "itemsize", 4)

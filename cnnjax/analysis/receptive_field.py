@@ -26,7 +26,7 @@ from cnnjax.analysis.intervals import (
     hull,
     nothing,
 )
-from cnnjax.analysis.jaxprs import shape_of
+from cnnjax.core.jax_internals import Equation, shape_of
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,20 @@ def _number(value: float) -> int | float:
 class Operation:
     """A primitive equation, what its operands see, and the values of those that are constant."""
 
-    equation: Any
+    equation: Equation
     sights: Sequence[Sight]
     constant: Callable[[int], np.ndarray | None]
 
     def __getitem__(self, name: str) -> Any:
         """A parameter; integers are Python's."""
-        return _plain(self.equation.params[name])
+        return _plain(self.equation[name])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return shape_of(self.equation.outvars[0])
+        return shape_of(self.equation.outputs[0])
 
     def operand_shape(self, index: int) -> tuple[int, ...]:
-        return shape_of(self.equation.invars[index])
+        return shape_of(self.equation.inputs[index])
 
     @property
     def seen(self) -> list[Seen | None]:
@@ -125,7 +125,7 @@ Rule = Callable[[Operation], Sight | list[Sight]]
 
 
 def propagate(
-    equation: Any, sights: Sequence[Sight], constant: Callable[[int], np.ndarray | None]
+    equation: Equation, sights: Sequence[Sight], constant: Callable[[int], np.ndarray | None]
 ) -> list[Sight]:
     """What the outputs of a primitive equation see.
 
@@ -133,10 +133,10 @@ def propagate(
       sights: of its operands; at least one depends on the images.
       constant: the value of operand i, if it is a constant.
     """
-    outputs = equation.outvars
+    outputs = equation.outputs
     if UNKNOWN in sights:
         return [UNKNOWN] * len(outputs)
-    name = equation.primitive.name
+    name = equation.name
     if name in _ELEMENTWISE:
         return [_elementwise(shape_of(outputs[0]), sights)]
     operation = Operation(equation, sights, constant)
@@ -159,7 +159,7 @@ def _without_rule(op: Operation) -> list[Sight]:
     scalar = everywhere(operands) if same else UNKNOWN
     return [
         scalar.broadcast(shape_of(var), ()) if isinstance(scalar, Seen) else scalar
-        for var in op.equation.outvars
+        for var in op.equation.outputs
     ]
 
 
@@ -272,8 +272,8 @@ def _tile(op: Operation) -> Sight:
 
 
 def _reduce(op: Operation) -> Sight:
-    gone = tuple(op["axes" if "axes" in op.equation.params else "dimensions"])
-    count = len(op.equation.outvars)  # of a general reduction: operands, then their first values
+    gone = tuple(op["dimensions" if op.equation.name == "reduce" else "axes"])
+    count = len(op.equation.outputs)  # of a general reduction: operands, then their first values
     found = [seen.over(gone) for seen in op.seen[:count] if seen is not None]
     found += [seen.broadcast(op.shape, ()) for seen in op.seen[count:] if seen is not None]
     return hull(found)
@@ -284,12 +284,8 @@ def _cumulative(op: Operation) -> Sight:
 
 
 def _reduce_window(op: Operation) -> Sight:
-    count = len(op.equation.outvars)
-    ones = (1,) * len(op.shape)
-    dilations, bases = (
-        op[name] if name in op.equation.params else ones
-        for name in ("window_dilation", "base_dilation")
-    )
+    count = len(op.equation.outputs)
+    dilations, bases = op["window_dilation"], op["base_dilation"]
     found = [seen.broadcast(op.shape, ()) for seen in op.seen[count:] if seen is not None]
     for seen in op.seen[:count]:
         if seen is None:
@@ -598,7 +594,7 @@ def _scatter(op: Operation) -> Sight | list[Sight]:
     inserted = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
     windows = [axis for axis in range(len(op.shape)) if axis not in inserted]
     origin = dict(zip(windows, numbers.update_window_dims, strict=True))
-    if op.equation.primitive.name == "scatter":
+    if op.equation.name == "scatter":
         order = jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
         empty = jnp.full(op.shape, -1, jnp.int32)
         taken = np.asarray(jax.lax.scatter(empty, indices, order, numbers, mode=mode))
@@ -625,12 +621,12 @@ def _scatter(op: Operation) -> Sight | list[Sight]:
 _ELEMENTWISE = frozenset((
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
     "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "clamp", "clz", "complex", "conj",
-    "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div", "eq", "eq_to",
+    "convert_element_type", "copy", "cos", "cosh", "digamma", "div", "eq", "eq_to",
     "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "igamma",
     "igamma_grad_a", "igammac", "imag", "integer_pow", "is_finite", "le", "le_to", "lgamma",
     "log", "log1p", "logistic", "lt", "lt_to", "max", "min", "mul", "mulhi", "name", "ne",
     "neg", "nextafter", "not", "or", "polygamma", "population_count", "pow",
-    "random_gamma_grad", "real", "reduce_precision", "regularized_incomplete_beta", "rem",
+    "real", "reduce_precision", "regularized_incomplete_beta", "rem",
     "round", "rsqrt", "sharding_constraint", "shift_left", "shift_right_arithmetic",
     "shift_right_logical", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub",
     "tan", "tanh", "xor", "zeta",
@@ -665,6 +661,6 @@ _RULES: dict[str, Rule] = {
         ("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"),
         _reduce_window),
     **dict.fromkeys(
-        ("scatter", "scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter_mul",
-         "scatter_min", "scatter_max", "scatter-min", "scatter-max"), _scatter),
+        ("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max"),
+        _scatter),
 }  # fmt: skip

@@ -1,21 +1,23 @@
-"""Settings are frozen data: read, override by path, write, hash and compare them.
+"""Settings are frozen data: overridden by path, and written without what is a default.
 
 A setting's type is the type hint of its field; values are converted strictly (12.5 is no int).
-Three kinds of object have fields: a dataclass, a `Model` (whose `fields` belong to the class that
-the registry names), and nothing else.
+Two kinds of object have fields: a dataclass, and a `Named` (whose `fields` belong to the thing
+that its registry knows by that name).
 """
 
-import hashlib
-import json
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-import msgspec
+from typing import Any, get_type_hints
 
 from cnnjax.core.errors import Refused, unknown
-from cnnjax.core.recipe import Model, Recipe
+from cnnjax.core.recipe import Model, Named, Optimizer, Recipe, Task
+from cnnjax.core.registry import Registry
+from cnnjax.core.values import convert, json_or_word, plain, shown
+
+FORMAT = 2  # of a recipe in run.json, study.json and config.json
+_NAMED = {"task": Task, "model": Model, "optimizer": Optimizer}  # parts of a recipe
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,17 @@ class Assignment:
     given: str
 
 
+def registry_of(part: Named) -> Registry:
+    """Which settings a name of this part has."""
+    module, _, name = part.registry.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def setting_types(config: Any) -> dict[str, Any]:
     """Name and type of each setting directly inside `config`."""
-    if isinstance(config, Model):
-        from cnnjax.core.registry import field_types
-
-        return {"name": str, **field_types(config.name)}
+    if isinstance(config, Named):
+        settings = registry_of(config).settings(config.name)
+        return {"name": str, **{key: setting.type for key, setting in settings.items()}}
     if is_dataclass(config):
         return get_type_hints(type(config))
     return {}
@@ -72,14 +79,23 @@ def override(config: Any, path: str, value: Any, *, inside: str = "") -> Any:
     if group and not isinstance(value, Mapping):
         inner = ", ".join(f"{inside}{name}.{leaf}" for leaf in group)
         raise Refused(f"{inside}{name} is a group of settings; set one of {inner}")
-    if group:  # a whole one, as a study's file gives it
+    part = _get(config, name)
+    if isinstance(part, Named):  # its settings, as a study's file gives them; a name comes first
+        for key in sorted(value, key=lambda key: key != "name"):
+            part = override(part, key, value[key], inside=f"{inside}{name}.")
+        return replace(config, **{name: part})
+    if group:  # a whole one
         known = [f.name for f in fields(_get(config, name))]
         for key in value:  # msgspec would leave it out without a word
             if key not in known:
                 raise unknown(f"setting in {inside}{name}:", str(key), known)
     converted = convert(value, types[name], inside + name)
     try:
-        if isinstance(config, Model):
+        if isinstance(config, Named):
+            if name == "name":
+                registry_of(config).find(converted)
+            else:
+                registry_of(config).verify(config.name, {name: converted})
             return config.with_field(name, converted)
         return replace(config, **{name: converted})
     except ValueError as error:
@@ -114,34 +130,55 @@ def override_all(recipe: Recipe, assignments: Sequence[Assignment]) -> Recipe:
             if longer.startswith(shorter):
                 raise Refused(f"{other} and {each.given} both set {each.path}; give one of them")
         given[each.path] = each.given
-    # A model's name decides which fields it has, so it comes before them.
-    for each in sorted(assignments, key=lambda a: (a.path.count("."), a.path != "model.name")):
+
+    # A name decides which settings there are, so it comes before them.
+    def place(each: Assignment) -> tuple[int, bool]:
+        return each.path.count("."), not each.path.endswith(".name")
+
+    for each in sorted(assignments, key=place):
         recipe = override(recipe, each.path, each.value)
-    recipe, idle = canonical(recipe), recipe.idle()
+    recipe = canonical(recipe)
+    idle = idle_settings(recipe)
     for each in assignments:
         if each.path in idle:
             raise Refused(f"{each.given} has no effect: {idle[each.path]}")
     return recipe
 
 
+def idle_settings(recipe: Recipe) -> dict[str, str]:
+    """Settings that have no effect beside the others, by path, and why."""
+    return {
+        **recipe.idle(),
+        **registry_of(recipe.task).find(recipe.task.name).make.idle(recipe.task.name),
+    }
+
+
 def canonical(recipe: Recipe) -> Recipe:
-    """`recipe` with every value in its declared type: 0 and 0.0 are one setting, one hash.
+    """`recipe` with every value in its declared type, and of named parts without defaults.
+
+    0 and 0.0 are one setting, and so are a default and its absence.
 
     Raises:
       Refused: a value has another type or is a number that no file can hold, or there is no such
-        model or field.
+        name or setting.
     """
-    if not isinstance(recipe.model, Model):
-        raise Refused(f"recipe: model={shown(recipe.model)} must be a Model(...)")
-    types = setting_types(recipe.model)
-    for name in recipe.model.fields:
-        if name not in types:
-            raise unknown(f"field of {recipe.model.name}", name, types)
-    values = {
-        name: convert(value, types[name], f"model.{name}")
-        for name, value in plain(recipe.model.fields).items()
-    }
-    written = plain(replace(recipe, model=Model(recipe.model.name, values)))
+    for part, kind in _NAMED.items():
+        given = getattr(recipe, part)
+        if not isinstance(given, kind):
+            raise Refused(f"recipe: {part}={shown(given)} must be a {kind.__name__}(...)")
+        registry = registry_of(given)
+        known, values = registry.settings(given.name), {}
+        for name, value in plain(given.fields).items():
+            if name not in known:
+                raise unknown(f"setting of {part} {given.name}:", name, known)
+            values[name] = convert(value, known[name].type, f"{part}.{name}")
+        try:
+            registry.verify(given.name, values)
+        except ValueError as error:
+            raise Refused(f"{part}.{error}") from None
+        kept = {n: v for n, v in values.items() if plain(v) != plain(known[n].default)}
+        recipe = replace(recipe, **{part: type(given)(given.name, plain(kept))})
+    written = plain(recipe)
     if path := _unfit(written):
         raise Refused(
             f"{path.replace('.fields.', '.')}: a number must be finite and within 64 bits"
@@ -149,63 +186,54 @@ def canonical(recipe: Recipe) -> Recipe:
     return convert(written, Recipe, "recipe")
 
 
-def convert(value: Any, wanted: Any, where: str) -> Any:
-    """`value` as type `wanted`, strictly; the error names the setting `where`."""
-    try:
-        return msgspec.convert(value, wanted, strict=True)
-    except msgspec.ValidationError as error:
-        allowed = get_args(wanted) if get_origin(wanted) is Literal else ()
-        reason = f"it is one of {', '.join(map(str, allowed))}" if allowed else error
-        given = where if isinstance(value, Mapping) else f"{where}={shown(value)}"
-        raise Refused(f"{given}: {reason}") from None
+def compact(config: Any) -> Any:
+    """`config` as plain values without what is a default: what is hashed and written.
+
+    A new setting with a default leaves the identity of every older recipe as it was.
+    """
+    if isinstance(config, Named):
+        return plain({"name": config.name, **({"fields": config.fields} if config.fields else {})})
+    if not is_dataclass(config):
+        return plain(config)
+    default = type(config)()
+    return {
+        f.name: compact(value)
+        for f in fields(config)
+        if (value := getattr(config, f.name)) != getattr(default, f.name)
+    }
 
 
-def shown(value: Any) -> str:
-    """A value in a message, as a user would type it."""
-    try:
-        return value if isinstance(value, str) else json.dumps(value, default=str)
-    except (TypeError, ValueError):  # names that are no words, a number of thousands of digits
-        return "..."
+def effective(recipe: Recipe) -> dict[str, Any]:
+    """Every setting by its path, as `--set` takes it; those of a name that it has by default only
+    where they are numbers or words."""
+    found: dict[str, Any] = {}
+    for field in fields(recipe):
+        part = getattr(recipe, field.name)
+        if isinstance(part, Named):
+            values = registry_of(part).settings(part.name)
+            own = {key: part.fields.get(key, setting.default) for key, setting in values.items()}
+            found |= {f"{field.name}.name": part.name}
+        elif is_dataclass(part):
+            own = {f.name: getattr(part, f.name) for f in fields(part)}
+        else:
+            found[field.name] = plain(part)
+            continue
+        found |= {f"{field.name}.{key}": plain(value) for key, value in own.items()}
+    return found
 
 
-def json_or_word(text: str) -> Any:
-    """`text` read as JSON where it is JSON, else as a word."""
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return text
+def spelled_out(written: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Every setting of what `compact` wrote, by its path: to say in what two recipes differ."""
+    return effective(full(written, where))
 
 
-def plain(config: Any) -> Any:
-    """`config` as JSON values: dicts, lists, strings, numbers, None."""
-    if is_dataclass(config) and not isinstance(config, type):
-        return {f.name: plain(getattr(config, f.name)) for f in fields(config)}
-    if isinstance(config, Mapping):
-        return {str(key): plain(value) for key, value in config.items()}
-    if isinstance(config, tuple | list):
-        return [plain(value) for value in config]
-    return config + 0.0 if isinstance(config, float) else config  # -0.0 is 0.0
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON form of `value` (hexadecimal)."""
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Lines "path: old -> new" for each place where two plain values differ."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        lines = []
-        for key in [*old, *(key for key in new if key not in old)]:
-            inner = f"{path}.{key}" if path else str(key)
-            lines += differences(old.get(key), new.get(key), inner)
-        return lines
-    return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]
+def full(written: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe of which `compact` is `written`."""
+    return convert(written, Recipe, where)
 
 
 def _get(config: Any, name: str) -> Any:
-    if isinstance(config, Model) and name != "name":
+    if isinstance(config, Named) and name != "name":
         return config.fields.get(name)
     return getattr(config, name)
 
@@ -221,7 +249,3 @@ def _unfit(value: Any, path: str = "") -> str | None:
         whole = isinstance(value, int) and abs(value) >= 2**63
         return path if real or whole else None
     return next(filter(None, (_unfit(child, where) for where, child in inner)), None)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

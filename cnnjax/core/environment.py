@@ -13,9 +13,14 @@ from pathlib import Path
 
 from cnnjax.core.errors import Refused, one_line, unknown
 
-# On a processor, level 1 halves compilation and initialisation of these networks and leaves their
-# speed alone: the time is spent in library convolutions and products.
-_XLA_FLAGS = "--xla_backend_optimization_level=1"
+# On a processor, level 1 halves compilation and initialisation of these networks.
+_LEVEL = "xla_backend_optimization_level"
+_XLA_FLAGS = f"--{_LEVEL}=1"
+# Of the programs that train and evaluate, from this version of jax on; before the first, that of
+# the process. With jax 0.12 a step of cifar_resnet20 takes 802 ms at level 2, 831 at 1, 801 at 3
+# (medians of seven, ranges overlap), and 2 compiles a second sooner than 3; with 0.11 no level is
+# faster, and with 0.10 others change the bits (benchmarks/optimisation_level.py).
+_PROGRAM_LEVELS = {(0, 12): "2"}
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 _DECIDING = ("cnnjax", "jax", "jaxlib", "flax", "optax")  # of a result's bits
 _CUDA, _ROCM, _TPU = ("jax_cuda13_plugin", "jax_cuda12_plugin"), ("jax_rocm7_plugin",), ("libtpu",)
@@ -47,9 +52,27 @@ def configure_xla(threads: int | None = None) -> None:
     """
     os.environ["PJRT_NPROC"] = str(threads or os.environ.get("PJRT_NPROC") or cores())
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_backend_optimization_level" not in flags and not has_accelerator():
+    if _LEVEL not in flags and not has_accelerator():
         os.environ["XLA_FLAGS"] = f"{flags} {_XLA_FLAGS}".strip()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def compiler_options() -> dict[str, str | bool]:
+    """Of XLA, for the programs that train and evaluate on a processor.
+
+    A function of jax's version alone, as bits may depend on it; a level in XLA_FLAGS is kept.
+    """
+    level = _program_level()
+    return {_LEVEL: level} if level else {}
+
+
+def _program_level() -> str:
+    """The level of programs where it is not that of the process, else ""."""
+    if _LEVEL in os.environ.get("XLA_FLAGS", "").replace(_XLA_FLAGS, "") or has_accelerator():
+        return ""
+    version = tuple(int(part) for part in _version("jax").split(".")[:2])
+    levels = [level for first, level in _PROGRAM_LEVELS.items() if version >= first]
+    return levels[-1] if levels else ""
 
 
 def check_platform() -> None:
@@ -131,6 +154,7 @@ def bits() -> dict[str, str]:
     return {
         "PJRT_NPROC": os.environ.get("PJRT_NPROC", ""),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "program_level": _program_level(),
         "processor": _processor(),
         "accelerator": _accelerator(),
         **{name: _version(name) for name in _DECIDING},

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.config import digest
+from cnnjax.core.values import digest
 
 
 def atomic_write(path: Path, data: bytes) -> None:

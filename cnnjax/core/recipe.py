@@ -4,9 +4,13 @@ What is not in a recipe does not change a result: folders, devices, progress. A 
 are the identity of a run.
 """
 
+import contextlib
+import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from cnnjax.core.errors import Refused
 
 SEEDS = 2**32  # a key of jax is made of 32 bits: a larger seed would be another one's twin
 LARGEST = 3.4e38  # of a setting: what is computed is float32
@@ -25,24 +29,82 @@ def _check_positive(settings: Any, *names: str) -> None:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network: the name that its users know (or FILE.py:Class) and the fields that differ."""
+class Named:
+    """One of many, by its name, with those of its settings that differ from that name's defaults.
 
-    name: str = "cifar_resnet20"
+    Which settings a name has is known to its registry (see `core.registry`).
+    """
+
+    registry: ClassVar[str]  # "module:OBJECT"
+    name: str
     fields: Mapping[str, Any] = field(default_factory=dict)
 
-    def with_field(self, name: str, value: Any) -> "Model":
+    def with_field(self, name: str, value: Any) -> Any:
+        """A copy with one setting replaced; another name comes with its own defaults."""
         if name == "name":
-            return Model(value, {})
-        return Model(self.name, {**self.fields, name: value})
+            return type(self)(value, {})
+        return type(self)(self.name, {**self.fields, name: value})
+
+    def __getattr__(self, name: str) -> Any:
+        """A setting by its name, as in `recipe.optimizer.learning_rate`, also if by default."""
+        fields = self.__dict__.get("fields", {})
+        if name in fields:
+            return fields[name]
+        if not name.startswith("_"):
+            module, _, registry = self.registry.partition(":")
+            with contextlib.suppress(Refused):  # whoever asks for an attribute expects this error
+                known = getattr(importlib.import_module(module), registry).settings(self.name)
+                if name in known:
+                    return known[name].default
+        raise AttributeError(f"{type(self).__name__}({self.name!r}) has no setting {name!r}")
+
+
+@dataclass(frozen=True)
+class Task(Named):
+    """What is learned and how it is judged.
+
+    name: classification, or a class of your own: FILE.py:Class, package.module:Class.
+    """
+
+    registry: ClassVar[str] = "cnnjax.tasks.registry:TASKS"
+    name: str = "classification"
+
+
+@dataclass(frozen=True)
+class Model(Named):
+    """A network.
+
+    name: as its users know it (see: cnnjax models), or a class of your own: FILE.py:Class,
+      package.module:Class.
+    """
+
+    registry: ClassVar[str] = "cnnjax.core.architectures:MODELS"
+    name: str = "cifar_resnet20"
+
+
+@dataclass(frozen=True, init=False)
+class Optimizer(Named):
+    """How parameters are updated: `Optimizer("adamw", learning_rate=1e-3)`.
+
+    name: sgd, nesterov, adam, adamw, rmsprop, lamb, lion, or a function of your own:
+      FILE.py:function, package.module:function.
+    """
+
+    registry: ClassVar[str] = "cnnjax.tasks.optimizers:OPTIMIZERS"
+    name: str = "sgd"
+
+    def __init__(self, name: str = "sgd", fields: Mapping[str, Any] | None = None, **settings: Any):
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "fields", {**(fields or {}), **settings})
 
 
 @dataclass(frozen=True)
 class Data:
     """A data set and how it is read.
 
-    name: digits, a set of tensorflow-datasets, or folder:DIR with train/ and test/ (or val/), in
-      each a folder of images for every class.
+    name: digits, a set of tensorflow-datasets, folder:DIR with train/ and test/ (or val/), in each
+      a folder of images for every class, FILE.npz (keys train_images, train_labels, test_images,
+      test_labels), or a function that returns a Dataset: FILE.py:function, package.module:function.
     train_split, test_split: a TFDS slice, e.g. "train[:80%]".
     image_size: pixels; needed where the sizes vary, or to resize.
     streaming: "auto" holds a set in memory if it fits; "always" reads encoded images, as RGB, while
@@ -50,13 +112,21 @@ class Data:
     augmentation: "default" is the data's own. pad_crop_flip pads by 4 (in memory, on the device);
       random_resized_crop and scale_crop_flip are for streamed photographs (see `data.views`).
     normalization: pixel_mean subtracts the mean image, channel a mean and divides by a deviation
-      for each channel, lecun1998 puts white at -0.1 and ink at 1.175. "default": pixel_mean in
-      memory, channel (ImageNet's figures) streamed.
+      for each channel, lecun1998 puts white at -0.1 and ink at 1.175, imagenet takes ImageNet's
+      channels whatever the set, inception -1 to 1, none 0 to 1. "default": pixel_mean in memory,
+      channel (ImageNet's figures) streamed.
     pca_colour: deviation of the shifts along the principal components of colour; 0.1 in
       Krizhevsky et al. 2012, section 4.1.
     mixup, cutmix: parameter of the Beta distribution of the shares (Zhang et al. 2018; Yun et al.
-      2019); with both, one of the two for each batch at random. 0: off.
+      2019); with both, one of the two for each image at random. 0: off.
     test_crops: 10 averages the corners, the centre and their flips (streamed only).
+    test_share: of a set without a test part, the share of each class that is held out for testing.
+    validation_share: the share of each class that is held back from training and tested on in the
+      place of the test part, which nobody looks at while rates and the like are chosen.
+    train_examples: keep so many training examples, of each class its share; None: all.
+    split_seed: which examples these are, whatever a run's seed is.
+    unreadable: "skip" decodes every image once beforehand and leaves out what cannot be, with a
+      word (folder:DIR, and TFDS sets with streaming "always"); "refuse" does not go on.
     """
 
     name: str = "digits"
@@ -67,30 +137,42 @@ class Data:
     augmentation: Literal[
         "default", "none", "pad_crop_flip", "random_resized_crop", "scale_crop_flip"
     ] = "default"
-    normalization: Literal["default", "pixel_mean", "channel", "lecun1998"] = "default"
+    normalization: Literal[
+        "default", "pixel_mean", "channel", "lecun1998", "imagenet", "inception", "none"
+    ] = "default"
     pca_colour: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     test_crops: Literal[1, 10] = 1
+    test_share: float = 0.0
+    validation_share: float = 0.0
+    train_examples: int | None = None
+    split_seed: int = 0
+    unreadable: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self):
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size={self.image_size}: must be 1 or more")
         _check_positive(self, "pca_colour", "mixup", "cutmix")
+        for name in ("test_share", "validation_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: a share, 0 (off) to below 1")
+        if self.train_examples is not None and self.train_examples < 1:
+            raise ValueError(f"train_examples={self.train_examples}: must be 1 or more")
+        check_seed(self.split_seed, "split_seed")
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """SGD with momentum. Defaults: He et al. 2015, section 4.2."""
+class Init:
+    """What a training starts from.
 
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4  # L2, on every parameter
+    weights: the folder of a run or of imported weights, or a file of weights (safetensors, npz,
+      pth); None: random numbers.
+    head: "keep" the classifier that lies there, or begin with a "new" one.
+    """
 
-    def __post_init__(self):
-        _check_positive(self, "learning_rate", "momentum", "weight_decay")
-        if self.momentum >= 1:
-            raise ValueError(f"momentum={self.momentum}: must be below 1")
+    weights: str | None = None
+    head: Literal["keep", "new"] = "keep"
 
 
 @dataclass(frozen=True)
@@ -98,14 +180,22 @@ class Schedule:
     """The learning rate over a run, as a multiple of `optimizer.learning_rate`.
 
     Every position is a fraction of the run, so that a shorter run is the same recipe.
+
+    name:
       he2015: divided by 10 at each of `boundaries`; `warmup` at a tenth of the rate.
       cosine: `warmup` linear from 0, then half a cosine to 0 (Loshchilov & Hutter 2017).
+      linear: `warmup` linear from 0, then linearly to 0.
+      polynomial: `warmup` linear from 0, then (1 - t)^`power` over the rest.
       constant: after `warmup` linear from 0.
+    warmup: the share of the run before the full rate, 0 to below 1.
+    boundaries: of he2015: where the rate is divided, as rising shares of the run.
+    power: of polynomial.
     """
 
-    name: Literal["he2015", "cosine", "constant"] = "he2015"
+    name: Literal["he2015", "cosine", "linear", "polynomial", "constant"] = "he2015"
     warmup: float = 0.0
     boundaries: tuple[float, ...] = (0.5, 0.75)
+    power: float = 2.0
 
     def __post_init__(self):
         if not 0 <= self.warmup < 1:
@@ -114,6 +204,8 @@ class Schedule:
             0 < b < 1 for b in self.boundaries
         ):
             raise ValueError(f"boundaries={self.boundaries}: rising fractions of the run")
+        if not 0 < self.power <= LARGEST:
+            raise ValueError(f"power={self.power}: must be above 0, and finite")
 
 
 @dataclass(frozen=True)
@@ -121,10 +213,11 @@ class Loss:
     """What is minimised.
 
     name:
-      cross_entropy: softmax cross-entropy in nats; `label_smoothing` mixes in the uniform
-        distribution (Szegedy et al. 2016, section 7).
+      cross_entropy: softmax cross-entropy in nats.
       lecun1998: discriminative MAP, for logits that are minus half a distance (LeCun et al. 1998,
         equation 9, whose j is not given there: 1 here).
+    label_smoothing: of cross_entropy: share of the uniform distribution in the labels, 0 to below 1
+      (Szegedy et al. 2016, section 7).
     auxiliary_weight: of each auxiliary head's loss (Szegedy et al. 2014, section 5).
     """
 
@@ -142,7 +235,13 @@ class Loss:
 
 @dataclass(frozen=True)
 class Streams:
-    """Seeds of single random streams, 0 to 2^32 - 1; None: the run's seed (see `core.random`)."""
+    """Seeds of single random streams, 0 to 2^32 - 1; None: the run's seed (see `core.random`).
+
+    init: of fresh parameters.
+    order: of the examples in each epoch.
+    augment: of crops, flips, colours and mixing.
+    dropout: of what a network or a task draws while training.
+    """
 
     init: int | None = None
     order: int | None = None
@@ -157,17 +256,25 @@ class Streams:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained. `batch_size` is global; one epoch drops the ragged last batch."""
+    """How one network is trained.
 
+    batch_size: examples in one update, over all devices; an epoch drops the ragged last batch.
+    epochs: length of the run; the schedule stretches with it.
+    steps: if given, end after so many updates instead of whole epochs.
+    source: where the recipe is from; changes nothing.
+    """
+
+    task: Task = Task()
     model: Model = Model()
     data: Data = Data()
+    init: Init = Init()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
     streams: Streams = Streams()
     batch_size: int = 128
     epochs: int = 10
-    steps: int | None = None  # if given, end after so many steps instead of whole epochs
+    steps: int | None = None
     source: str = ""
 
     def __post_init__(self):
@@ -187,4 +294,8 @@ class Recipe:
             found["epochs"] = f"steps={self.steps} ends the run"
         if self.schedule.name != "he2015":
             found["schedule.boundaries"] = f"schedule.name={self.schedule.name} has none"
+        if self.schedule.name != "polynomial":
+            found["schedule.power"] = f"schedule.name={self.schedule.name} has none"
+        if self.init.weights is None:
+            found["init.head"] = "init.weights is not given"
         return found

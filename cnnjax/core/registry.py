@@ -1,204 +1,157 @@
-"""Every model under the name that its users know.
+"""Everything that has a name: networks, tasks, optimisers. One registry for each kind.
 
-A family's file calls `register_models` once on its class. A user's own class needs no
-registration: FILE.py:Class works wherever a name does.
+A thing that ships registers itself in its own file. A user's own needs no registration:
+FILE.py:name and package.module:name work wherever a name does.
 """
 
-import fnmatch
 import importlib
-import re
+import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, field
-from typing import Any, get_type_hints
+from dataclasses import MISSING, dataclass, field, is_dataclass
+from dataclasses import fields as dataclass_fields
+from typing import Any, Generic, TypeVar, get_type_hints
 
 from cnnjax.core.errors import Refused, unknown
-from cnnjax.core.user_code import load_file, refused, source_digest
+from cnnjax.core.sentences import field_sentences
+from cnnjax.core.user_code import is_own, load_object, refused
+from cnnjax.core.values import convert
 
-ARCHITECTURES = "cnnjax.models"  # imported on first use; each of its files registers its family
-_LINEN_FIELDS = {"parent", "name"}  # flax's own
+REQUIRED = MISSING  # the default of a setting that has none
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One named network of a family.
+class Setting:
+    """One setting of a named thing: its type and its default (`REQUIRED`: it has none)."""
 
-    Attributes:
-      fields: the fields of the class that make this variant.
-      params: the published number of trained parameters at the default input, if there is one.
-      source: where that figure stands.
-      macs: published multiply-accumulates, as rounded there.
-      macs_source: where that figure stands.
-      input_shape: default height, width, channels, where it is not the family's.
-      departs: in what it is not the paper's network.
-      paper, year: where they are not the family's.
-    """
-
-    name: str
-    fields: Mapping[str, Any]
-    params: int | None = None
-    source: str = ""
-    macs: float | None = None
-    macs_source: str = ""
-    input_shape: tuple[int, int, int] | None = None
-    departs: str = ""
-    paper: str = ""
-    year: int | None = None
+    type: Any
+    default: Any
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the registry knows about a name."""
+    """What a registry knows about a name.
+
+    Attributes:
+      make: a class or a function.
+      fields: the settings that the name fixes.
+    """
 
     name: str
-    model_class: type
+    make: Callable[..., Any]
     fields: Mapping[str, Any] = field(default_factory=dict)
-    year: int | None = None
-    paper: str = ""
-    input_shape: tuple[int, int, int] | None = None  # height, width, channels
-    params: int | None = None  # published
-    source: str = ""
-    macs: float | None = None  # published, rounded
-    macs_source: str = ""
-    departs: str = ""
 
 
-_entries: dict[str, Entry] = {}
-# Of users' files: a name and the class that it gave, which may be defined in another module.
-_digests: dict[tuple[str, type], str] = {}
-_patterns: dict[str, Callable[[int], Entry]] = {}
+_Entry = TypeVar("_Entry", bound=Entry)
+
+# Of users' files: a name and what it gave, which may be defined in another module.
+_digests: dict[tuple[str, Any], str] = {}
 
 
-def register_models(
-    *,
-    paper: str,
-    year: int,
-    input_shape: tuple[int, int, int],
-    variants: tuple[Variant, ...],
-    depth_names: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Callable[[type], type]:
-    """Class decorator: register a family.
+class Registry(Generic[_Entry]):
+    """The things of one kind; a subclass says what its kind is."""
 
-    Args:
-      paper: authors, year and identifier.
-      year: of the paper.
-      input_shape: default height, width, channels.
-      variants: the named networks.
-      depth_names: {"cifar_resnet{depth}": fields}: the family has any depth under such a name;
-        the class itself refuses an impossible one.
-    """
+    kind: str  # in messages, and the group of settings in a recipe: "model"
+    home: str  # the package whose files register what ships; imported at the first look
+    hint: str  # what to type to see all names
 
-    def decorate(model_class: type) -> type:
-        common: dict[str, Any] = {"year": year, "paper": paper, "input_shape": input_shape}
-        for variant in variants:
-            if variant.name in _entries and _entries[variant.name].model_class is not model_class:
-                raise Refused(f"two models are named {variant.name!r}")
-            _entries[variant.name] = Entry(
-                variant.name,
-                model_class,
-                dict(variant.fields),
-                params=variant.params,
-                source=variant.source,
-                macs=variant.macs,
-                macs_source=variant.macs_source,
-                departs=variant.departs,
-                year=variant.year or year,
-                paper=variant.paper or paper,
-                input_shape=variant.input_shape or input_shape,
+    def __init__(self):
+        self._entries: dict[str, _Entry] = {}
+
+    def own(self, name: str, thing: Any) -> _Entry:
+        """The entry of a user's own thing.
+
+        Raises:
+          Refused: it is not of this kind.
+        """
+        raise NotImplementedError
+
+    def hidden(self, make: Callable[..., Any]) -> Iterable[str]:
+        """Fields or parameters that are no settings."""
+        return ()
+
+    def verify(self, name: str, values: Mapping[str, Any]) -> None:
+        """Raises ValueError ("momentum=1: must be below 1") for values that are impossible."""
+
+    def add(self, entry: _Entry) -> None:
+        """Register what ships.
+
+        Raises:
+          Refused: the name is taken.
+        """
+        old = self._entries.get(entry.name)
+        if old is not None and old.make is not entry.make:
+            raise Refused(f"two {self.kind}s are named {entry.name!r}")
+        self._entries[entry.name] = entry
+
+    def names(self) -> list[str]:
+        """Those that ship, in the order of their files."""
+        importlib.import_module(self.home)
+        return list(self._entries)
+
+    def find(self, name: str) -> _Entry:
+        """The entry of a registered name or of a user's own.
+
+        Raises:
+          Refused: there is none.
+        """
+        if is_own(name):
+            thing, digest = load_object(name, self.kind)
+            entry = self.own(name, thing)
+            _digests[name, thing] = digest
+            return entry
+        known = self.names()
+        if name not in self._entries:
+            raise unknown(self.kind, name, known, self.hint)
+        return self._entries[name]
+
+    def settings(self, name: str) -> dict[str, Setting]:
+        """What a user may set of the thing `name`, with the defaults that the name has."""
+        entry = self.find(name)
+        with refused(f"the types of {name}'s settings cannot be read"):
+            own = _parameters(entry.make)
+        hidden = set(self.hidden(entry.make))
+        return {
+            key: Setting(setting.type, entry.fields.get(key, setting.default))
+            for key, setting in own.items()
+            if key not in hidden
+        }
+
+    def sentences(self, name: str) -> dict[str, str]:
+        """What is said of each setting of `name`: in the docstring of its class or function."""
+        return field_sentences(self.find(name).make.__doc__, self.settings(name))
+
+    def converted(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """All settings of `name`, those of `fields` in place of the defaults.
+
+        Raises:
+          Refused: there is no such setting, it has another type, or one is missing.
+        """
+        known = self.settings(name)
+        values = {key: setting.default for key, setting in known.items()}
+        for key, value in fields.items():
+            if key not in known:
+                raise unknown(f"field of {name}", key, known)
+            values[key] = convert(value, known[key].type, f"{self.kind}.{key}")
+        if missing := [key for key, value in values.items() if value is REQUIRED]:
+            raise Refused(
+                f"{name} has no default for {', '.join(missing)}; set it, e.g."
+                f" --set {self.kind}.{missing[0]}=VALUE"
             )
-        for template, fields in (depth_names or {}).items():
-
-            def entry(depth: int, template=template, fields=fields) -> Entry:
-                name = template.format(depth=depth)
-                return Entry(name, model_class, {**fields, "depth": depth}, **common)
-
-            _patterns[template] = entry
-        return model_class
-
-    return decorate
+        return values
 
 
-def find(name: str) -> Entry:
-    """The entry of a registered name, of a depth of a family, or of FILE.py:Class.
-
-    Raises:
-      Refused: there is no such model.
-    """
-    if ".py:" in name:
-        return _from_file(name)
-    importlib.import_module(ARCHITECTURES)
-    if name in _entries:
-        return _entries[name]
-    for template, entry in _patterns.items():
-        match = re.fullmatch(template.replace("{depth}", r"([1-9]\d{0,3})"), name)
-        if match:
-            return entry(int(match[1]))
-    depth = "".join(re.findall(r"\d+", name)[-1:])
-    free = [template.format(depth=depth) for template in _patterns] if depth else []
-    known = [one for one in dict.fromkeys([*free, *_entries]) if one != name]
-    raise unknown("model", name, known, "see: cnnjax models, or give FILE.py:Class")
-
-
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the registered models that match a shell pattern, in the order of their files.
-
-    Families with a free depth are listed at the depths that their papers report.
-    """
-    importlib.import_module(ARCHITECTURES)
-    return [name for name in _entries if fnmatch.fnmatch(name, pattern)]
-
-
-def create_model(name: str, **overrides: Any) -> Any:
-    """The flax module named `name`, with some fields replaced.
-
-    >>> create_model("cifar_resnet20", num_classes=100).depth
-    20
-
-    Raises:
-      Refused: no such model or field, or the network is impossible (depth 21).
-    """
-    from cnnjax.core.config import convert
-
-    entry = find(name)
-    types = field_types(name)
-    fields = dict(entry.fields)
-    for key, value in overrides.items():
-        if key not in types:
-            raise unknown(f"field of {name}", key, types)
-        fields[key] = convert(value, types[key], f"model.{key}")
-    classes = fields.get("num_classes", 1)
-    if isinstance(classes, int) and classes < 1:
-        raise Refused(f"model.num_classes={classes}: must be 1 or more")
-    missing = [key for key in _required(entry.model_class) if key in types and key not in fields]
-    if missing:
-        raise Refused(
-            f"{name} has no default for {', '.join(missing)}; set it, e.g."
-            f" --set model.{missing[0]}=VALUE"
-        )
-    with refused(f"{name} cannot be made"):
-        return entry.model_class(**fields)
-
-
-def field_types(name: str) -> dict[str, Any]:
-    """Name and type of each field of the model `name`, without flax's own."""
-    model_class = find(name).model_class
-    with refused(f"the types of {name}'s fields cannot be read"):
-        hints = get_type_hints(model_class)
-    own = getattr(model_class, "__dataclass_fields__", {})
-    return {key: hints[key] for key in own if key not in _LINEN_FIELDS and key in hints}
-
-
-def source_digests(models: Iterable[tuple[str, Any]]) -> dict[str, str]:
-    """SHA-256 of each user's file behind models: as it was loaded for them.
+def source_digests(things: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """SHA-256 of the sources behind users' own things: as they were loaded.
 
     Args:
-      models: names, and the modules that they gave.
+      things: names, and the classes or functions that they gave.
 
     Raises:
       Refused: a file was edited between two loads.
     """
     found: dict[str, str] = {}
-    for name, model in models:
-        digest = _digests.get((name, type(model)))
+    for name, thing in things:
+        digest = _digests.get((name, thing))
         if digest is None:
             continue
         file = name.rpartition(":")[0]
@@ -222,33 +175,24 @@ def check_sources(stored: Mapping[str, str], now: Mapping[str, str], of: str) ->
         )
 
 
-def _required(model_class: type) -> list[str]:
-    """Names of the fields that have no default."""
-    own = getattr(model_class, "__dataclass_fields__", {})
-    return [
-        key
-        for key, spec in own.items()
-        if spec.init and spec.default is MISSING and spec.default_factory is MISSING
-    ]
+def _parameters(make: Callable[..., Any]) -> dict[str, Setting]:
+    """The fields of a dataclass, or the parameters of a function."""
+    if isinstance(make, type) and is_dataclass(make):
+        hints = get_type_hints(make)
+        return {
+            f.name: Setting(hints[f.name], _default(f))
+            for f in dataclass_fields(make)
+            if f.init and f.name in hints
+        }
+    hints = get_type_hints(make)
+    return {
+        key: Setting(
+            hints.get(key, Any), REQUIRED if p.default is inspect.Parameter.empty else p.default
+        )
+        for key, p in inspect.signature(make).parameters.items()
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
 
 
-def _from_file(name: str) -> Entry:
-    path, _, class_name = name.rpartition(":")
-    from flax import linen as nn
-
-    module = load_file(path, "model")
-    model_class = getattr(module, class_name, None)
-    if not isinstance(model_class, type) or not issubclass(model_class, nn.Module):
-        classes = [
-            key
-            for key, value in vars(module).items()
-            if isinstance(value, type)
-            and issubclass(value, nn.Module)
-            and value.__module__ == module.__name__
-        ]
-        if hasattr(module, class_name):
-            named = f" ({', '.join(classes)})" if classes else ""
-            raise Refused(f"{name} is no network: give a class that derives from nn.Module{named}")
-        raise unknown(f"network in {path}:", class_name, classes)
-    _digests[name, model_class] = source_digest(module)
-    return Entry(name, model_class, paper=path)
+def _default(spec: Any) -> Any:
+    return spec.default_factory() if spec.default_factory is not MISSING else spec.default

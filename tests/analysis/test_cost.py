@@ -6,6 +6,8 @@ from flax import linen as nn
 
 from cnnjax.analysis.cost import count_macs, model_cost
 
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
+
 
 class UsersNet(nn.Module):
     """Grouped, transposed and 1-d products: nothing of ours."""

@@ -12,14 +12,16 @@ from flax import linen as nn
 from cnnjax import Refused, create_model
 from cnnjax.analysis.comparison import compare
 from cnnjax.analysis.cost import model_cost
-from cnnjax.core.registry import find
+from cnnjax.core.architectures import MODELS
+
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lineage.json").read_text())
 
 
 @pytest.mark.parametrize(("name", "params", "macs", "field", "stride"), GOLDEN["rows"])
 def test_counts_and_receptive_field_to_the_digit(name, params, macs, field, stride):
-    cost = model_cost(create_model(name), find(name).input_shape)
+    cost = model_cost(create_model(name), MODELS.find(name).input_shape)
     assert (cost.params, cost.macs, cost.flops) == (params, macs, 2 * macs)
     assert (cost.field.size, cost.field.stride) == (field, stride)
     assert sum(layer.params for layer in cost.layers) == params
@@ -122,7 +124,7 @@ def test_the_offset_is_the_centre_of_what_the_first_unit_sees():
 def test_the_receptive_field_is_what_a_gradient_reaches(name, size):
     """A unit in the middle depends on no pixel outside of its field, and on its corners."""
     model = create_model(name)
-    channels = find(name).input_shape[2]
+    channels = MODELS.find(name).input_shape[2]
     cost = model_cost(model, (size, size, channels))
     images = jnp.abs(jax.random.normal(jax.random.key(0), (1, size, size, channels)))
     variables = model.init(jax.random.key(1), images, train=False)

@@ -11,11 +11,13 @@ from jax import lax
 
 from cnnjax.analysis.cost import model_cost
 from cnnjax.analysis.intervals import Seen, image
-from cnnjax.analysis.jaxprs import body
 from cnnjax.analysis.layers import walk_layers
 from cnnjax.analysis.receptive_field import UNKNOWN_FIELD, Field
 from cnnjax.analysis.values import Value
+from cnnjax.core.jax_internals import Body
 from tests.analysis.random_nets import random_net
+
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
 
 SHAPE = (1, 23, 17, 3)
 LOWER = np.tril(np.ones((32, 32), bool))[None, ..., None]
@@ -23,7 +25,7 @@ LOWER = np.tril(np.ones((32, 32), bool))[None, ..., None]
 
 def walked(net, shape=SHAPE):
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    traced = body(jax.make_jaxpr(net)(images, net.weights))
+    traced = Body(jax.make_jaxpr(net)(images, net.weights))
     inputs = [Value(image(shape)), *(Value(trained=True) for _ in net.weights)]
     return walk_layers(traced, inputs)
 

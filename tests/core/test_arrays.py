@@ -10,6 +10,8 @@ from hypothesis.extra import numpy as hnp
 from cnnjax.core.arrays import pack, unpack
 from cnnjax.core.errors import Refused
 
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
+
 NUMBERS = [np.dtype(code) for code in "?bhiqBHIQefdFD"]
 SMALL = [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, ml_dtypes.int4]
 SHAPES = [(), (0,), (3,), (2, 0, 3), (2, 3, 4)]

@@ -10,15 +10,16 @@ from cnnjax import Model, Optimizer, Recipe, Refused
 from cnnjax.core.config import (
     assignment,
     canonical,
-    convert,
-    differences,
-    digest,
+    compact,
+    full,
     override,
     override_all,
     override_text,
-    plain,
 )
 from cnnjax.core.random import stream_keys
+from cnnjax.core.values import differences, digest, plain
+
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
 
 
 def test_a_path_reaches_a_nested_field_and_leaves_the_rest():
@@ -86,24 +87,43 @@ def test_trees_without_differences_are_equal(first, second):
 
 def test_differences_name_the_path():
     changed = override(Recipe(), "optimizer.learning_rate", 0.2)
-    assert differences(plain(Recipe()), plain(changed)) == ["optimizer.learning_rate: 0.1 -> 0.2"]
-
-
-def as_written(settings, **values):
-    """`settings` with values of whatever type, as a user writes them: the hook that checks types
-    is there in tests only."""
-    for name, value in values.items():
-        object.__setattr__(settings, name, value)
-    return settings
+    assert differences(plain(Recipe()), plain(changed)) == ["optimizer.learning_rate: null -> 0.2"]
 
 
 @pytest.mark.parametrize("value", [0, 0.0, -0.0])
 def test_a_number_has_one_identity_in_whatever_form_it_was_written(value):
-    recipe = Recipe(optimizer=as_written(Optimizer(), weight_decay=value))
-    expected = digest(override(Recipe(), "optimizer.weight_decay", 0))
+    recipe = Recipe(optimizer=Optimizer(weight_decay=value))
+    expected = digest(canonical(override(Recipe(), "optimizer.weight_decay", 0)))
     assert digest(canonical(recipe)) == expected
-    stored = json.loads(json.dumps(plain(canonical(recipe))))
-    assert digest(convert(stored, Recipe, "recipe")) == expected
+    stored = json.loads(json.dumps(compact(canonical(recipe))))
+    assert digest(full(stored, "recipe")) == expected
+
+
+def test_what_is_a_default_is_no_part_of_the_identity():
+    assert compact(Recipe()) == {}
+    given = {"model.depth": 20, "optimizer.momentum": 0.9, "data.mixup": 0.0, "epochs": 10}
+    recipe = Recipe()
+    for path, value in given.items():
+        recipe = override(recipe, path, value)
+    assert compact(canonical(recipe)) == {}
+    changed = canonical(override(recipe, "optimizer.momentum", 0.5))
+    assert compact(changed) == {"optimizer": {"name": "sgd", "fields": {"momentum": 0.5}}}
+    assert full(compact(changed), "recipe") == changed
+
+
+def test_a_setting_by_default_can_be_read():
+    assert Recipe().optimizer.momentum == 0.9
+    assert Recipe().model.depth == 20
+    assert Recipe(optimizer=Optimizer("adamw")).optimizer.learning_rate == 1e-3
+    with pytest.raises(AttributeError, match="no setting 'b3'"):
+        _ = Optimizer("adam").b3
+
+
+def test_another_optimiser_starts_from_its_own_settings():
+    recipe = override(override(Recipe(), "optimizer.momentum", 0.5), "optimizer.name", "adamw")
+    assert recipe.optimizer == Optimizer("adamw")
+    with pytest.raises(Refused, match=r"no setting 'optimizer\.momentum'"):
+        override(recipe, "optimizer.momentum", 0.5)
 
 
 def test_canonical_converts_the_fields_of_a_model_too():
@@ -113,7 +133,9 @@ def test_canonical_converts_the_fields_of_a_model_too():
     assert digest(whole) == digest(real)
     with pytest.raises(Refused, match=r"model.depth=8.0"):
         canonical(Recipe(model=Model("cifar_resnet8", {"depth": 8.0})))
-    with pytest.raises(Refused, match="no field of cifar_resnet8 'widht'; did you mean width"):
+    with pytest.raises(
+        Refused, match="no setting of model cifar_resnet8: 'widht'; did you mean width"
+    ):
         canonical(Recipe(model=Model("cifar_resnet8", {"widht": 1.0})))
 
 

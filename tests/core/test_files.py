@@ -12,6 +12,8 @@ from cnnjax.core.errors import Refused
 from cnnjax.core.files import append_line, atomic_write, read_lines, read_sealed, write_sealed
 from cnnjax.core.folders import writable_folder
 
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
+
 CALLS = ("open", "write", "fsync", "replace")
 
 

@@ -2,9 +2,9 @@ import jax
 import pytest
 
 from cnnjax import Refused, create_model, list_models
+from cnnjax.core.architectures import MODELS
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Streams
-from cnnjax.core.registry import find
 
 
 def test_names_are_listed_by_pattern():
@@ -48,10 +48,10 @@ def test_a_users_file_is_a_model(tmp_path):
     )
     assert create_model(f"{file}:Net", width=5).width == 5
     with pytest.raises(Refused, match="did you mean Net"):
-        find(f"{file}:Nett")
+        MODELS.find(f"{file}:Nett")
     file.with_name("broken.py").write_text("import nothing_of_this_name\n")
     with pytest.raises(Refused, match="does not import"):
-        find(f"{tmp_path}/broken.py:Net")
+        MODELS.find(f"{tmp_path}/broken.py:Net")
 
 
 def test_streams_are_told_apart_and_never_collide_by_addition():

@@ -1,0 +1,51 @@
+"""The level at which XLA compiles: recorded, and by jax's version alone."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from cnnjax.core import environment
+
+LEVEL = "xla_backend_optimization_level"
+SHOW = """\
+from cnnjax.core.environment import bits, compiler_options, configure_xla
+configure_xla(threads=1)
+print([compiler_options(), bits()["XLA_FLAGS"], bits()["program_level"]])
+import jax
+from cnnjax.training.placement import Jit
+import numpy as np
+compiled, _ = Jit().compile(lambda x: x * 2, (jax.ShapeDtypeStruct((3,), np.float32),))
+assert list(compiled(np.ones(3, np.float32))) == [2, 2, 2]
+"""
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("version", "level"),
+    [("0.10.2", ""), ("0.11.2", ""), ("0.12.0.1", "2"), ("0.13.0", "2"), ("1.0", "2")],
+)
+def test_the_level_of_programs_follows_jaxs_version(monkeypatch, version, level):
+    monkeypatch.setattr(environment, "_version", lambda package: version)
+    monkeypatch.setattr(environment, "has_accelerator", lambda: False)
+    monkeypatch.setenv("XLA_FLAGS", f"--{LEVEL}=1")
+    assert environment.compiler_options() == ({LEVEL: level} if level else {})
+    assert environment.bits()["program_level"] == level
+    monkeypatch.setenv("XLA_FLAGS", f"--{LEVEL}=0")  # by the user
+    assert environment.compiler_options() == {}
+    monkeypatch.setenv("XLA_FLAGS", f"--{LEVEL}=1")
+    monkeypatch.setattr(environment, "has_accelerator", lambda: True)
+    assert environment.compiler_options() == {}
+
+
+@pytest.mark.core
+def test_a_process_compiles_at_level_1_and_programs_at_theirs():
+    clean = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW], env=clean, capture_output=True, text=True, check=True
+    )
+    level = "2" if tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 12) else ""
+    options = {LEVEL: level} if level else {}
+    assert done.stdout.strip() == str([options, f"--{LEVEL}=1", level])
