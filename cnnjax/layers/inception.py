@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.layers.conv_norm import Conv, Dtype, Initialization, batch_norm
+from cnnjax.layers.conv_norm import Conv
+from cnnjax.layers.layer import Layer
 from cnnjax.ops.pool import max_pool
 
 
@@ -21,17 +22,13 @@ class Widths(NamedTuple):
     project: int
 
 
-class ConvRelu(nn.Module):
+class ConvRelu(Layer):
     """relu(conv(x) + bias), or relu(batch_norm(conv(x))) with epsilon 1e-3 (torchvision's)."""
 
     features: int
     kernel_size: int = 1
     strides: int = 1
     norm: Literal["lrn", "batch"] = "lrn"
-    initialization: Initialization = "glorot"
-    dtype: Dtype = "float32"
-    norm_axis: str | None = None
-    param_dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(
@@ -42,22 +39,17 @@ class ConvRelu(nn.Module):
             self.features,
             self.kernel_size,
             self.strides,
-            padding=self.kernel_size // 2,
-            initialization=self.initialization,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
             use_bias=not batch,
+            **self.numerics,
             name="conv",
         )(x)
         if batch:
-            norm = batch_norm(
-                self.dtype, self.norm_axis, self.param_dtype, epsilon=1e-3, name="norm"
-            )
+            norm = self.batch_norm(epsilon=1e-3, name="norm")
             x = norm(x, use_running_average=not train)
         return nn.relu(x)
 
 
-class Inception(nn.Module):
+class Inception(Layer):
     """1x1; 1x1 and 3x3; 1x1 and 5x5; 3x3 max pooling and 1x1: concatenated along channels.
 
     `kernel5`: 5 as the paper has it; 3 in torchvision.
@@ -66,27 +58,13 @@ class Inception(nn.Module):
     widths: Widths
     kernel5: Literal[3, 5] = 5
     norm: Literal["lrn", "batch"] = "lrn"
-    initialization: Initialization = "glorot"
-    dtype: Dtype = "float32"
-    norm_axis: str | None = None
-    param_dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n h w features"]:
         def unit(features: int, kernel_size: int, name: str) -> ConvRelu:
-            return ConvRelu(
-                features,
-                kernel_size,
-                1,
-                self.norm,
-                self.initialization,
-                self.dtype,
-                self.norm_axis,
-                self.param_dtype,
-                name=name,
-            )
+            return ConvRelu(features, kernel_size, 1, self.norm, **self.numerics, name=name)
 
         w = self.widths
         one = unit(w.conv1, 1, "conv1")(x, train=train)

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.layers.conv_norm import Dtype, Initialization, initializer
+from cnnjax.layers.layer import Layer
 from cnnjax.ops.conv import conv, in_library_form
 from cnnjax.ops.pool import sum_pool
 
@@ -30,11 +30,8 @@ def _within_fan_in_of_four(key: Array, shape: tuple[int, ...], dtype: DTypeLike)
     return jax.random.uniform(key, shape, dtype, -0.6, 0.6)
 
 
-class SubSampling(nn.Module):
+class SubSampling(Layer):
     """Coefficient x (sum over 2x2) + bias, one of each for each map; 12 parameters in S2."""
-
-    dtype: Dtype = "float32"
-    param_dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
@@ -46,7 +43,7 @@ class SubSampling(nn.Module):
         return coefficient * sum_pool(x.astype(self.dtype), 2) + bias
 
 
-class PartialConv(nn.Module):
+class PartialConv(Layer):
     """A convolution whose output maps see only some input maps.
 
     Output maps that see equally many inputs are one grouped convolution over gathered channels, so
@@ -58,9 +55,6 @@ class PartialConv(nn.Module):
 
     connections: Connections
     kernel_size: int = 5
-    initialization: Initialization = "lecun1998"
-    dtype: Dtype = "float32"
-    param_dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
@@ -72,7 +66,7 @@ class PartialConv(nn.Module):
             maps = list(run)
             seen = np.asarray([self.connections[f] for f in maps])
             shape = (size, size, count, len(maps))
-            kernel = self.param(f"kernel{count}", initializer(self.initialization), shape, dtype)
+            kernel = self.param(f"kernel{count}", self.kernel_init, shape, dtype)
             groups.append((maps, seen, jnp.asarray(kernel, self.dtype)))
         bias = self.param("bias", nn.initializers.zeros, (len(order),), dtype)
         convolve = _grouped if in_library_form() else _with_zeros

@@ -13,39 +13,27 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.layers.conv_norm import Conv, ConvNorm, Dtype, Initialization, batch_norm
+from cnnjax.layers.conv_norm import Conv, ConvNorm
+from cnnjax.layers.layer import Layer
 from cnnjax.layers.scan import Runs, apply_blocks
 
 Shortcut = Literal["none", "A", "B", "C"]
 Stage = Mapping[str, "Block"]  # unbound blocks by name
 
 
-class Block(nn.Module):
+class Block(Layer):
     """What the blocks share: the fields and the shortcut."""
 
     features: int
     strides: int = 1
     shortcut: Shortcut = "A"
-    initialization: Initialization = "he_fan_in"
-    dtype: Dtype = "float32"
-    norm_axis: str | None = None
-    param_dtype: Dtype = "float32"
 
     @property
     def out_features(self) -> int:
         return self.features
 
     def conv_norm(self, features: int, kernel_size: int, strides: int, name: str) -> ConvNorm:
-        return ConvNorm(
-            features,
-            kernel_size,
-            strides,
-            self.initialization,
-            self.dtype,
-            self.norm_axis,
-            self.param_dtype,
-            name=name,
-        )
+        return ConvNorm(features, kernel_size, strides, **self.numerics, name=name)
 
     def join(
         self, x: Float[Array, "n h w c"], y: Float[Array, "n h2 w2 f"], *, train: bool
@@ -147,20 +135,10 @@ class PreactBlock(Block):
         return [(self.features, 1, first), (self.features, 3, second), (self.out_features, 1, 1)]
 
     def _activate(self, x: Array, name: str, train: bool) -> Array:
-        norm = batch_norm(self.dtype, self.norm_axis, self.param_dtype, name=name)
-        return nn.relu(norm(x, use_running_average=not train))
+        return nn.relu(self.batch_norm(name=name)(x, use_running_average=not train))
 
     def _conv(self, features: int, kernel_size: int, strides: int, name: str) -> Conv:
-        return Conv(
-            features,
-            kernel_size,
-            strides,
-            padding=kernel_size // 2,
-            initialization=self.initialization,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name=name,
-        )
+        return Conv(features, kernel_size, strides, **self.numerics, name=name)
 
 
 def make_block(
@@ -169,7 +147,7 @@ def make_block(
     """The unbound block `block` of stage `stage` (from 1) with the fields of its network.
 
     Args:
-      net: has shortcut, preactivation, initialization, dtype, norm_axis, param_dtype.
+      net: a `Layer` that has shortcut and preactivation.
       block_class: of the post-activation network; options are its own fields.
     """
     if net.preactivation:
@@ -180,12 +158,9 @@ def make_block(
         features,
         2 if stage > 1 and block == 1 else 1,
         net.shortcut,
-        net.initialization,
-        net.dtype,
-        net.norm_axis,
-        net.param_dtype,
-        parent=None,
+        **net.numerics,
         **options,
+        parent=None,
     )
 
 

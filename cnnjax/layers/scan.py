@@ -8,6 +8,7 @@ neither the network nor the optimiser grows with depth. `apply_blocks` takes bot
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,10 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from cnnjax.core.jax_internals import all_but_params
+from cnnjax.layers.context import context, in_context
+from cnnjax.layers.freeze import Freeze
+
 Runs = Sequence[Sequence[str]]  # names of equal blocks, run by run
 
 _first_only: ContextVar[bool] = ContextVar("first_only", default=False)
@@ -25,6 +30,11 @@ _first_only: ContextVar[bool] = ContextVar("first_only", default=False)
 def stacked_name(names: Sequence[str]) -> str:
     """The key of a run in stacked form: "stage1_block2..stage1_block9"."""
     return f"{names[0]}..{names[-1]}"
+
+
+def is_stacked(path: Sequence[Any]) -> bool:
+    """Whether the leaf at a path of jax's lies in a run in stacked form."""
+    return any(".." in str(getattr(key, "key", "")) for key in path)
 
 
 def stack_blocks(tree: Any, runs: Runs) -> Any:
@@ -75,6 +85,20 @@ def repeat_shapes(tree: Any, runs: Runs) -> Any:
     return tree
 
 
+def unstack_shapes(tree: Any, runs: Runs) -> Any:
+    """`unstack_blocks` of shapes."""
+
+    def change(node: dict, names: Sequence[str]) -> dict:
+        rest = dict(node)
+        stacked = rest.pop(stacked_name(names))
+        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
+        return {**rest, **dict.fromkeys(names, one)}
+
+    for names in runs:
+        tree = _replace(tree, stacked_name(names), partial(change, names=names))
+    return tree
+
+
 def apply_blocks(
     parent: nn.Module,
     block: nn.Module,
@@ -85,18 +109,29 @@ def apply_blocks(
 ) -> Float[Array, "n h2 w2 c2"]:
     """x through the blocks `names` of `parent`, all equal to `block`.
 
-    Several keep the shape of x and are scanned; a single one may change it.
+    Several keep the shape of x and are scanned; a single one may change it. Each block has random
+    streams of its own, and what it sows comes back under its own name.
 
     Args:
       parent: the bound network; it has a submodule for each name.
       block: an unbound block (parent=None), called as block(x, train=train).
       names: the blocks of the run, in order.
     """
-    if parent.is_initializing() or len(names) == 1:
-        for name in names[:1] if _first_only.get() else names:
+    if parent.is_initializing():
+        names = names[:1] if _first_only.get() else names
+        for name in names:
             x = getattr(parent, name)(x, train=train)
         return x
+    for part in _frozen_in(parent).split(names):
+        if len(part) == 1:
+            x = getattr(parent, part[0])(x, train=train)
+        else:
+            x = _scan(parent, block, part, x, train=train)
+    return x
 
+
+def _scan(parent: nn.Module, block: nn.Module, names: Sequence[str], x: Array, *, train: bool):
+    assert parent.scope is not None, "a network is bound when it is called"
     key = stacked_name(names)
     collections = {
         name: tree for name, tree in parent.variables.items() if key in tree or names[0] in tree
@@ -105,20 +140,38 @@ def apply_blocks(
         name: tree[key] if key in tree else _stack(tree, names)[key]
         for name, tree in collections.items()
     }
-    mutable = [name for name in stacked if parent.is_mutable_collection(name) and name != "params"]
+    mutable = all_but_params(parent.scope.mutable)
+    streams = {name: jax.random.split(parent.make_rng(name), len(names)) for name in _drawn(parent)}
+    inside = replace(context(), frozen=_frozen_in(parent).inside(names[0]))
 
-    def step(x, variables):
-        return block.apply(variables, x, train=train, mutable=mutable)
+    def step(x, own):
+        variables, keys = own
+        with in_context(inside):
+            return block.apply(variables, x, train=train, rngs=keys, mutable=mutable)
 
     with jax.named_scope(key):
-        x, updates = jax.lax.scan(step, x, stacked)
-    for name in mutable:
-        entries = {key: updates[name]}
-        if key not in collections[name]:
+        x, updates = jax.lax.scan(step, x, (stacked, streams))
+    for name, update in updates.items():
+        entries = {key: update}
+        if key not in collections.get(name, {}):
             entries = _unstack(entries, names)
         for entry, value in entries.items():
             parent.put_variable(name, entry, value)
     return x
+
+
+def _frozen_in(parent: nn.Module) -> Freeze:
+    """What is frozen, for paths that begin inside `parent`, wherever that lies."""
+    frozen = context().frozen
+    for name in parent.path:
+        frozen = frozen.inside(name)
+    return frozen
+
+
+def _drawn(parent: nn.Module) -> list[str]:
+    """The random streams that a call was given."""
+    assert parent.scope is not None
+    return [name for name in parent.scope.rngs if name != "params"]
 
 
 def _replace(tree: Any, key: str, change: Callable[[dict], dict]) -> Any:

@@ -14,13 +14,15 @@ dense   4096, 4096, num_classes; dropout 0.5 behind (torchvision: before) the fi
 The paper says 224; 55 needs 227 (or 224 with padding 2).
 """
 
+from functools import partial
 from typing import Literal
 
-from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import Conv, Dtype, Initialization, dense, require_images
+from cnnjax.core.architectures import Variant, register_models
+from cnnjax.layers.conv_norm import Conv, require_images
+from cnnjax.layers.dropout import Dropout
+from cnnjax.layers.layer import Initialization, Layer
 from cnnjax.ops.activation import ACTIVATIONS, Activation
 from cnnjax.ops.norm import local_response_norm
 from cnnjax.ops.pool import adaptive_avg_pool, max_pool
@@ -71,12 +73,19 @@ _TORCHVISION = {
         ),
     ),
 )
-class AlexNet(nn.Module):
+class AlexNet(Layer, kw_only=True):
     """Float images [n, h, w, c] of 67x67 pixels or more to float32 logits [n, num_classes].
 
-    `groups`: 2 towers in conv2, conv4 and conv5, or 1. `pooling`: windows of 3 at stride 2 overlap;
-    "non_overlapping" has windows of 2. `adaptive_pool`: average to so many pixels before the
-    dense layers, so that their parameters do not depend on the image size; 0: none.
+    features: of the five convolutions.
+    groups: 2 towers in conv2, conv4 and conv5, or 1.
+    lrn: local response normalisation behind conv1 and conv2.
+    pooling: windows of 3 at stride 2 overlap; "non_overlapping" has windows of 2.
+    activation: of all hidden layers.
+    dropout: probability at the two hidden dense layers.
+    dropout_at: "behind" them or "before".
+    padding: of conv1, in pixels.
+    adaptive_pool: average to so many pixels before the dense layers, so that their parameters do
+      not depend on the image size; 0: none.
     """
 
     num_classes: int = 1000
@@ -86,12 +95,10 @@ class AlexNet(nn.Module):
     pooling: Literal["overlapping", "non_overlapping"] = "overlapping"
     activation: Activation = "relu"
     dropout: float = 0.5
-    dropout_at: Literal["behind", "before"] = "behind"  # the two hidden dense layers
-    padding: int = 0  # of conv1
+    dropout_at: Literal["behind", "before"] = "behind"
+    padding: int = 0
     adaptive_pool: int = 0
     initialization: Initialization = "krizhevsky2012"
-    dtype: Dtype = "float32"
-    param_dtype: Dtype = "float32"
 
     @property
     def smallest_image(self) -> int:
@@ -101,35 +108,16 @@ class AlexNet(nn.Module):
     def setup(self):
         # Section 5: biases of 1 where a ReLU should start with positive inputs.
         one = 1.0 if self.initialization == "krizhevsky2012" else 0.0
-
-        def conv(
-            index: int, kernel_size: int, strides: int, padding: int, groups: int, bias: float
-        ):
-            return Conv(
-                self.features[index - 1],
-                kernel_size,
-                strides,
-                padding,
-                self.initialization,
-                self.dtype,
-                self.param_dtype,
-                groups,
-                use_bias=True,
-                bias=bias,
-            )
-
-        self.conv1 = conv(1, 11, 4, self.padding, 1, 0.0)
-        self.conv2 = conv(2, 5, 1, 2, self.groups, one)
-        self.conv3 = conv(3, 3, 1, 1, 1, 0.0)
-        self.conv4 = conv(4, 3, 1, 1, self.groups, one)
-        self.conv5 = conv(5, 3, 1, 1, self.groups, one)
-        numerics = (self.initialization, self.dtype, self.param_dtype)
-        self.dense6, self.dense7 = (
-            dense(4096, *numerics, bias=one),
-            dense(4096, *numerics, bias=one),
-        )
-        self.head = dense(self.num_classes, *numerics)
-        self.drop = nn.Dropout(self.dropout)
+        conv = partial(Conv, use_bias=True, **self.numerics)
+        f1, f2, f3, f4, f5 = self.features
+        self.conv1 = conv(f1, 11, 4, self.padding)
+        self.conv2 = conv(f2, 5, groups=self.groups, bias=one)
+        self.conv3 = conv(f3)
+        self.conv4 = conv(f4, groups=self.groups, bias=one)
+        self.conv5 = conv(f5, groups=self.groups, bias=one)
+        self.dense6, self.dense7 = self.dense(4096, bias=one), self.dense(4096, bias=one)
+        self.head = self.dense(self.num_classes)
+        self.drop = Dropout(self.dropout)
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool

@@ -21,9 +21,11 @@ from typing import Literal
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import Dtype, Initialization, dense, require_images
+from cnnjax.core.architectures import Variant, register_models
+from cnnjax.layers.conv_norm import require_images
+from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.inception import ConvRelu, Inception, Widths
+from cnnjax.layers.layer import Initialization, Layer
 from cnnjax.ops.norm import local_response_norm
 from cnnjax.ops.pool import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 
@@ -90,13 +92,20 @@ _AUX = "with both auxiliary heads (in the paper while training)"
         ),
     ),
 )
-class GoogLeNet(nn.Module):
+class GoogLeNet(Layer, kw_only=True):
     """Float images [n, h, w, c] of 32x32 pixels or more to float32 logits [n, num_classes].
 
     With `aux` it has the two auxiliary heads: they run while training only, and their logits are
     sown into collection "auxiliary", where the task adds their loss. They need images of 193x193
     or more (an average over 5x5 of a map at stride 16 that is then 13x13 or more); torchvision's
     average adaptively to 4x4 and take any.
+
+    aux: whether it has the two auxiliary heads.
+    kernel5: of the branch that the paper gives 5x5; torchvision's has 3x3.
+    norm: local response normalisation as in the paper, or batch normalisation.
+    last_pool: window of the last max pooling.
+    dropout: probability before the classifier.
+    aux_dropout: probability in the auxiliary heads.
     """
 
     num_classes: int = 1000
@@ -107,9 +116,6 @@ class GoogLeNet(nn.Module):
     dropout: float = 0.4
     aux_dropout: float = 0.7
     initialization: Initialization = "glorot"
-    dtype: Dtype = "float32"
-    norm_axis: str | None = None
-    param_dtype: Dtype = "float32"
 
     @property
     def smallest_image(self) -> int:
@@ -120,24 +126,16 @@ class GoogLeNet(nn.Module):
         self.conv1 = self._unit(64, 7, 2)
         self.conv2_reduce, self.conv2 = self._unit(64, 1), self._unit(192, 3)
         for name, widths in INCEPTION.items():
-            inception = Inception(
-                widths,
-                self.kernel5,
-                self.norm,
-                self.initialization,
-                self.dtype,
-                self.norm_axis,
-                self.param_dtype,
-            )
+            inception = Inception(widths, self.kernel5, self.norm, **self.numerics)
             setattr(self, f"inception{name}", inception)
         if self.aux:
             for name in ("aux1", "aux2"):
                 setattr(self, f"{name}_conv", self._unit(128, 1))
-                setattr(self, f"{name}_dense", self._dense(1024))
-                setattr(self, f"{name}_head", self._dense(self.num_classes))
-            self.aux_drop = nn.Dropout(self.aux_dropout)
-        self.head = self._dense(self.num_classes)
-        self.drop = nn.Dropout(self.dropout)
+                setattr(self, f"{name}_dense", self.dense(1024))
+                setattr(self, f"{name}_head", self.dense(self.num_classes))
+            self.aux_drop = Dropout(self.aux_dropout)
+        self.head = self.dense(self.num_classes)
+        self.drop = Dropout(self.dropout)
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool
@@ -184,16 +182,4 @@ class GoogLeNet(nn.Module):
         return local_response_norm(x) if self.norm == "lrn" else x
 
     def _unit(self, features: int, kernel_size: int, strides: int = 1) -> ConvRelu:
-        return ConvRelu(
-            features,
-            kernel_size,
-            strides,
-            self.norm,
-            self.initialization,
-            self.dtype,
-            self.norm_axis,
-            self.param_dtype,
-        )
-
-    def _dense(self, features: int) -> nn.Dense:
-        return dense(features, self.initialization, self.dtype, self.param_dtype)
+        return ConvRelu(features, kernel_size, strides, self.norm, **self.numerics)

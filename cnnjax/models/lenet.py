@@ -12,15 +12,16 @@ output  10        distance to fixed 7x12 bitmaps               dense
 What libraries call LeNet is the modern one.
 """
 
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Float
 
+from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
-from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import Conv, Dtype, Initialization, dense
+from cnnjax.layers.conv_norm import Conv
+from cnnjax.layers.layer import Initialization, Layer
 from cnnjax.layers.lenet import RBF, TABLE_I, PartialConv, SubSampling
 from cnnjax.models.lenet_bitmaps import BITMAPS
 from cnnjax.ops.activation import ACTIVATIONS
@@ -57,11 +58,16 @@ _POOLING = {"average": avg_pool, "max": max_pool}
         ),
     ),
 )
-class LeNet5(nn.Module):
+class LeNet5(Layer, kw_only=True):
     """Images [n, h, w, c] of 32x32, 28x28 (padded) or 8x8 (enlarged) to logits [n, num_classes].
 
     28x28 is padded by 2 with its border, 8x8 enlarged four times, each pixel repeated. The logits
     of the RBF output are minus half the squared distance, so that softmax is over likelihoods.
+
+    connections: which maps C3 sees: those of table I, or all.
+    pooling: "subsampling" has a coefficient and a bias for each map.
+    activation: of all hidden layers; scaled_tanh is 1.7159 tanh(2/3 x).
+    output: distances to bitmaps, or a dense layer.
 
     Raises:
       Refused: another image size, or classes other than ten with the RBF output.
@@ -73,8 +79,6 @@ class LeNet5(nn.Module):
     activation: Literal["scaled_tanh", "tanh", "relu"] = "scaled_tanh"
     output: Literal["rbf", "dense"] = "rbf"
     initialization: Initialization = "lecun1998"
-    dtype: Dtype = "float32"
-    param_dtype: Dtype = "float32"
 
     def __post_init__(self):
         if self.output == "rbf" and self.num_classes != len(BITMAPS):
@@ -90,31 +94,17 @@ class LeNet5(nn.Module):
         return 8
 
     def setup(self):
-        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-
-        def conv(features: int) -> Conv:
-            return Conv(
-                features,
-                5,
-                padding=0,
-                initialization=self.initialization,
-                use_bias=True,
-                **dtypes,
-            )
-
+        conv = partial(Conv, kernel_size=5, padding=0, use_bias=True, **self.numerics)
         self.c1 = conv(6)
         if self.pooling == "subsampling":
-            self.s2, self.s4 = SubSampling(**dtypes), SubSampling(**dtypes)
+            self.s2, self.s4 = SubSampling(**self.numerics), SubSampling(**self.numerics)
         if self.connections == "table_i":
-            self.c3 = PartialConv(TABLE_I, 5, self.initialization, **dtypes)
+            self.c3 = PartialConv(TABLE_I, 5, **self.numerics)
         else:
             self.c3 = conv(16)
         self.c5 = conv(120)
-        self.f6 = dense(84, self.initialization, **dtypes)
-        if self.output == "rbf":
-            self.head = RBF(BITMAPS)
-        else:
-            self.head = dense(self.num_classes, self.initialization, **dtypes)
+        self.f6 = self.dense(84)
+        self.head = RBF(BITMAPS) if self.output == "rbf" else self.dense(self.num_classes)
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool

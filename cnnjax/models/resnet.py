@@ -21,20 +21,13 @@ sums over blocks telescope to the same total, and the four projections lose 2 (2
 
 from typing import Literal
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
-from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import (
-    ConvNorm,
-    Dtype,
-    Initialization,
-    batch_norm,
-    initializer,
-    require_images,
-)
+from cnnjax.layers.conv_norm import ConvNorm, require_images
+from cnnjax.layers.layer import Layer
 from cnnjax.layers.residual import (
     BasicBlock,
     BottleneckBlock,
@@ -124,10 +117,14 @@ def _variants() -> tuple[Variant, ...]:
 
 
 @register_models(paper=_PAPER, year=2015, input_shape=(224, 224, 3), variants=_variants())
-class ResNet(nn.Module):
+class ResNet(Layer):
     """Float images [n, h, w, c] of 32x32 pixels or more to float32 logits [n, num_classes].
 
-    `stride_at` places a bottleneck's stride: "3x3" is v1.5 (torchvision), "1x1" the paper's v1.
+    depth: 18, 34, 50, 101 or 152.
+    shortcut: the paper's options: A (no parameters), B (a 1x1 convolution where shapes differ), C
+      (everywhere), or none.
+    stride_at: where a bottleneck has its stride: "3x3" is v1.5 (torchvision), "1x1" the paper's v1.
+    preactivation: normalisation and ReLU before each convolution (He et al. 2016).
 
     Raises:
       Refused: the depth is not in table 1, or the images are too small.
@@ -137,10 +134,6 @@ class ResNet(nn.Module):
     num_classes: int = 1000
     shortcut: Shortcut = "B"
     stride_at: Literal["1x1", "3x3"] = "3x3"
-    initialization: Initialization = "he_fan_in"
-    dtype: Dtype = "float32"
-    norm_axis: str | None = None
-    param_dtype: Dtype = "float32"
     preactivation: bool = False
 
     def __post_init__(self):
@@ -174,23 +167,11 @@ class ResNet(nn.Module):
         return 32
 
     def setup(self):
-        self.stem = ConvNorm(
-            64,
-            kernel_size=7,
-            strides=2,
-            initialization=self.initialization,
-            dtype=self.dtype,
-            norm_axis=self.norm_axis,
-            param_dtype=self.param_dtype,
-        )
+        self.stem = ConvNorm(64, 7, 2, **self.numerics)
         add_blocks(self, self.stages())
         if self.preactivation:
-            self.norm = batch_norm(self.dtype, self.norm_axis, self.param_dtype)
-        self.head = nn.Dense(
-            self.num_classes,
-            kernel_init=initializer(self.initialization),
-            param_dtype=jnp.dtype(self.param_dtype),
-        )
+            self.norm = self.batch_norm()
+        self.head = self.dense(self.num_classes, dtype="float32")
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool

@@ -7,20 +7,13 @@ features     16       32      64
 Pre-activation (He et al. 2016, arXiv:1603.05027) has the same counts; see `cnnjax.models.resnet`.
 """
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
-from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import (
-    ConvNorm,
-    Dtype,
-    Initialization,
-    batch_norm,
-    initializer,
-    require_images,
-)
+from cnnjax.layers.conv_norm import ConvNorm, require_images
+from cnnjax.layers.layer import Layer
 from cnnjax.layers.residual import (
     BasicBlock,
     Shortcut,
@@ -72,21 +65,23 @@ _PARAMS = {
         "cifar_preresnet{depth}": {"shortcut": "A", "preactivation": True},
     },
 )
-class ResNetCifar(nn.Module):
+class ResNetCifar(Layer):
     """Float images [n, h, w, c] of 8x8 pixels or more to float32 logits [n, num_classes].
+
+    depth: 6n + 2.
+    width: multiplies 16-32-64.
+    shortcut: the paper's options: A (no parameters), B (a 1x1 convolution where shapes differ), C
+      (everywhere), or none.
+    preactivation: normalisation and ReLU before each convolution (He et al. 2016).
 
     Raises:
       Refused: the depth is not 6n + 2, the width leaves no channel, the images are too small.
     """
 
     depth: int = 20
-    width: float = 1.0  # multiplies 16-32-64
+    width: float = 1.0
     num_classes: int = 10
     shortcut: Shortcut = "A"
-    initialization: Initialization = "he_fan_in"
-    dtype: Dtype = "float32"
-    norm_axis: str | None = None
-    param_dtype: Dtype = "float32"
     preactivation: bool = False
 
     def __post_init__(self):
@@ -126,21 +121,11 @@ class ResNetCifar(nn.Module):
         return 8
 
     def setup(self):
-        self.stem = ConvNorm(
-            round(16 * self.width),
-            initialization=self.initialization,
-            dtype=self.dtype,
-            norm_axis=self.norm_axis,
-            param_dtype=self.param_dtype,
-        )
+        self.stem = ConvNorm(round(16 * self.width), **self.numerics)
         add_blocks(self, self.stages())
         if self.preactivation:
-            self.norm = batch_norm(self.dtype, self.norm_axis, self.param_dtype)
-        self.head = nn.Dense(
-            self.num_classes,
-            kernel_init=initializer(self.initialization),
-            param_dtype=jnp.dtype(self.param_dtype),
-        )
+            self.norm = self.batch_norm()
+        self.head = self.dense(self.num_classes, dtype="float32")
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool

@@ -15,15 +15,10 @@ from typing import Literal
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.core.registry import Variant, register_models
-from cnnjax.layers.conv_norm import (
-    Conv,
-    Dtype,
-    Initialization,
-    batch_norm,
-    dense,
-    require_images,
-)
+from cnnjax.core.architectures import Variant, register_models
+from cnnjax.layers.conv_norm import Conv, require_images
+from cnnjax.layers.dropout import Dropout
+from cnnjax.layers.layer import Initialization, Layer
 from cnnjax.ops.norm import local_response_norm
 from cnnjax.ops.pool import max_pool
 
@@ -90,12 +85,17 @@ def _variants() -> tuple[Variant, ...]:
     input_shape=(224, 224, 3),
     variants=_variants(),
 )
-class VGG(nn.Module):
+class VGG(Layer, kw_only=True):
     """Float images [n, h, w, c] of 32x32 pixels or more to float32 logits [n, num_classes].
 
-    `kernel="5x5"` puts one 5x5 in place of each pair of 3x3 (section 2.3: the shallower net that B
-    is compared with). The default initialisation is Glorot's, with which the paper found that no
-    pre-training is needed (section 3.1).
+    The default initialisation is Glorot's, with which the paper found that no pre-training is
+    needed (section 3.1).
+
+    net: the column of table 1.
+    kernel: "5x5" puts one 5x5 in place of each pair of 3x3 (section 2.3: the shallower net that B
+      is compared with).
+    norm: batch normalisation behind each convolution, or none.
+    dropout: probability behind each of the two hidden dense layers.
     """
 
     net: Net = "D"
@@ -104,9 +104,6 @@ class VGG(nn.Module):
     norm: Literal["none", "batch"] = "none"
     dropout: float = 0.5
     initialization: Initialization = "glorot"
-    dtype: Dtype = "float32"
-    norm_axis: str | None = None
-    param_dtype: Dtype = "float32"
 
     @nn.nowrap
     def stages(self) -> dict[str, tuple[int, int]]:
@@ -127,22 +124,12 @@ class VGG(nn.Module):
 
     def setup(self):
         for name, (features, size) in self.stages().items():
-            conv = Conv(
-                features,
-                size,
-                padding=size // 2,
-                initialization=self.initialization,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                use_bias=True,
-            )
-            setattr(self, name, conv)
+            setattr(self, name, Conv(features, size, use_bias=True, **self.numerics))
             if self.norm == "batch":
-                norm = batch_norm(self.dtype, self.norm_axis, self.param_dtype)
-                setattr(self, name.replace("conv", "norm"), norm)
-        self.dense6, self.dense7 = self._dense(4096), self._dense(4096)
-        self.head = self._dense(self.num_classes)
-        self.drop = nn.Dropout(self.dropout)
+                setattr(self, name.replace("conv", "norm"), self.batch_norm())
+        self.dense6, self.dense7 = self.dense(4096), self.dense(4096)
+        self.head = self.dense(self.num_classes)
+        self.drop = Dropout(self.dropout)
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool
@@ -172,6 +159,3 @@ class VGG(nn.Module):
         x = self.drop(nn.relu(self.dense6(x)), deterministic=not train)
         x = self.drop(nn.relu(self.dense7(x)), deterministic=not train)
         return self.head(x).astype("float32")
-
-    def _dense(self, features: int) -> nn.Dense:
-        return dense(features, self.initialization, self.dtype, self.param_dtype)

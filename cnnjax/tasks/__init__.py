@@ -1,1 +1,3 @@
-"""What one training step and one evaluation mean."""
+"""What one training step and one evaluation mean. Importing this package registers the tasks."""
+
+from cnnjax.tasks import classification as classification

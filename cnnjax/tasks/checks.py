@@ -3,17 +3,16 @@
 import inspect
 import math
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import errors as flax_errors
 from flax import linen as nn
 
 from cnnjax.core.errors import Refused
+from cnnjax.core.jax_internals import same_computation
 from cnnjax.core.user_code import refused, user_line
 
 AUXILIARY = "auxiliary"  # the collection into which a model sows auxiliary logits
@@ -170,7 +169,9 @@ def repeatable(function: Callable, *arguments: Any) -> bool:
     They are not where numpy or Python drew a random number, which is another constant each time.
     """
     # A function of its own each time: jax keeps the traces of those that it has seen.
-    return _same(*(jax.make_jaxpr(lambda *args: function(*args))(*arguments) for _ in range(2)))
+    return same_computation(
+        *(jax.make_jaxpr(lambda *args: function(*args))(*arguments) for _ in range(2))
+    )
 
 
 def _shapes(model: Any, function: Callable, *arguments: Any) -> Any:
@@ -186,7 +187,7 @@ def _shapes(model: Any, function: Callable, *arguments: Any) -> Any:
         return jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(*arguments)
 
     (first, shapes), (second, _) = trace(), trace()
-    if not _same(first, second):
+    if not same_computation(first, second):
         raise Refused(
             f"{type(model).__name__} computes something else each time that it is traced: {DRAWN}"
         )
@@ -196,18 +197,6 @@ def _shapes(model: Any, function: Callable, *arguments: Any) -> Any:
 def _users(model: Any) -> bool:
     """Whether a network is a user's own."""
     return not type(model).__module__.startswith("cnnjax.models.")
-
-
-def _same(first: Any, second: Any) -> bool:
-    texts = [re.sub(r" at 0x[0-9a-f]+", "", str(trace.jaxpr)) for trace in (first, second)]
-    constants = [[_bytes(constant) for constant in trace.consts] for trace in (first, second)]
-    return texts[0] == texts[1] and constants[0] == constants[1]
-
-
-def _bytes(array: Any) -> bytes:
-    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        array = jax.random.key_data(array)
-    return np.asarray(array).tobytes()
 
 
 def _form(tree: Any) -> Any:

@@ -1,56 +1,21 @@
-"""Image classification: softmax cross-entropy, top-1 error, SGD with momentum and weight decay."""
+"""Image classification: softmax cross-entropy, top-1 and top-5 error."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from flax import linen as nn
-from flax.core.scope import DenyList
 from jaxtyping import Array, Float, Int
 
-from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Loss
-from cnnjax.layers.scan import (
-    Runs,
-    first_of_each_run,
-    repeat_shapes,
-    stack_blocks,
-    unstack_blocks,
-)
-from cnnjax.tasks.checks import (
-    AUXILIARY,
-    check_call,
-    trace_evaluation,
-    trace_training,
-    trace_variables,
-)
-from cnnjax.tasks.state import TrainState, leaf_names, nonfinite_leaves
-from cnnjax.tasks.task import Metrics, Reduce
+from cnnjax.tasks.network import CROSS_ENTROPY, NetworkTask
+from cnnjax.tasks.registry import register_task
+from cnnjax.tasks.task import Batch, Metric
 
-CROSS_ENTROPY = Loss()
-_FRESH = DenyList(("intermediates", AUXILIARY))  # collections that initialisation fills: but these
-
-
-@cache
-def sgd() -> optax.GradientTransformation:
-    """SGD with momentum; L2 weight decay on every parameter (He et al. 2015, section 4.2).
-
-    v <- momentum v + (gradient + weight_decay params); params <- params - learning_rate v.
-    The three hyperparameters are arrays in the optimiser's state (`set_hyperparams`).
-    """
-
-    def chain(learning_rate, momentum, weight_decay):
-        return optax.chain(
-            optax.add_decayed_weights(weight_decay),
-            optax.trace(decay=momentum),
-            optax.scale_by_learning_rate(learning_rate),
-        )
-
-    zero = jnp.zeros((), jnp.float32)
-    return optax.inject_hyperparams(chain)(learning_rate=zero, momentum=zero, weight_decay=zero)
+TOP = 5  # of `top5_error`
 
 
 def example_losses(
@@ -69,199 +34,113 @@ def example_losses(
     return losses
 
 
-def metric_sums(
-    logits: Float[Array, "n classes"], labels: Int[Array, " n"], mask: Float[Array, " n"]
-) -> Metrics:
-    """Sums over the examples whose mask is 1: cross-entropy (nats), top-1 errors, examples."""
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    wrong = jnp.argmax(logits, axis=-1) != labels
-    return {
-        "loss": jnp.sum(jnp.where(mask > 0, loss, 0.0)),
-        "errors": jnp.sum(wrong * mask),
-        "examples": jnp.sum(mask),
-    }
+def label_ranks(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Int[Array, " n"]:
+    """How many classes come before the label; of equal logits the lower class comes first."""
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    before = jnp.arange(logits.shape[1])[None] < labels[:, None]
+    behind = (logits < own) | ((logits == own) & ~before)
+    return jnp.sum(~behind, axis=1)  # what is not certainly behind, NaN too, is not
 
 
-def summary(sums: Metrics) -> dict[str, float]:
-    """Mean loss (nats), top-1 error (per cent) and number of examples from sums."""
-    examples = float(sums["examples"])
-    return {
-        "loss": float(sums["loss"]) / examples,
-        "top1_error": 100 * float(sums["errors"]) / examples,
-        "examples": int(examples),
-    }
+@register_task("classification")
+@dataclass(frozen=True, kw_only=True)
+class Classification(NetworkTask):
+    """The task of telling the classes of a data set apart.
 
-
-@dataclass(frozen=True)
-class Classification:
-    """The task of telling `num_classes` classes apart.
-
-    Attributes:
-      model: a flax module, (images [n, h, w, c], train) -> logits [n, num_classes or more].
-      image_shape: height, width, channels.
-      num_classes: of the data.
-      loss: what is minimised; the reported loss is the cross-entropy whatever it is.
+    The reported loss is the cross-entropy, whatever is minimised.
     """
 
-    model: nn.Module
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    loss: Loss = CROSS_ENTROPY
+    metrics: ClassVar = (
+        Metric("top1_error", "%", "lower", "images whose first class is wrong", worst=100.0),
+        Metric("top5_error", "%", "lower", "images whose first five classes are wrong", 100.0),
+        Metric("loss", "nats", "lower", "mean cross-entropy"),
+    )
+    aliases: ClassVar = {"error": "top1_error"}
+    needs: ClassVar = {"images": "uint8 h w c", "labels": "int32"}
+    uses: ClassVar = frozenset({"loss", "mixing"})
 
     @property
-    def runs(self) -> Runs:
-        """Names of equal blocks that lie stacked inside a training program."""
-        equal_blocks = getattr(self.model, "equal_blocks", None)
-        return equal_blocks() if equal_blocks else ()
-
-    def pack(self, state: TrainState) -> TrainState:
-        """The form for many steps: equal blocks stacked. Steps take both forms."""
-        return stack_blocks(state, self.runs)
-
-    def unpack(self, state: TrainState) -> TrainState:
-        """The inverse of `pack`: a name for each block, as in checkpoints."""
-        return unstack_blocks(state, self.runs)
+    def num_outputs(self) -> int:
+        return self.data.num_classes
 
     @property
-    def image(self) -> jax.ShapeDtypeStruct:
-        """One image, as shape and dtype."""
-        return jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+    def judged(self) -> tuple[Metric, ...]:
+        few = self.data.num_classes <= TOP
+        return tuple(m for m in self.metrics if not (few and m.name == "top5_error"))
 
-    def check(self, batch_size: int | None = None) -> None:
-        """Trace the network as a run will, without computing: initialised, evaluated, trained.
+    @property
+    def outputs_in_words(self) -> str:
+        return f"{self.num_outputs} classes"
 
-        Args:
-          batch_size: of training; None: it is not trained.
+    def losses(self, outputs: Float[Array, "n k"], batch: Batch) -> Float[Array, " n"]:
+        losses = example_losses(outputs, batch["labels"], self.loss)
+        if "other_labels" in batch:  # of the images that were mixed in, and their share
+            others = example_losses(outputs, batch["other_labels"], self.loss)
+            losses = (1 - batch["other_share"]) * losses + batch["other_share"] * others
+        return losses
 
-        Raises:
-          Refused: it does not take such images, its logits are not float32 [n, num_classes], it is
-            larger than memory, or it asks for what a run does not give it.
-        """
-        check_call(self.model, self.image)
-        with first_of_each_run():
-            variables = trace_variables(self.model, self.image, self.fresh_variables)
-            variables = repeat_shapes(variables, self.runs)
-            trace_evaluation(self.model, variables, self.image, partial(self._check_logits, 1))
-            if batch_size is not None:
-                images = jax.ShapeDtypeStruct((batch_size, *self.image_shape), jnp.float32)
-                check = partial(self._check_logits, batch_size)
-                trace_training(self.model, variables, images, check)
-
-    def _check_logits(self, examples: int, logits: Any) -> None:
-        found, dtype = getattr(logits, "shape", ()), getattr(logits, "dtype", None)
-        if found != (examples, self.num_classes) or dtype != jnp.float32:
-            kind = type(logits).__name__ if dtype is None else f"{dtype}{list(found)}"
-            raise Refused(
-                f"{type(self.model).__name__} gives {kind} for {examples}"
-                f" image{'s' * (examples > 1)} of {'x'.join(map(str, self.image_shape))};"
-                f" float32[{examples}, {self.num_classes}] is needed for {self.num_classes} classes"
-            )
-
-    def fresh_variables(self, key: Array) -> dict[str, Any]:
-        """Fresh variables, without what is sown."""
-        return dict(self.model.lazy_init({"params": key}, self.image, train=False, mutable=_FRESH))
-
-    def init(self, key: Array) -> TrainState:
-        """Fresh parameters from a key of stream "init"; hyperparameters are still zero."""
-        variables = self.fresh_variables(key)
-        params = variables.pop("params", {})
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            model_state=variables,
-            opt_state=sgd().init(params),
-        )
-
-    def empty_metrics(self, state: TrainState) -> Metrics:
-        """Sums over nothing, in the form that `train_step` adds to."""
-        zero = jnp.zeros((), jnp.float32)
-        leaves = len(self.checked_names(self.pack(state)))
-        return {
-            "loss": zero,
-            "errors": zero,
-            "examples": zero,
-            "nonfinite": jnp.zeros((leaves,), jnp.int32),
-        }
-
-    def checked_names(self, state: TrainState) -> list[str]:
-        """Names of what `train_step` checks, in the order of `metrics["nonfinite"]`."""
-        return leaf_names({"0_loss": 0, "gradient": state.params, "state": state.model_state})
-
-    def train_step(
-        self, state: TrainState, batch: dict[str, Array], key: Array, reduce: Reduce
-    ) -> tuple[TrainState, Metrics]:
-        """One update.
-
-        When the loss, a reduced gradient or a batch statistic is not finite, the old state is
-        kept, step included, and `metrics["nonfinite"]` counts the leaves; the other sums stay 0.
-
-        Args:
-          batch: images [n, h, w, c] float32, labels [n] int32, mask [n] float32.
-          key: of stream "dropout", for this step.
-          reduce: averages a tree over replicas that hold equally many examples.
-        """
-
-        def loss_fn(params):
-            logits, changed = self.model.apply(
-                {"params": params, **state.model_state},
-                batch["images"],
-                train=True,
-                rngs={"dropout": key},
-                mutable=[*state.model_state, AUXILIARY],
-            )
-            changed = dict(changed)
-            auxiliary = jax.tree.leaves(changed.pop(AUXILIARY, {}))
-            sums = metric_sums(logits, batch["labels"], batch["mask"])
-            return self._objective(logits, auxiliary, batch, sums), (changed, sums)
-
-        grads, (model_state, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, model_state, loss = reduce((grads, dict(model_state), sums["loss"]))
-        updates, opt_state = sgd().update(grads, state.opt_state, state.params)
-        # The hyperparameters are float32 and would promote a bfloat16 trace.
-        opt_state = jax.tree.map(lambda n, o: n.astype(o.dtype), opt_state, state.opt_state)
-        params = optax.apply_updates(state.params, updates)
-        new = TrainState(state.step + 1, params, model_state, opt_state)
-
-        bad = nonfinite_leaves({"0_loss": loss, "gradient": grads, "state": model_state})
-        good = jnp.sum(bad) == 0
-        state = jax.tree.map(lambda n, o: jnp.where(good, n, o), new, state)
-        sums = jax.tree.map(lambda value: jnp.where(good, value, 0.0), sums)
-        return state, {**sums, "nonfinite": bad}
-
-    def _objective(
-        self, logits: Array, auxiliary: list[Array], batch: dict[str, Array], sums: Metrics
-    ) -> Array:
-        """The mean loss of a batch, with auxiliary heads and mixed labels where there are any."""
-        if self.loss == CROSS_ENTROPY and not auxiliary and "other_labels" not in batch:
-            return sums["loss"] / sums["examples"]
-
-        def mean(logits: Array) -> Array:
-            losses = example_losses(logits, batch["labels"], self.loss)
-            if "other_labels" in batch:  # of the images that were mixed in, and their share
-                others = example_losses(logits, batch["other_labels"], self.loss)
-                share = batch["other_share"]
-                losses = (1 - share) * losses + share * others
-            return jnp.sum(jnp.where(batch["mask"] > 0, losses, 0.0)) / sums["examples"]
-
-        total = mean(logits)
+    def objective(
+        self, outputs: Float[Array, "n k"], auxiliary: list[Array], batch: Batch
+    ) -> Float[Array, " n"]:
+        total = self.losses(outputs, batch)
         for head in auxiliary:
-            total = total + self.loss.auxiliary_weight * mean(head)
+            total = total + self.loss.auxiliary_weight * self.losses(head, batch)
         return total
 
-    def summary(self, sums: Metrics) -> dict[str, float]:
-        """Mean loss (nats), top-1 error (per cent) and number of examples from sums."""
-        return summary(sums)
+    def figures(self, outputs: Float[Array, "n k"], batch: Batch) -> dict[str, Array]:
+        found = {
+            "loss": example_losses(outputs, batch["labels"], CROSS_ENTROPY),
+            "top1_error": (jnp.argmax(outputs, axis=-1) != batch["labels"]).astype(jnp.float32),
+        }
+        if self.data.num_classes > TOP:
+            wrong = label_ranks(outputs, batch["labels"]) >= TOP
+            found["top5_error"] = wrong.astype(jnp.float32)
+        return found
 
-    def eval_step(self, state: TrainState, batch: dict[str, Array]) -> Metrics:
-        """Sums over one batch with running batch statistics.
+    def over_views(self, outputs: Float[Array, "n views k"]) -> Float[Array, "n k"]:
+        """The logarithm of the mean of the views' probabilities."""
+        views = jax.nn.log_softmax(outputs)
+        return jax.nn.logsumexp(views, axis=1) - jnp.log(outputs.shape[1])
 
-        Images [n, views, h, w, c] are judged by the mean of their views' probabilities.
-        """
-        variables = {"params": state.params, **state.model_state}
-        images = batch["images"]
-        flat = images.reshape(-1, *images.shape[-3:])
-        logits: Any = self.model.apply(variables, flat, train=False)
-        if images.ndim == 5:
-            views = jax.nn.log_softmax(logits).reshape(*images.shape[:2], -1)
-            logits = jax.nn.logsumexp(views, axis=1) - jnp.log(images.shape[1])
-        return metric_sums(logits, batch["labels"], batch["mask"])
+    def outputs_of(self, outputs: Float[Array, "n k"], batch: Batch) -> dict[str, Array]:
+        """Label, predicted class and probabilities."""
+        return {
+            "labels": batch["labels"],
+            "predictions": jnp.argmax(outputs, axis=-1),
+            "probabilities": jax.nn.softmax(outputs),
+        }
+
+    def accumulator(self, detailed: bool = False) -> "Predictions | None":
+        return Predictions(self.data.num_classes) if detailed else None
+
+
+class Predictions:
+    """Every example's label, prediction and probabilities, and the confusion matrix."""
+
+    def __init__(self, num_classes: int):
+        self.num_classes = num_classes
+        self._parts: list[dict[str, np.ndarray]] = []
+
+    def add(self, indices: Int[np.ndarray, " n"], outputs: Mapping[str, np.ndarray]) -> None:
+        self._parts.append({"indices": np.asarray(indices), **outputs})
+
+    def merge(self, other: "Predictions") -> None:
+        self._parts += other._parts
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`labels`, `predictions`, `probabilities` of every example, in the order of the set."""
+        if not self._parts:
+            return {}
+        joined = {
+            key: np.concatenate([part[key] for part in self._parts]) for key in self._parts[0]
+        }
+        order = np.argsort(joined.pop("indices"), kind="stable")
+        return {key: values[order] for key, values in joined.items()}
+
+    def finish(self) -> dict[str, Any]:
+        """`confusion`: [label][prediction], how many examples."""
+        counts = np.zeros((self.num_classes, self.num_classes), np.int64)
+        found = self.arrays()
+        if found:
+            np.add.at(counts, (found["labels"], found["predictions"]), 1)
+        return {"confusion": counts.tolist()}

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 from jaxtyping import Array, Int
 
@@ -15,22 +14,24 @@ class TrainState(struct.PyTreeNode):
     step: Any  # int32 scalar: updates made
     params: Any
     model_state: Any  # {"batch_stats": ...} or {}
-    opt_state: Any
+    opt_state: Any  # `tasks.optimizers.OptState`
+    average: Any = None  # {"params", "model_state"}: their moving average, if one is kept
 
 
 def set_hyperparams(state: TrainState, **values: Any) -> TrainState:
-    """`state` with hyperparameters of `optax.inject_hyperparams` replaced, as float32 arrays.
+    """`state` with hyper-parameters replaced, as float32 arrays.
 
     Rates are arrays, not constants: one compiled step serves them all.
     """
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
-    return state.replace(opt_state=optax.tree_utils.tree_set(state.opt_state, **arrays))
+    old = state.opt_state
+    return state.replace(opt_state=old._replace(hyperparams={**old.hyperparams, **arrays}))
 
 
 def leaf_names(tree: Any) -> list[str]:
     """The path of each leaf, in order: "params.stage1_block1.conv1.conv.kernel"."""
     paths, _ = jax.tree.flatten_with_path(tree)
-    return [".".join(_part(key) for key in path) for path, _ in paths]
+    return [".".join(path_part(key) for key in path) for path, _ in paths]
 
 
 def nonfinite_leaves(tree: Any) -> Int[Array, " leaves"]:
@@ -39,7 +40,8 @@ def nonfinite_leaves(tree: Any) -> Int[Array, " leaves"]:
     return jnp.stack(bad).astype(jnp.int32)
 
 
-def _part(key: Any) -> str:
+def path_part(key: Any) -> str:
+    """One key of a path of jax's, as a word."""
     for attribute in ("key", "name", "idx"):
         if hasattr(key, attribute):
             return str(getattr(key, attribute))

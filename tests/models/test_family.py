@@ -11,7 +11,7 @@ import pytest
 
 from cnnjax import Refused, create_model, list_models
 from cnnjax.analysis.cost import count_params
-from cnnjax.core.registry import find
+from cnnjax.core.architectures import MODELS
 from cnnjax.testing import check_model
 
 SLOW = (  # minutes of compiling: with make test-long
@@ -24,7 +24,7 @@ CHECKS = ["deterministic", "logits", "finite", "independent", "gradients"]
 
 @pytest.mark.parametrize("name", list_models())
 def test_the_published_count_by_shapes_alone(name):
-    entry = find(name)
+    entry = MODELS.find(name)
     model = create_model(name)
     images = jax.ShapeDtypeStruct((1, *entry.input_shape), jnp.float32)
     logits, variables = jax.eval_shape(
@@ -49,7 +49,7 @@ def test_the_contract_at_the_smallest_input(name):
     and 1 each of 600 residual sums doubles the variance; of the plain twin the gradients explode.
     """
     model = create_model(name, num_classes=10)
-    size, channels = model.smallest_image, find(name).input_shape[2]
+    size, channels = model.smallest_image, MODELS.find(name).input_shape[2]
     ran = check_model(model, (size, size, channels))
     assert ran[: len(CHECKS)] == CHECKS
     assert ran[-2:] == ["feature_maps", "bfloat16"]

@@ -16,6 +16,7 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "resnet.json").read_
 IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("name", "shortcut", "params", "macs"), GOLDEN["imagenet"])
 def test_parameters_and_macs_of_every_shortcut(name, shortcut, params, macs):
     cost = model_cost(create_model(name, shortcut=shortcut), IMAGENET)
@@ -66,7 +67,7 @@ def test_images_that_are_too_small_are_refused(name, size):
 @pytest.mark.parametrize(
     ("name", "overrides", "shape"),
     [
-        ("cifar_resnet14", {"width": 0.25}, (8, 8, 1)),
+        pytest.param("cifar_resnet14", {"width": 0.25}, (8, 8, 1), marks=pytest.mark.core),
         ("cifar_plain14", {"width": 0.25}, (9, 8, 3)),
         ("cifar_resnet14", {"width": 0.25, "shortcut": "B"}, (8, 8, 1)),
         ("cifar_resnet14", {"width": 0.25, "shortcut": "C"}, (8, 8, 1)),

@@ -18,6 +18,8 @@ from cnnjax.ops.conv import (
     output_size,
 )
 
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
+
 geometries = st.tuples(
     st.integers(5, 9),  # height
     st.sampled_from([(1, 1), (3, 3), (2, 3)]),  # kernel

@@ -18,6 +18,8 @@ from cnnjax.ops.pool import (
     pooled_size,
 )
 
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
+
 LECTURE = [[12, 20, 30, 0], [8, 12, 2, 0], [34, 70, 37, 7], [112, 100, 22, 12]]
 
 

@@ -7,8 +7,8 @@ import pytest
 from flax import linen as nn
 
 from cnnjax import Refused
-from cnnjax.tasks.checks import normalized_values
-from cnnjax.tasks.classification import AUXILIARY, Classification
+from cnnjax.tasks.checks import AUXILIARY, normalized_values
+from tests.runs import classification
 
 
 class Head(nn.Module):
@@ -70,7 +70,7 @@ class FailsInTraining(Head):
 
 
 def task(model, num_classes=3):
-    return Classification(model, (4, 4, 1), num_classes)
+    return classification(model, (4, 4, 1), num_classes)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 
 from cnnjax import Refused, create_model
-from cnnjax.tasks.classification import Classification, metric_sums, summary
+from cnnjax.tasks.network import ONE
 from cnnjax.tasks.state import set_hyperparams
+from tests.runs import classification
 
 KEY = jax.random.key(0)
 
@@ -23,13 +24,24 @@ def examples(seed, real, padded_to, num_classes=5):
     return jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(mask)
 
 
+def metric_sums(logits, labels, mask):
+    task = classification(None, (8, 8, 1), logits.shape[1])
+    return task.sums(logits, {"labels": labels, "mask": mask})
+
+
 @pytest.mark.parametrize("num_classes", [2, 10, 1000])
 def test_loss_and_error_equal_float64(num_classes):
     logits, labels, mask = examples(0, 7, 7, num_classes)
     wide = log_softmax(np.asarray(logits, np.float64), axis=-1)
-    found = summary(metric_sums(logits, labels, mask))
+    judge = classification(None, (8, 8, 1), num_classes)
+    found = judge.summary(metric_sums(logits, labels, mask))
     assert found["loss"] == pytest.approx(-wide[np.arange(7), labels].mean(), rel=1e-5)
     assert found["top1_error"] == pytest.approx(100 * (wide.argmax(-1) != labels).mean())
+    if num_classes > 5:
+        ranks = (-wide).argsort(axis=-1)[:, :5]
+        wrong = ~(ranks == np.asarray(labels)[:, None]).any(axis=1)
+        assert found["top5_error"] == pytest.approx(100 * wrong.mean())
+    assert ("top5_error" in found) == (num_classes > 5)
     assert found["examples"] == 7
 
 
@@ -51,7 +63,7 @@ def test_padding_may_hold_anything():
 
 @pytest.fixture(scope="module")
 def task():
-    return Classification(create_model("cifar_resnet8", width=0.25), (8, 8, 1), 10)
+    return classification(create_model("cifar_resnet8", width=0.25), (8, 8, 1), 10)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +73,8 @@ def batch():
         "images": jnp.asarray(rng.normal(size=(6, 8, 8, 1)), jnp.float32),
         "labels": jnp.asarray(rng.integers(0, 10, 6), jnp.int32),
         "mask": jnp.ones(6),
+        "indices": jnp.arange(6),
     }
-
-
-def identity(tree):
-    return tree
 
 
 def start(task, **hyperparams):
@@ -95,17 +104,17 @@ def test_two_steps_are_sgd_with_momentum_and_weight_decay_on_every_parameter(tas
         grads = jax.tree.map(lambda g, p: g + 0.01 * p, grads, params)
         velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grads)
         params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
-        state, _ = task.train_step(state, batch, KEY, identity)
+        state, _ = task.train_step(state, batch, KEY, ONE)
     assert int(state.step) == 2
     chex.assert_trees_all_close(state.params, params, atol=3e-5, rtol=1e-3)
 
 
 def test_one_trace_serves_every_rate_and_stacked_and_ordinary_agree(task, batch):
-    step = jax.jit(chex.assert_max_traces(lambda s, b: task.train_step(s, b, KEY, identity), 1))
+    step = jax.jit(chex.assert_max_traces(lambda s, b: task.train_step(s, b, KEY, ONE), 1))
     first, _ = step(start(task, learning_rate=0.1), batch)
     second, _ = step(start(task, learning_rate=0.05, weight_decay=0.0), batch)
     assert not np.array_equal(first.params["head"]["bias"], second.params["head"]["bias"])
-    packed, _ = task.train_step(task.pack(start(task)), batch, KEY, identity)
+    packed, _ = task.train_step(task.pack(start(task)), batch, KEY, ONE)
     chex.assert_trees_all_close(task.unpack(packed).params, first.params, atol=1e-5)
 
 
@@ -119,7 +128,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_the_leaf(task, batc
     else:
         mean = state.model_state["batch_stats"]["stem"]["norm"]["mean"]
         state.model_state["batch_stats"]["stem"]["norm"]["mean"] = mean.at[0].set(jnp.inf)
-    new, metrics = task.train_step(state, batch, KEY, identity)
+    new, metrics = task.train_step(state, batch, KEY, ONE)
     chex.assert_trees_all_equal(new, state)
     bad = np.flatnonzero(metrics["nonfinite"])
     names = task.checked_names(state)
@@ -132,27 +141,37 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_the_leaf(task, batc
 
 
 def test_a_good_step_counts_nothing_as_bad(task, batch):
-    _, metrics = task.train_step(start(task), batch, KEY, identity)
+    _, metrics = task.train_step(start(task), batch, KEY, ONE)
     assert not metrics["nonfinite"].any()
     assert float(metrics["examples"]) == 6
 
 
-def test_reduce_sees_gradients_and_statistics(task, batch):
+def test_collectives_see_counts_gradients_and_statistics(task, batch):
+    """Two replicas with the same part: counts double, gradients of sums over them stay."""
     seen = []
 
-    def reduce(tree):
-        seen.append(jax.tree.structure(tree))
-        return jax.tree.map(lambda leaf: 0 * leaf, tree)
+    class Twice:
+        axis = None
+
+        def sum(self, tree):
+            seen.append("sum")
+            return jax.tree.map(lambda leaf: 2 * leaf, tree)
+
+        def mean(self, tree):
+            seen.append("mean")
+            return jax.tree.map(lambda leaf: 0 * leaf, tree)
 
     state = start(task, weight_decay=0.0)
-    new, _ = task.train_step(state, batch, KEY, reduce)
-    assert len(seen) == 1
-    chex.assert_trees_all_equal(new.params, state.params)  # zero gradients move nothing
+    new, sums = task.train_step(state, batch, KEY, Twice())
+    alone, _ = task.train_step(state, batch, KEY, ONE)
+    assert seen == ["sum", "sum", "mean"]
+    chex.assert_trees_all_close(new.params, alone.params, atol=1e-6)
     assert (new.model_state["batch_stats"]["stem"]["norm"]["var"] == 0).all()
+    assert float(sums["examples"]) == 6  # of this replica's part
 
 
 def test_a_network_that_rejects_the_images_is_refused():
-    task = Classification(create_model("resnet18"), (8, 8, 1), 10)
+    task = classification(create_model("resnet18"), (8, 8, 1), 10)
     with pytest.raises(Refused, match="images of 8x8"):
         task.check()
 
@@ -179,8 +198,8 @@ class Wrong(nn.Module):
 )
 def test_logits_that_do_not_fit_the_classes_are_refused(model, found):
     with pytest.raises(Refused, match=found):
-        Classification(model, (8, 8, 1), 10).check()
+        classification(model, (8, 8, 1), 10).check()
 
 
 def test_a_network_without_parameters_passes_the_check():
-    Classification(Wrong((1, 10)), (8, 8, 1), 10).check()
+    classification(Wrong((1, 10)), (8, 8, 1), 10).check()

@@ -11,9 +11,12 @@ from scipy.special import log_softmax
 from cnnjax import Recipe, Refused, create_model
 from cnnjax.core.config import override
 from cnnjax.core.recipe import Loss
-from cnnjax.tasks.classification import Classification, example_losses, metric_sums
+from cnnjax.tasks.classification import example_losses
+from cnnjax.tasks.network import ONE
 from cnnjax.tasks.state import set_hyperparams
-from cnnjax.train.loop import task_for
+from cnnjax.tasks.task import DataSpec
+from cnnjax.training.make import task_for
+from tests.runs import classification
 
 RNG = np.random.default_rng(0)
 LOGITS = (RNG.normal(size=(6, 5)) * 3).astype(np.float32)
@@ -64,25 +67,39 @@ def test_impossible_losses_are_refused(path, value, message):
         override(Recipe(), path, value)
 
 
-def step(task, batch, model_seed=0):
+def step(task, batch):
     """Gradient step of rate 1 without momentum: the difference is the gradient."""
-    state = task.init(jax.random.key(model_seed))
+    return steps([task], batch)[0]
+
+
+def steps(tasks, batch):
+    """Of tasks that differ in their loss alone, compiled together: they share the network."""
+    state = tasks[0].init(jax.random.key(0))
     state = set_hyperparams(state, learning_rate=1.0, momentum=0.0, weight_decay=0.0)
-    new, sums = jax.jit(lambda s, b: task.train_step(s, b, jax.random.key(1), lambda tree: tree))(
-        state, batch
-    )
-    grads = jax.tree.map(lambda old, later: old - later, state.params, new.params)
-    return grads, sums
+
+    @jax.jit
+    def run(state, batch):
+        return [task.train_step(state, batch, jax.random.key(1), ONE) for task in tasks]
+
+    return [
+        (jax.tree.map(lambda old, later: old - later, state.params, new.params), sums)
+        for new, sums in run(state, batch)
+    ]
 
 
 def batch(size=8, channels=1, n=4):
     images = jax.random.normal(jax.random.key(5), (n, size, size, channels))
-    return {"images": images, "labels": jnp.arange(n) % 3, "mask": jnp.ones(n)}
+    return {
+        "images": images,
+        "labels": jnp.arange(n) % 3,
+        "mask": jnp.ones(n),
+        "indices": jnp.arange(n),
+    }
 
 
 @pytest.fixture(scope="module")
 def task():
-    return Classification(create_model("lenet5"), (8, 8, 1), 10)
+    return classification(create_model("lenet5"), (8, 8, 1), 10)
 
 
 def close(a, b):
@@ -100,7 +117,9 @@ def test_mixed_labels_split_the_gradient(task):
 
 def test_the_loss_of_a_recipe_is_the_one_that_is_minimised(task):
     recipe = override(Recipe(), "model.name", "lenet5")
-    smooth = task_for(override(recipe, "loss.label_smoothing", 0.2), "digits", (8, 8, 1), 10)
+    smooth = task_for(
+        override(recipe, "loss.label_smoothing", 0.2), DataSpec.of_images((8, 8, 1), 10)
+    )
     params = task.init(jax.random.key(0)).params
 
     def by_hand(params):
@@ -112,11 +131,9 @@ def test_the_loss_of_a_recipe_is_the_one_that_is_minimised(task):
 
 def test_auxiliary_losses_reach_their_heads_and_the_trunk():
     model = create_model("googlenet_torchvision_aux", num_classes=3, dropout=0.0, aux_dropout=0.0)
-    wide = Classification(model, (32, 32, 3), 3)
+    wide = classification(model, (32, 32, 3), 3)
     none = dataclasses.replace(wide, loss=Loss(auxiliary_weight=0.0))
-    data = batch(32, 3, 2)
-    with_heads, _ = step(wide, data)
-    without, _ = step(none, data)
+    (with_heads, _), (without, _) = steps([wide, none], batch(32, 3, 2))
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(with_heads["aux1_head"]))
     assert not any(np.any(leaf != 0) for leaf in jax.tree.leaves(without["aux1_head"]))
     assert np.any(with_heads["conv1"]["conv"]["kernel"] != without["conv1"]["conv"]["kernel"])
@@ -127,19 +144,21 @@ def test_views_are_judged_by_their_mean_probability(task):
     state = task.init(jax.random.key(0))
     views = jax.random.normal(jax.random.key(1), (3, 10, 8, 8, 1))
     labels, mask = jnp.asarray([0, 1, 2]), jnp.ones(3)
-    found = task.eval_step(state, {"images": views, "labels": labels, "mask": mask})
+    found, _ = task.eval_step(
+        state, {"images": views, "labels": labels, "mask": mask, "indices": jnp.arange(3)}
+    )
     logits = task.model.apply({"params": state.params}, views.reshape(-1, 8, 8, 1), train=False)
     mean = jax.nn.softmax(logits).reshape(3, 10, -1).mean(1)
-    expected = metric_sums(jnp.log(mean), labels, mask)
+    expected = task.sums(jnp.log(mean), {"labels": labels, "mask": mask})
     assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
-    assert found["errors"] == expected["errors"]
+    assert found["top1_error"] == expected["top1_error"]
 
 
 def test_parameters_in_bfloat16_train_and_stay_bfloat16():
     model = create_model("cifar_resnet8", width=0.25, param_dtype="bfloat16", dtype="bfloat16")
-    half = Classification(model, (8, 8, 1), 10)
+    half = classification(model, (8, 8, 1), 10)
     state = set_hyperparams(half.init(jax.random.key(0)), learning_rate=0.1, momentum=0.9)
-    new, sums = half.train_step(state, batch(), jax.random.key(1), lambda tree: tree)
+    new, sums = half.train_step(state, batch(), jax.random.key(1), ONE)
     same = jax.tree.map(lambda a, b: a.dtype == b.dtype, state, new)
     assert all(jax.tree.leaves(same))
     assert jax.tree.leaves(new.params)[0].dtype == jnp.bfloat16

@@ -1,0 +1,66 @@
+"""What a layer must know of the computation that it is in, and not of its network.
+
+The task says it around each call of the network; inside it is in force for every layer, also in
+scanned blocks.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from flax import linen as nn
+
+from cnnjax.layers.freeze import NOTHING, Freeze
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """One call of a network while training.
+
+    Attributes:
+      norm_axis: over which replicas share batch statistics, or None.
+      indices: of the examples in the training set, int32 [n]; None: their places in the batch.
+      frozen: what does not learn.
+    """
+
+    norm_axis: str | None = None
+    indices: Any = None
+    frozen: Freeze = NOTHING
+
+
+_outside = Context()
+_context: ContextVar[Context] = ContextVar("context", default=_outside)
+
+
+def context() -> Context:
+    """The one that is in force."""
+    return _context.get()
+
+
+@contextmanager
+def in_context(wanted: Context) -> Iterator[None]:
+    """Put `wanted` in force for the block."""
+    token = _context.set(wanted)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def keep_statistics(
+    call: Callable, arguments: Any, named: dict[str, Any], method: nn.module.InterceptorContext
+) -> Any:
+    """For `nn.intercept_methods`: frozen batch normalisation uses its running statistics and keeps
+    them."""
+    module = method.module
+    if (
+        isinstance(module, nn.BatchNorm)
+        and method.method_name == "__call__"
+        and context().frozen(module.path)
+    ):
+        # Given as a field or with the call; a bound module is a copy that is thrown away.
+        object.__setattr__(module, "use_running_average", None)
+        return call(arguments[0], use_running_average=True, mask=named.get("mask"))
+    return call(*arguments, **named)

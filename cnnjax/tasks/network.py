@@ -1,0 +1,424 @@
+"""The common kind of task: one network, one loss, one optimiser. Derive your own from it."""
+
+import zlib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.core import DenyList
+from jaxtyping import Array, Float, Key
+
+from cnnjax.core.errors import Refused, unknown
+from cnnjax.core.recipe import Loss, Optimizer
+from cnnjax.core.user_code import refused
+from cnnjax.core.values import plain
+from cnnjax.layers.context import Context, in_context, keep_statistics
+from cnnjax.layers.freeze import Freeze
+from cnnjax.layers.scan import (
+    Runs,
+    first_of_each_run,
+    repeat_shapes,
+    stack_blocks,
+    unstack_blocks,
+    unstack_shapes,
+)
+from cnnjax.tasks.checks import (
+    AUXILIARY,
+    STREAM,
+    check_call,
+    trace_evaluation,
+    trace_training,
+    trace_variables,
+)
+from cnnjax.tasks.optimizers import Update, update_of
+from cnnjax.tasks.state import TrainState, leaf_names, nonfinite_leaves, path_part
+from cnnjax.tasks.task import Accumulator, Batch, Collectives, DataSpec, Metric, Metrics
+
+CROSS_ENTROPY = Loss()
+SGD = update_of(Optimizer())
+_FRESH = DenyList(("intermediates", AUXILIARY))  # collections that initialisation fills: but these
+_TASK = zlib.crc32(b"task")  # the name of an example's stream for a task's own draws
+# Groups of a recipe that only some tasks use, with their settings.
+_OPTIONAL = {
+    "loss": tuple(f"loss.{name}" for name in plain(CROSS_ENTROPY)),
+    "mixing": ("data.mixup", "data.cutmix"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkTask:
+    """Pure functions over the training state of one network.
+
+    Derive a frozen dataclass, say what it needs and by what it is judged, and define `losses` and
+    `figures`; its own fields are settings, `task.FIELD`. See docs/how-to/task.md.
+
+    Attributes:
+      model: a flax module, (images [n, h, w, c], train) -> outputs.
+      data: what the data set says of itself.
+      loss: the recipe's; of tasks that use "loss".
+      update: the form of an update.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    aliases: ClassVar[Mapping[str, str]] = {}  # short names of metrics
+    needs: ClassVar[Mapping[str, str]] = {"images": "uint8 h w c"}  # fields of an example
+    uses: ClassVar[frozenset[str]] = frozenset()  # of "loss", "mixing": groups of a recipe
+
+    model: Any
+    data: DataSpec
+    loss: Loss = CROSS_ENTROPY
+    update: Update = SGD
+
+    @property
+    def num_outputs(self) -> int | None:
+        """What the network's `num_classes` is set to; None: its own."""
+        return None
+
+    def inputs(self, batch: Batch, keys: Key[Array, " n"]) -> Batch:
+        """The batch as the network and the losses see it.
+
+        Args:
+          batch: images float32 [n, h, w, c], the other fields as they are stored.
+          keys: one for each example: of the epoch and its index while training, of its index alone
+            in an evaluation, so that its draws are the same each time.
+        """
+        return batch
+
+    def losses(self, outputs: Any, batch: Batch) -> Float[Array, " n"]:
+        """What is minimised, of each example."""
+        raise NotImplementedError
+
+    def figures(self, outputs: Any, batch: Batch) -> dict[str, Float[Array, " n"]]:
+        """Each metric's value of each example; a metric in per cent is 0 or 1 there."""
+        raise NotImplementedError
+
+    def objective(self, outputs: Any, auxiliary: list[Any], batch: Batch) -> Float[Array, " n"]:
+        """`losses`, with what the network's auxiliary heads add."""
+        return self.losses(outputs, batch)
+
+    @classmethod
+    def idle(cls, name: str) -> dict[str, str]:
+        """Settings of a recipe that this task does not use, by path, and why."""
+        return {
+            path: f"task.name={name} does not use it"
+            for group, paths in _OPTIONAL.items()
+            if group not in cls.uses
+            for path in paths
+        }
+
+    @property
+    def judged(self) -> tuple[Metric, ...]:
+        """The metrics that these data allow, the most telling first."""
+        return self.metrics
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Names of equal blocks that lie stacked inside a training program."""
+        equal_blocks = getattr(self.model, "equal_blocks", None)
+        runs = equal_blocks() if equal_blocks else ()
+        return [part for run in runs for part in self._frozen.split(run) if len(part) > 1]
+
+    def pack(self, state: TrainState) -> TrainState:
+        """The form for many steps: equal blocks stacked. Steps take both forms."""
+        return stack_blocks(state, self.runs)
+
+    def unpack(self, state: TrainState) -> TrainState:
+        """The inverse of `pack`: a name for each block, as in checkpoints."""
+        return unstack_blocks(state, self.runs)
+
+    @property
+    def image(self) -> jax.ShapeDtypeStruct:
+        """One image, as shape and dtype."""
+        return jax.ShapeDtypeStruct((1, *self.data.image_shape), jnp.float32)
+
+    def check(self, batch_size: int | None = None) -> None:
+        """Trace the network as a run will, without computing: initialised, evaluated, trained.
+
+        Args:
+          batch_size: of training; None: it is not trained.
+
+        Raises:
+          Refused: it does not take such images, its outputs are not what the task wants, it is
+            larger than memory, or it asks for what a run does not give it.
+        """
+        check_call(self.model, self.image)
+        with first_of_each_run():
+            variables = trace_variables(self.model, self.image, self.fresh_variables)
+            variables = repeat_shapes(variables, self.runs)
+            with in_context(self._context()):
+                trace_evaluation(self.model, variables, self.image, partial(self.check_outputs, 1))
+                if batch_size is not None:
+                    self._check_frozen(variables)
+                    images = jax.ShapeDtypeStruct((batch_size, *self.image.shape[1:]), jnp.float32)
+                    check = partial(self.check_outputs, batch_size)
+                    trace_training(self.model, variables, images, check)
+        if type(self).__module__.startswith("cnnjax."):
+            return
+        self._check_steps(variables, batch_size)
+
+    def check_outputs(self, examples: int, outputs: Any) -> None:
+        """Refuse outputs that are not float32 [n, num_outputs]; looked at only if those are known.
+
+        Args:
+          outputs: as shapes, of so many examples.
+        """
+        if self.num_outputs is None:
+            return
+        found, dtype = getattr(outputs, "shape", ()), getattr(outputs, "dtype", None)
+        if found != (examples, self.num_outputs) or dtype != jnp.float32:
+            kind = type(outputs).__name__ if dtype is None else f"{dtype}{list(found)}"
+            raise Refused(
+                f"{type(self.model).__name__} gives {kind} for {examples}"
+                f" image{'s' * (examples > 1)} of {'x'.join(map(str, self.data.image_shape))};"
+                f" float32[{examples}, {self.num_outputs}] is needed for {self.outputs_in_words}"
+            )
+
+    @property
+    def outputs_in_words(self) -> str:
+        return f"{self.num_outputs} outputs"
+
+    def _check_frozen(self, variables: Any) -> None:
+        """Refuse a pattern that fits no parameter, and to freeze them all."""
+        if not self.update.freeze:
+            return
+        params = unstack_shapes(variables["params"], self.runs)
+        names = [tuple(name.split(".")) for name in leaf_names(params)]
+        for pattern in self.update.freeze:
+            if not any(map(Freeze((pattern,)), names)):
+                known = dict.fromkeys(name[0] for name in names)
+                raise unknown("parameter that fits optimizer.freeze:", pattern, known)
+        if all(map(self._frozen, names)):
+            raise Refused("optimizer.freeze fits every parameter: there is nothing to train")
+
+    def _check_steps(self, variables: Any, batch_size: int | None) -> None:
+        """Trace the steps of a user's own task; what it raises is said with its line."""
+        params = variables.pop("params")
+        with refused(f"task {type(self).__name__} cannot be evaluated or trained"):
+            state = jax.eval_shape(lambda: self._state(_zeros(params), _zeros(variables)))
+            batch = self._batch(batch_size or 1)
+            key = jax.eval_shape(lambda: jax.random.key(0))
+            sums, _ = jax.eval_shape(self.eval_step, state, batch)
+            figures = self.summary(dict.fromkeys(sums, 1.0))
+            if batch_size is not None:
+                jax.eval_shape(self.train_step, state, batch, key)
+        missing = [metric.name for metric in self.judged if metric.name not in figures]
+        if missing and self.accumulator() is None:
+            raise Refused(
+                f"task {type(self).__name__} declares the metric {missing[0]} and does not compute"
+                " it: give it in figures(), in sums() and summary(), or by an accumulator()"
+            )
+
+    def _batch(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """A batch as a step gets it, as shapes."""
+        fields = {n: jax.ShapeDtypeStruct((size, *s), d) for n, s, d in self.data.fields}
+        fields["images"] = jax.ShapeDtypeStruct((size, *self.data.image_shape), jnp.float32)
+        fields["mask"] = jax.ShapeDtypeStruct((size,), jnp.float32)
+        return fields | {"indices": jax.ShapeDtypeStruct((size,), jnp.int32)}
+
+    def fresh_variables(self, key: Array) -> dict[str, Any]:
+        """Fresh variables, without what is sown."""
+        return fresh_variables(self.model, self.data.image_shape, key)
+
+    def init(self, key: Array) -> TrainState:
+        """Fresh parameters from a key of stream "init"; hyper-parameters are still zero."""
+        variables = self.fresh_variables(key)
+        return self._state(variables.pop("params", {}), variables)
+
+    def _state(self, params: Any, model_state: Any) -> TrainState:
+        average = {"params": params, "model_state": model_state} if self.update.averages else None
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(step, params, model_state, self.update.init(params), average)
+
+    def empty_metrics(self, state: TrainState) -> Metrics:
+        """Sums over nothing, in the form that `train_step` adds to."""
+        sums, _ = jax.eval_shape(self.eval_step, state, self._batch(1))
+        zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in sums.items()}
+        leaves = len(self.checked_names(self.pack(state)))
+        return {**zeros, "nonfinite": jnp.zeros((leaves,), jnp.int32)}
+
+    def checked_names(self, state: TrainState) -> list[str]:
+        """Names of what `train_step` checks, in the order of `metrics["nonfinite"]`."""
+        return leaf_names({"0_loss": 0, "gradient": state.params, "state": state.model_state})
+
+    def train_step(
+        self, state: TrainState, batch: Batch, key: Array, collectives: Collectives | None = None
+    ) -> tuple[TrainState, Metrics]:
+        """One update.
+
+        When the objective, a gradient or a batch statistic is not finite, the old state is kept,
+        step included, and `metrics["nonfinite"]` counts the leaves; the other sums stay 0.
+
+        Args:
+          batch: this replica's part: images [n, h, w, c] float32, the other fields of the
+            examples, mask [n] float32, indices [n] int32 in the training set.
+          key: of stream "dropout", for this step.
+          collectives: over the replicas; None: there is one.
+        """
+        collectives = collectives or ONE
+        batch = self.inputs(batch, _example_keys(key, batch["indices"]))
+        count = collectives.sum(jnp.sum(batch["mask"]))
+
+        def loss_fn(params):
+            params = jax.tree_util.tree_map_with_path(self._stop_if_frozen, params)
+            with in_context(self._context(batch["indices"], collectives.axis)):
+                outputs, changed = self._apply(params, state, batch["images"], key)
+            changed = dict(changed)
+            auxiliary = jax.tree.leaves(changed.pop(AUXILIARY, {}))
+            losses = self._each("the loss", self.objective(outputs, auxiliary, batch), batch)
+            total = jnp.sum(jnp.where(batch["mask"] > 0, losses, 0.0)) / count
+            return total, (changed, self.sums(outputs, batch))
+
+        (loss, (model_state, sums)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        grads, loss = collectives.sum((grads, loss))
+        model_state = collectives.mean(dict(model_state))
+        params, opt_state = self.update.apply(grads, state.opt_state, state.params, self.runs)
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, n, o: o if self._frozen(_names(path)) else n, params, state.params
+        )
+        average = state.average
+        if average is not None:
+            share = state.opt_state.hyperparams["ema_decay"]
+            average = jax.tree.map(
+                lambda a, n: (a + (1 - share) * (n - a)).astype(a.dtype),
+                average,
+                {"params": params, "model_state": model_state},
+            )
+        new = TrainState(state.step + 1, params, model_state, opt_state, average)
+
+        bad = nonfinite_leaves({"0_loss": loss, "gradient": grads, "state": model_state})
+        good = jnp.sum(bad) == 0
+        state = jax.tree.map(lambda n, o: jnp.where(good, n, o), new, state)
+        sums = jax.tree.map(lambda value: jnp.where(good, value, jnp.zeros_like(value)), sums)
+        return state, {**sums, "nonfinite": bad}
+
+    def _apply(self, params: Any, state: TrainState, images: Array, key: Array) -> Any:
+        with nn.intercept_methods(keep_statistics) if self.update.freeze else nullcontext():
+            return self.model.apply(
+                {"params": params, **state.model_state},
+                images,
+                train=True,
+                rngs={STREAM: key},
+                mutable=[*state.model_state, AUXILIARY],
+            )
+
+    def sums(self, outputs: Any, batch: Batch) -> Metrics:
+        """Sums of each figure over the examples whose mask is 1, and their number."""
+        mask = batch["mask"]
+        return {
+            **{
+                name: jnp.sum(jnp.where(mask > 0, self._each(name, values, batch), 0.0))
+                for name, values in self.figures(outputs, batch).items()
+            },
+            "examples": jnp.sum(mask),
+        }
+
+    def _each(self, what: str, values: Any, batch: Batch) -> Array:
+        """`values`, which are one for each example: others would be broadcast without a word."""
+        found = tuple(getattr(values, "shape", ()))
+        if found != batch["mask"].shape:
+            raise Refused(
+                f"task {type(self).__name__}: {what} has the shape {list(found)}; one value for"
+                f" each example is needed, {list(batch['mask'].shape)}"
+            )
+        return values
+
+    def summary(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """Means over the examples, those in per cent times 100; and the number of examples."""
+        examples = float(sums["examples"])
+        scale = {metric.name: 100.0 for metric in self.metrics if metric.unit == "%"}
+        return {
+            **{
+                metric.name: scale.get(metric.name, 1.0) * float(sums[metric.name]) / examples
+                for metric in self.judged
+                if metric.name in sums
+            },
+            "examples": int(examples),
+        }
+
+    def eval_step(
+        self, state: TrainState, batch: Batch, outputs: bool = False
+    ) -> tuple[Metrics, dict[str, Array]]:
+        """Sums over one batch with running batch statistics; see `outputs_of`.
+
+        Images [n, views, h, w, c] are judged by `over_views`.
+        """
+        batch = self.inputs(batch, _example_keys(jax.random.key(0), batch["indices"]))
+        images = batch["images"]
+        flat = images.reshape(-1, *images.shape[-3:])
+        with in_context(self._context()):
+            found: Any = self.model.apply(evaluated(state), flat, train=False)
+        if images.ndim == 5:
+            found = self.over_views(found.reshape(*images.shape[:2], -1))
+        return self.sums(found, batch), self.outputs_of(found, batch) if outputs else {}
+
+    def over_views(self, outputs: Float[Array, "n views k"]) -> Float[Array, "n k"]:
+        """One output from those of several views of an image."""
+        raise Refused(f"data.test_crops: {type(self).__name__} has one output for an image")
+
+    def outputs_of(self, outputs: Any, batch: Batch) -> dict[str, Array]:
+        """What `accumulator` takes, of each example."""
+        return {}
+
+    def accumulator(self, detailed: bool = False) -> Accumulator | None:
+        """None: the sums are all."""
+        return None
+
+    @cached_property
+    def _frozen(self) -> Freeze:
+        return Freeze(self.update.freeze)
+
+    def _context(self, indices: Any = None, axis: str | None = None) -> Context:
+        return Context(axis, indices, self._frozen)
+
+    def _stop_if_frozen(self, path: Any, leaf: Array) -> Array:
+        return jax.lax.stop_gradient(leaf) if self._frozen(_names(path)) else leaf
+
+
+@dataclass(frozen=True)
+class OneReplica:
+    """The collectives of a single device: there is nothing to add or average."""
+
+    axis: str | None = None
+
+    def sum(self, tree: Any) -> Any:
+        return tree
+
+    def mean(self, tree: Any) -> Any:
+        return tree
+
+
+ONE = OneReplica()
+
+
+def fresh_variables(
+    model: nn.Module, image_shape: tuple[int, int, int], key: Array
+) -> dict[str, Any]:
+    """Fresh variables of a network, without what is sown: no array depends on an image."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return dict(model.lazy_init({"params": key}, image, train=False, mutable=_FRESH))
+
+
+def evaluated(state: TrainState) -> dict[str, Any]:
+    """The variables that are evaluated and exported: the moving average if there is one."""
+    if state.average is None:
+        return {"params": state.params, **state.model_state}
+    return {"params": state.average["params"], **state.average["model_state"]}
+
+
+def _example_keys(key: Array, indices: Array) -> Key[Array, " n"]:
+    own = jax.random.fold_in(key, _TASK)
+    return jax.vmap(lambda index: jax.random.fold_in(own, index))(indices)
+
+
+def _names(path: Any) -> list[str]:
+    """The path of a parameter; of a stack the name of its first block."""
+    return [name.partition("..")[0] for name in map(path_part, path)]
+
+
+def _zeros(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
