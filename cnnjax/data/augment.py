@@ -2,7 +2,7 @@
 
 Each example is augmented by its own key, folded from (seed, epoch, its index in the set): not by
 its place in a batch, so another batch size or another number of devices shows the same images.
-Mixing needs two examples, and so a batch: its key is the batch's first index.
+Mixing needs two examples: neighbours in the batch, each with a share of its own.
 """
 
 import zlib
@@ -94,50 +94,70 @@ def pca_colour(
     return image + (colours @ amounts)[None, None]
 
 
-def mix(how: Augmentation, batch: Mapping[str, Array], key: PRNGKeyArray) -> dict[str, Array]:
-    """A batch with mixup or cutmix: each image with the one at the mirrored place.
+def mix(
+    how: Augmentation,
+    batch: Mapping[str, Array],
+    key: PRNGKeyArray,
+    epoch: Int[Array, ""] | int,
+) -> dict[str, Array]:
+    """A batch with mixup or cutmix: each image with its neighbour, places 2k and 2k + 1.
 
-    The batch gets `other_labels` and `other_share`, by which the loss is split.
+    The batch gets `other_labels` and `other_share` [n], by which the loss is split. An image's
+    share is drawn from its own key, so that a batch may be split over devices by whole pairs; the
+    last image of an odd batch stays as it is.
 
     Args:
-      key: of the batch's first example.
+      key: of stream "augment".
+      epoch: counts from 0.
     """
     if not how.mixup and not how.cutmix:
         return dict(batch)
-    choose, draw = jax.random.split(jax.random.fold_in(key, _MIX))
-    if how.mixup and how.cutmix:
-        images, share = lax.cond(
-            jax.random.bernoulli(choose),
-            lambda: _mixup(batch["images"], draw, how.mixup),
-            lambda: _cutmix(batch["images"], draw, how.cutmix),
-        )
-    elif how.mixup:
-        images, share = _mixup(batch["images"], draw, how.mixup)
-    else:
-        images, share = _cutmix(batch["images"], draw, how.cutmix)
-    other = {"other_labels": batch["labels"][::-1], "other_share": share}
-    return {**batch, "images": images, **other}
+    count = len(batch["images"])
+    pairs = jnp.arange(count) ^ 1
+    other = jnp.where(pairs < count, pairs, jnp.arange(count))
+    epoch_key = jax.random.fold_in(key, epoch)
+
+    def one(index: Array, image: Array, partner: Array) -> tuple[Array, Array]:
+        own = jax.random.fold_in(jax.random.fold_in(epoch_key, index), _MIX)
+        choose, draw = jax.random.split(own)
+        if how.mixup and how.cutmix:
+            return lax.cond(
+                jax.random.bernoulli(choose),
+                lambda: _mixup(image, partner, draw, how.mixup),
+                lambda: _cutmix(image, partner, draw, how.cutmix),
+            )
+        if how.mixup:
+            return _mixup(image, partner, draw, how.mixup)
+        return _cutmix(image, partner, draw, how.cutmix)
+
+    images, share = jax.vmap(one)(batch["indices"], batch["images"], batch["images"][other])
+    mixed = {"other_labels": batch["labels"][other], "other_share": share}
+    return {**batch, "images": images, **mixed}
 
 
-def _mixup(images: Array, key: PRNGKeyArray, alpha: float) -> tuple[Array, Array]:
-    """Images mixed linearly (Zhang et al. 2018, equation 1), and the share of the other one."""
+def _mixup(
+    image: Float[Array, "h w c"], partner: Float[Array, "h w c"], key: PRNGKeyArray, alpha: float
+) -> tuple[Array, Array]:
+    """Two images mixed linearly (Zhang et al. 2018, equation 1), and the share of the other."""
     share = 1 - jax.random.beta(key, alpha, alpha)
-    return (1 - share) * images + share * images[::-1], share
+    return (1 - share) * image + share * partner, share
 
 
-def _cutmix(images: Array, key: PRNGKeyArray, alpha: float) -> tuple[Array, Array]:
+def _cutmix(
+    image: Float[Array, "h w c"], partner: Float[Array, "h w c"], key: PRNGKeyArray, alpha: float
+) -> tuple[Array, Array]:
     """A box of the other image pasted in (Yun et al. 2019, section 3.1), and its share."""
     share_key, place_key = jax.random.split(key)
     share = 1 - jax.random.beta(share_key, alpha, alpha)
-    size = jnp.asarray(images.shape[1:3])
+    size = jnp.asarray(image.shape[:2])
     half = size * jnp.sqrt(share) / 2
     centre = jax.random.uniform(place_key, (2,)) * size
     low, high = jnp.round(centre - half), jnp.round(centre + half)
-    rows, columns = (jnp.arange(n) for n in images.shape[1:3])
+    rows, columns = (jnp.arange(n) for n in image.shape[:2])
     inside = ((rows >= low[0]) & (rows < high[0]))[:, None] & (
         (columns >= low[1]) & (columns < high[1])
     )[None]
-    mixed = jnp.where(inside[None, :, :, None], images[::-1], images)
+    mixed = jnp.where(inside[:, :, None], partner, image)
     return mixed, inside.mean(dtype=jnp.float32)
 
 

@@ -1,4 +1,4 @@
-"""The contract of a data set: images, integer labels, and what is known about them.
+"""The contract of a data set: images, labels, further fields, and what is known about them.
 
 A small set lies in memory as uint8 (`Dataset`); photographs are read encoded while training
 (`StreamedDataset`). Both say the same about themselves.
@@ -6,45 +6,24 @@ A small set lies in memory as uint8 (`Dataset`); photographs are read encoded wh
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from cnnjax.core.errors import Refused
+from cnnjax.data.conversion import as_arrays, class_names
+from cnnjax.data.examples import LABELS, EncodedExamples, Examples, Field
 from cnnjax.data.views import View
 
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """One split in memory."""
-
-    images: UInt8[np.ndarray, "n h w c"]
-    labels: Int[np.ndarray, " n"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedExamples:
-    """One split of encoded images, read by position.
-
-    Attributes:
-      read: position to (encoded image, label); may be called from several threads.
-      size: how many there are.
-      where: position to words that name the image, for messages.
-      labels: reads all labels; None where that would read every image.
-    """
-
-    read: Callable[[int], tuple[bytes, int]]
-    size: int
-    where: Callable[[int], str] = "example {}".format
-    labels: Callable[[], Int[np.ndarray, " n"]] | None = None
-
-    def __len__(self) -> int:
-        return self.size
+UNNAMED = "arrays"  # a set of a user's own that was given no name
+_AUGMENTATIONS = ("none", "pad_crop_flip")  # of a set in memory, on the device
+# Names of a batch and of what normalises it.
+RESERVED = ("mask", "indices", "other_labels", "other_share", "mean", "deviation", "max_value",
+            "colours")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,7 +44,7 @@ class Described:
 
     Attributes:
       name: what `--data` calls it.
-      label_names: one name a class.
+      label_names: one name a class; none where there are no labels.
       max_value: the value of a fully bright pixel (255; 16 for digits).
       augmentation: the default while training.
       source: where the images come from.
@@ -86,36 +65,114 @@ class Described:
 
 @dataclass(frozen=True, eq=False)
 class Dataset(Described):
-    """A data set in memory."""
+    """A data set in memory.
+
+    The test split may be empty until a share of the training set is held out (`data.split`).
+    """
 
     train: Examples
     test: Examples
 
+    @classmethod
+    def from_arrays(
+        cls,
+        train: Mapping[str, Any],
+        test: Mapping[str, Any] | None = None,
+        *,
+        name: str = UNNAMED,
+        label_names: Iterable[str] | None = None,
+        max_value: int = 255,
+        augmentation: str = "none",
+    ) -> "Dataset":
+        """A data set of one's own.
+
+        Args:
+          train: "images", whole numbers [n, h, w] or [n, h, w, c]; "labels", whole numbers [n],
+            which a task without classes does not need; further arrays of the same length.
+          test: the same fields; None: there is no test part yet, `data.test_share` holds one out.
+          label_names: one a class; default "0", "1", ... up to the largest training label.
+          max_value: the value of a fully bright pixel, 1 to 255.
+          augmentation: the default while training, none or pad_crop_flip.
+
+        Raises:
+          Refused: an array that is no such thing; the text says which and how to convert it.
+        """
+        if augmentation not in _AUGMENTATIONS:
+            raise Refused(
+                f"data set {name}: augmentation={augmentation!r}: it is one of"
+                f" {', '.join(_AUGMENTATIONS)}"
+            )
+        where = f"data set {name}: "
+        parts = [as_arrays(train, where + "train", max_value)]
+        if test is None:
+            parts.append({field: array[:0] for field, array in parts[0].items()})
+        else:
+            parts.append(as_arrays(test, where + "test", max_value))
+        names = class_names(label_names, parts[0].get("labels"), where)
+        first, second = map(Examples, parts)
+        return cls(name, names, max_value, augmentation, "arrays", train=first, test=second)
+
     def __post_init__(self):
+        _check_max_value(self)
         for split, examples in (("training", self.train), ("test", self.test)):
             self._check(split, examples)
-        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+        train, test = self.train.fields, self.test.fields
+        if train["images"].shape != test["images"].shape:
             raise Refused(
                 f"data set {self.name}: training images are {_size(self.train)}, test images"
                 f" {_size(self.test)}; one size is needed"
             )
+        if differ := [name for name in {**train, **test} if train.get(name) != test.get(name)]:
+            raise Refused(
+                f"data set {self.name}: {differ[0]} is {train.get(differ[0], 'not there')} in the"
+                f" training split and {test.get(differ[0], 'not there')} in the test split; both"
+                " need the same fields"
+            )
 
     def _check(self, split: str, examples: Examples) -> None:
-        images, labels = examples.images, examples.labels
-        where = f"data set {self.name}: the {split} split"
-        if not len(examples):
-            raise Refused(f"{where} is empty")
-        if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
+        where, arrays = f"data set {self.name}: the {split} split", examples.arrays
+        if "images" not in arrays:
+            raise Refused(f"{where} has no images (there is {', '.join(arrays) or 'nothing'})")
+        images = arrays["images"]
+        if images.dtype != np.uint8 or images.ndim != 4:
             raise Refused(
-                f"{where} has images {images.dtype}{list(images.shape)} and labels"
-                f" {list(labels.shape)}; it is uint8 [n, h, w, c] and [n]"
+                f"{where} has images {images.dtype}{list(images.shape)}; they are uint8"
+                " [n, h, w, c]"
             )
-        if not 0 < self.max_value <= 255:
-            raise Refused(f"{where}: max_value={self.max_value}: 1 to 255")
-        if self.max_value < 255 and images.max() > self.max_value:
+        if not len(examples) and split == "training":
+            raise Refused(f"{where} is empty")
+        for name, array in arrays.items():
+            self._check_field(where, name, array, len(images))
+        if self.max_value < 255 and images.size and images.max() > self.max_value:
             raise Refused(f"{where} has pixels of {images.max()}, above max_value={self.max_value}")
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise Refused(f"{where} has labels of {labels.dtype}; they are integers")
+        if ("labels" in arrays) != bool(self.label_names):
+            there = "labels, but no classes" if "labels" in arrays else "classes, but no labels"
+            raise Refused(f"{where} has {there}; give labels and label_names, or neither")
+        if "labels" in arrays:
+            self._check_labels(split, arrays["labels"])
+
+    def _check_field(self, where: str, name: str, array: np.ndarray, examples: int) -> None:
+        if not name.isidentifier() or name in RESERVED:
+            raise Refused(
+                f"{where} has a field {name!r}; a field is named by a word, and not"
+                f" {', '.join(RESERVED)}"
+            )
+        if not array.ndim or len(array) != examples:
+            raise Refused(
+                f"{where} has {examples:,} images and {name} {list(array.shape)}; each array has a"
+                " row for every image"
+            )
+        if 0 in array.shape[1:]:
+            raise Refused(f"{where} has {name} of size {_by(array.shape[1:])}, which is nothing")
+        if name == "labels":
+            if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+                raise Refused(
+                    f"{where} has labels {array.dtype}{list(array.shape)}; they are integers [n]"
+                )
+        elif array.dtype.kind not in "biuf" or array.dtype.itemsize > 4:
+            raise Refused(f"{where} has {name} of {array.dtype}; numbers of up to 32 bits are read")
+
+    def _check_labels(self, split: str, labels: np.ndarray) -> None:
         outside = (labels < 0) | (labels >= self.num_classes)
         if outside.any():
             raise Refused(
@@ -125,22 +182,33 @@ class Dataset(Described):
             )
 
     @property
+    def fields(self) -> dict[str, Field]:
+        """What an example holds."""
+        return self.train.fields
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
         return self.train.images.shape[1:]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over both splits' shapes, images and labels, and what gives them a meaning.
 
-        Labels are the same set in whatever integer type.
+        Labels are the same set in whatever integer type. Further fields follow with their names.
         """
         about = [self.label_names, self.max_value]
         digest = hashlib.sha256(json.dumps(about).encode())
         for examples in (self.train, self.test):
             digest.update(f"{examples.images.dtype}{list(examples.images.shape)}".encode())
             digest.update(np.ascontiguousarray(examples.images).data)
-            digest.update(np.ascontiguousarray(examples.labels, np.int32).data)
+            if "labels" in examples.arrays:
+                digest.update(np.ascontiguousarray(examples.labels, np.int32).data)
+            for name in sorted(examples.arrays.keys() - {"images", "labels"}):
+                array = examples.arrays[name]
+                head = [name, str(array.dtype), list(array.shape)]
+                digest.update(json.dumps(head).encode())
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def pixel_mean(self) -> Float[np.ndarray, "h w c"]:
@@ -176,27 +244,32 @@ class StreamedDataset(Described):
     fingerprint: str
 
     def __post_init__(self):
-        for split, examples in (("training", self.train), ("test", self.test)):
-            if not len(examples):
-                raise Refused(f"data set {self.name}: the {split} split is empty")
+        if not len(self.train):
+            raise Refused(f"data set {self.name}: the training split is empty")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
         return self.view.size, self.view.size, 3
 
+    @property
+    def fields(self) -> dict[str, Field]:
+        """What an example holds."""
+        return {"images": Field(self.image_shape, np.dtype(np.uint8)), "labels": LABELS}
+
 
 def images_per_class(
     examples: Examples | EncodedExamples, num_classes: int
 ) -> Int[np.ndarray, " k"] | None:
-    """How many images of each class a split holds; None where that would read every image."""
+    """How many images of each class a split holds.
+
+    None where there are no classes, or where that would read every image.
+    """
     if isinstance(examples, Examples):
-        labels = examples.labels
-    elif examples.labels is None:
-        return None
+        labels = examples.arrays.get("labels")
     else:
-        labels = examples.labels()
-    return np.bincount(labels, minlength=num_classes)
+        labels = examples.labels and examples.labels()
+    return None if labels is None else np.bincount(labels, minlength=num_classes)
 
 
 def allowed_labels(num_classes: int) -> str:
@@ -204,8 +277,17 @@ def allowed_labels(num_classes: int) -> str:
     return f"{num_classes} classes allow 0 to {num_classes - 1}"
 
 
+def _check_max_value(dataset: Dataset) -> None:
+    if not 0 < dataset.max_value <= 255:
+        raise Refused(f"data set {dataset.name}: max_value={dataset.max_value}: 1 to 255")
+
+
 def _size(examples: Examples) -> str:
-    return "x".join(map(str, examples.images.shape[1:]))
+    return _by(examples.images.shape[1:])
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 AnyDataset = Dataset | StreamedDataset

@@ -88,6 +88,18 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """A uint8 image at height, width: shorter side resized (antialiased), centre cropped."""
+    if image.shape == shape:
+        return image
+    from PIL import Image, ImageOps
+
+    channels = image.shape[-1]
+    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+    resized = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(shape)
+
+
 def _check(picture: Any) -> None:
     mode, bits = picture.mode, _tiff(picture, _TIFF_BITS, (8,))
     if mode == "F":

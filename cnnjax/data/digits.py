@@ -20,8 +20,8 @@ def load_digits() -> Dataset:
     )
     return Dataset(
         name="digits",
-        train=Examples(images[train], labels[train]),
-        test=Examples(images[test], labels[test]),
+        train=Examples.of(images=images[train], labels=labels[train]),
+        test=Examples.of(images=images[test], labels=labels[test]),
         label_names=tuple(str(digit) for digit in range(10)),
         max_value=16,
         augmentation="none",  # a flip or a shift makes another digit

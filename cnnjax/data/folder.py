@@ -1,4 +1,4 @@
-"""A folder of images: train/ and test/ (or val/), in each a folder for every class.
+"""A folder of images: train/ and test/ (or val/), in each a folder for every class; or one part.
 
 A class is a folder that holds images, itself or in folders below it. What lies beside them is left
 out with a word, never in silence.
@@ -18,8 +18,9 @@ import numpy as np
 from cnnjax.core.errors import Failed, Refused
 from cnnjax.core.recipe import Data
 from cnnjax.core.user_code import located
-from cnnjax.data.dataset import EncodedExamples, LeftOut, StreamedDataset
+from cnnjax.data.dataset import LeftOut, StreamedDataset
 from cnnjax.data.decode import SUFFIXES, check_header
+from cnnjax.data.examples import EncodedExamples
 from cnnjax.data.views import View
 
 PREFIX = "folder:"
@@ -61,7 +62,8 @@ def load_folder(
 
     Raises:
       Refused: no such folder, no classes, no images, classes that differ between the splits, a file
-        that is no image of a kind that is read (of a large set some are looked at).
+        that is no image of a kind that is read (of a large set some are looked at; none where
+        those are to be skipped).
     """
     root = located(data.name.removeprefix(PREFIX))
     if not root.is_dir():
@@ -72,8 +74,8 @@ def load_folder(
     ):
         if value != fixed:
             raise Refused(f"data.{key}={value}: a folder has no slices; leave it out")
-    found = next((root / name for name in _TEST if (root / name).is_dir()), root / "test")
-    train, test = _look(root / "train"), _look(found)
+    splits = tuple(_look(folder) for folder in _parts(root, data.test_share > 0))
+    train, test = splits[0], splits[-1]
     names = tuple(train.images)
     known = {*names, *(path.name for path in train.empty if path.name not in test.images)}
     if extra := [name for name in test.folders if name not in known]:
@@ -81,31 +83,44 @@ def load_folder(
             f"{test.folder} has classes that {train.folder} has not: {_some(extra)}; each needs"
             " training images"
         )
-    for split in (train, test):
+    for split in splits:
         if not split.images:
             raise Refused(f"{split.folder} holds no images ({', '.join(SUFFIXES)})")
-    _check(data.name, train, test)
-    left_out = _left_out(root, (train, test))
-    _tell(data.name, train, test, left_out, say)
+    if data.unreadable == "refuse":
+        _check(data.name, *splits)
+    left_out = _left_out(root, splits)
+    _tell(data.name, splits, left_out, say)
+    places = [f"{(root.name / split.folder.relative_to(root)).as_posix()}/" for split in splits]
+    tested = _examples(test, names) if len(splits) > 1 else EncodedExamples(_nothing, 0)
     return StreamedDataset(
         name=data.name,
         label_names=names,
         max_value=255,
         augmentation="random_resized_crop",
-        source=f"images in {root.name}/train/ and {root.name}/{test.folder.name}/",
+        source=f"images in {' and '.join(places)}",
         train=_examples(train, names),
-        test=_examples(test, names),
+        test=tested,
         view=view,
-        fingerprint=_fingerprint(root, (train, test)),
+        fingerprint=_fingerprint(root, splits),
         left_out=left_out,
     )
+
+
+def _parts(root: Path, divided: bool) -> tuple[Path, ...]:
+    """The folders of the training and of the test images; one where it is to be divided."""
+    train = root / "train"
+    test = next((root / name for name in _TEST if (root / name).is_dir()), None)
+    if divided and test is None:
+        return (train if train.is_dir() else root,)
+    return train, test or root / "test"
 
 
 def _look(folder: Path) -> _Split:
     if not folder.is_dir():
         raise Refused(
             f"there is no folder {folder}; a folder of images has train/CLASS/*.jpg and"
-            " test/CLASS/*.jpg (or val/)"
+            " test/CLASS/*.jpg (or val/); of one part (CLASS/*.jpg) a share can be held out: --set"
+            " data.test_share=0.2"
         )
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     if not classes:
@@ -192,15 +207,15 @@ def _left_out(root: Path, splits: tuple[_Split, ...]) -> tuple[LeftOut, ...]:
 
 def _tell(
     name: str,
-    train: _Split,
-    test: _Split,
+    splits: tuple[_Split, ...],
     left_out: tuple[LeftOut, ...],
     say: Callable[[str], None],
 ) -> None:
+    train, test = splits[0], splits[-1]
     files = [one for one in left_out if one.reason != _NO_CLASS]
     if files:
         count = sum(one.count for one in files)
-        read = sum(len(i) for split in (train, test) for i in split.images.values())
+        read = sum(len(i) for split in splits for i in split.images.values())
         shown = "; ".join(map(str, files[:5])) + ("; ..." if len(files) > 5 else "")
         say(f"{name}: {count:,} of {count + read:,} files are left out: {shown}")
     for one in left_out[len(files) :]:
@@ -223,6 +238,10 @@ def _examples(split: _Split, names: tuple[str, ...]) -> EncodedExamples:
     return EncodedExamples(
         partial(_read, files), len(files), partial(_where, files), partial(_labels, files)
     )
+
+
+def _nothing(index: int) -> tuple[bytes, int]:
+    raise IndexError(f"there is no example {index}")
 
 
 def _read(files: Files, index: int) -> tuple[bytes, int]:

@@ -6,15 +6,20 @@ from pathlib import Path
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Data
-from cnnjax.data.dataset import AnyDataset
+from cnnjax.data.dataset import AnyDataset, StreamedDataset
 from cnnjax.data.digits import load_digits
 from cnnjax.data.folder import PREFIX, load_folder
+from cnnjax.data.own import is_own, load_own
+from cnnjax.data.readable import without_unreadable
+from cnnjax.data.split import divide
 from cnnjax.data.views import View
 
 EMBEDDED = {"digits": load_digits}
 _IMAGE_SIZE = 224  # of a folder's images, where none is given
 # What a set looks like on the way to the network, and not what is read.
 _ON_THE_WAY = ("augmentation", "normalization", "pca_colour", "mixup", "cutmix")
+# Which of a set's examples are taken, whatever it is.
+_PARTS = ("test_share", "validation_share", "train_examples", "split_seed")
 
 
 def load_dataset(
@@ -25,37 +30,97 @@ def load_dataset(
     """The data set that `data` describes: decoded in memory, or to be streamed.
 
     Args:
-      data: a `Data`, or just a name: an embedded set, one of tensorflow-datasets, or folder:DIR.
+      data: a `Data`, or just a name: an embedded set, one of tensorflow-datasets, folder:DIR,
+        FILE.npz, FILE.py:function or package.module:function.
       directory: where prepared TFDS sets lie; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
       say: is told a line when something takes long, and what of a set is left out.
 
     Raises:
-      Refused: unknown, missing, in a format that cannot be read here, or unfit for
-        classification; the text says which and what to type.
+      Refused: unknown, missing, in a format that cannot be read here, unfit for classification, or
+        not to be divided as `data` says; the text says which and what to type.
     """
     if isinstance(data, str):
         data = Data(name=data)
+    if data.unreadable == "skip" and not is_encoded(data):
+        raise Refused(
+            f"data.unreadable=skip has no effect: {data.name} is read into memory; it is for"
+            " folder:DIR, and for sets of tensorflow-datasets with data.streaming=always"
+        )
+    dataset = load_whole(data, directory, say)
+    if data.unreadable == "skip" and isinstance(dataset, StreamedDataset):
+        dataset = without_unreadable(dataset, say)
+    return divide(dataset, data)
+
+
+def load_whole(
+    data: Data, directory: str | Path | None, say: Callable[[str], None] = lambda line: None
+) -> AnyDataset:
+    """What lies there: undivided, with images that may be unreadable where `data` skips them.
+
+    A set of one part has an empty test split.
+    """
     if data.name.startswith(PREFIX):
         if data.streaming == "never":
             raise Refused(f"data.streaming=never: {data.name} is always streamed")
         return load_folder(data, _view(data, data.image_size or _IMAGE_SIZE), say)
-    if data.name not in EMBEDDED:
-        from cnnjax.data.tfds import load_tfds
+    if data.name in EMBEDDED:
+        _as_it_is(data, "embedded")
+        return EMBEDDED[data.name]()
+    if is_own(data.name):
+        _as_it_is(data, "read")
+        return load_own(data.name)
+    from cnnjax.data.tfds import load_tfds
 
-        return load_tfds(data, directory, _streamed_view(data), say)
-    for field in fields(Data):
-        value = getattr(data, field.name)
-        if field.name not in ("name", *_ON_THE_WAY) and value != field.default:
-            raise Refused(
-                f"data.{field.name}={value}: {data.name} is embedded as it is; leave it out"
-            )
-    return EMBEDDED[data.name]()
+    return load_tfds(data, directory, _streamed_view(data), say)
+
+
+def load_encoded(
+    data: Data, directory: str | Path | None, say: Callable[[str], None] = lambda line: None
+) -> AnyDataset:
+    """The set with its images as they are stored, none of them looked at; what is held in memory
+    anyway was decoded."""
+    if is_prepared(data.name):
+        data = replace(data, streaming="always", image_size=data.image_size or _IMAGE_SIZE)
+    return load_whole(
+        replace(data, unreadable="skip") if is_encoded(data) else data, directory, say
+    )
+
+
+def is_prepared(name: str) -> bool:
+    """Whether a set of this name would be one of tensorflow-datasets."""
+    return not (name.startswith(PREFIX) or name in EMBEDDED or is_own(name))
+
+
+def is_encoded(data: Data) -> bool:
+    """Whether `data` says that its images are read encoded, while training."""
+    if data.name.startswith(PREFIX):
+        return True
+    return data.streaming == "always" and is_prepared(data.name)
 
 
 def reading(data: Data) -> Data:
     """`data` without what does not change what is read: equal ones share a data set."""
     default = Data(data.name)
     return replace(data, **{name: getattr(default, name) for name in _ON_THE_WAY})
+
+
+def reading_words(data: Data) -> str:
+    """How a set is read, as a key for the eye; equal readings share it."""
+    parts = [data.train_split, data.test_split, str(data.image_size or "own size")]
+    parts += [data.streaming] * (data.streaming != "auto") + ["ten crops"] * (data.test_crops == 10)
+    default = Data(data.name)
+    for name in (*_PARTS, "unreadable"):
+        if (value := getattr(data, name)) != getattr(default, name):
+            parts.append(f"{name}={value}")
+    return f"{data.name} ({', '.join(parts)})"
+
+
+def _as_it_is(data: Data, how: str) -> None:
+    """Refuse settings that would change how a set is read that has one form."""
+    for field in fields(Data):
+        value = getattr(data, field.name)
+        if field.name not in ("name", *_ON_THE_WAY, *_PARTS) and value != field.default:
+            raise Refused(f"data.{field.name}={value}: {data.name} is {how} as it is; leave it out")
 
 
 def _streamed_view(data: Data) -> View | None:

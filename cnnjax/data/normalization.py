@@ -1,5 +1,7 @@
 """The figures that turn stored bytes into a network's input, and the components of colour."""
 
+from typing import Literal
+
 import numpy as np
 
 from cnnjax.core.errors import Refused
@@ -17,10 +19,35 @@ IMAGENET_COLOURS = (
     (-0.5836, -0.6948, 0.4203),
 )
 # LeCun et al. 1998, section II.B: background -0.1, foreground 1.175.
-_LECUN_LOW, _LECUN_HIGH = -0.1, 1.175
+_LECUN = (-0.1, 1.175)
+
+# Those that no data set decides: what weights from elsewhere were trained with.
+FixedNormalization = Literal["imagenet", "inception", "lecun1998", "none"]
 
 
-def chosen_normalization(data: Data, dataset: AnyDataset) -> str:
+def fixed_normalization(name: FixedNormalization, channels: int) -> dict[str, np.ndarray]:
+    """`mean` [1, 1, c] and `deviation` [c], where a fully bright pixel is 1.
+
+    Raises:
+      Refused: ImageNet's figures for other images than red, green, blue.
+    """
+    if name == "imagenet":
+        if channels != 3:
+            raise Refused(
+                f"normalization=imagenet is for 3 channels, these images have {channels}; use"
+                " inception, lecun1998 or none"
+            )
+        mean, deviation = np.asarray(IMAGENET_MEAN), np.asarray(IMAGENET_DEVIATION)
+    else:
+        low, high = {"inception": (-1, 1), "lecun1998": _LECUN, "none": (0, 1)}[name]
+        mean = np.full(channels, -low / (high - low))
+        deviation = np.full(channels, 1 / (high - low))
+    return {"mean": mean.astype(np.float32)[None, None], "deviation": deviation.astype(np.float32)}
+
+
+def chosen_normalization(
+    data: Data, dataset: AnyDataset
+) -> FixedNormalization | Literal["pixel_mean", "channel"]:
     """The normalisation of a set; "default" is decided by how it is read.
 
     Raises:
@@ -32,6 +59,8 @@ def chosen_normalization(data: Data, dataset: AnyDataset) -> str:
             f"data.normalization=pixel_mean: {dataset.name} is streamed, its mean image is not"
             " known; use channel"
         )
+    if data.normalization == "imagenet":
+        fixed_normalization("imagenet", dataset.image_shape[2])  # refused for grey images
     if data.pca_colour and dataset.image_shape[2] != 3:
         raise Refused(f"data.pca_colour={data.pca_colour}: {dataset.name} has no colour")
     if data.normalization == "default":
@@ -46,14 +75,12 @@ def normalization_arrays(data: Data, dataset: AnyDataset) -> dict[str, np.ndarra
     if chosen == "pixel_mean":
         assert isinstance(dataset, Dataset), "a streamed set was refused"
         arrays["mean"] = dataset.pixel_mean()
-    elif chosen == "lecun1998":
-        span = _LECUN_HIGH - _LECUN_LOW
-        arrays["mean"] = np.full((1, 1, channels), -_LECUN_LOW / span, np.float32)
-        arrays["deviation"] = np.full(channels, 1 / span, np.float32)
-    else:
+    elif chosen == "channel":
         mean, deviation = _channels(dataset)
         arrays["mean"] = mean.astype(np.float32)[None, None]
         arrays["deviation"] = deviation.astype(np.float32)
+    else:
+        arrays.update(fixed_normalization(chosen, channels))
     if data.pca_colour:
         colours = _colours(dataset) / arrays.get("deviation", np.ones(channels))[:, None]
         arrays["colours"] = colours.astype(np.float32)

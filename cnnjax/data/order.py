@@ -50,13 +50,19 @@ def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""] | int, examples: int) -
 
 
 def evaluation_batches(examples: Examples, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Every example exactly once, in batches of one shape; `mask` is 0 on the padding."""
+    """Every example exactly once, in batches of one shape: every field, `mask` and `indices`.
+
+    `mask` is 0 on the padding; `indices` are the places in the split, int32, 0 on the padding.
+    """
     for start in range(0, len(examples), batch_size):
-        images = examples.images[start : start + batch_size]
-        labels = examples.labels[start : start + batch_size]
-        missing = batch_size - len(labels)
-        yield {
-            "images": np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
-            "labels": np.pad(labels, (0, missing)).astype(np.int32),
-            "mask": np.pad(np.ones(len(labels), np.float32), (0, missing)),
+        indices = np.arange(start, min(start + batch_size, len(examples)), dtype=np.int32)
+        stored = {
+            name: examples.arrays[name][indices].astype(field.dtype, copy=False)
+            for name, field in examples.fields.items()
         }
+        batch = {**stored, "mask": np.ones(len(indices), np.float32), "indices": indices}
+        yield {name: _padded(array, batch_size) for name, array in batch.items()}
+
+
+def _padded(array: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(array, ((0, length - len(array)), *[(0, 0)] * (array.ndim - 1)))

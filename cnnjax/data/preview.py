@@ -12,10 +12,17 @@ _MOST_READ = 4000  # encoded images that are looked at for a class's eight
 
 
 def first_images(dataset: AnyDataset, split: str, classes: int, columns: int) -> list[list]:
-    """Up to `columns` images (0 to 1) of each of the first classes."""
+    """Up to `columns` images (0 to 1) of each of the first classes.
+
+    Without classes the first images, in as many rows.
+    """
     rows: list[list] = [[] for _ in range(classes)]
     if isinstance(dataset, Dataset):
         examples = dataset.train if split == "train" else dataset.test
+        if not dataset.label_names:
+            for index in range(min(classes * columns, len(examples))):
+                rows[index // columns].append(examples.images[index] / dataset.max_value)
+            return rows
         for label, row in enumerate(rows):
             for index in np.flatnonzero(examples.labels == label)[:columns]:
                 row.append(examples.images[index] / dataset.max_value)
@@ -32,13 +39,16 @@ def first_images(dataset: AnyDataset, split: str, classes: int, columns: int) ->
 
 
 def contact_sheet(dataset: AnyDataset, split: str = "train") -> bytes:
-    """A PNG with the first eight images of each of the first ten classes, a row a class."""
+    """A PNG with the first eight images of each of the first ten classes, a row a class.
+
+    Without classes the first eighty.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     examples = dataset.train if split == "train" else dataset.test
-    names = dataset.label_names[:_CLASSES]
+    names = dataset.label_names[:_CLASSES] or ("",) * _CLASSES
     rows = first_images(dataset, split, len(names), _COLUMNS)
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(1.2 + 0.75 * _COLUMNS, 0.6 + 0.75 * len(names)))

@@ -72,14 +72,19 @@ def training_stream(
 def evaluation_stream(
     examples: EncodedExamples, view: View, batch_size: int, *, threads: int | None = None
 ) -> Generator[Batch]:
-    """Every example exactly once, in batches of one shape; `mask` is 0 on the padding."""
+    """Every example exactly once, in batches of one shape: images, labels, mask, indices.
+
+    `mask` and `indices` (the places in the split) are 0 on the padding.
+    """
 
     def batch(number: int) -> Batch:
         start = number * batch_size
-        indices = np.arange(start, min(start + batch_size, len(examples)))
+        indices = np.arange(start, min(start + batch_size, len(examples)), dtype=np.int32)
         mask = (np.arange(batch_size) < len(indices)).astype(np.float32)
         look = lambda index, encoded: fixed_view(encoded, view)  # noqa: E731
-        return {**_load(examples, indices, batch_size, view, look), "mask": mask}
+        stored = _load(examples, indices, batch_size, view, look)
+        padded = np.pad(indices, (0, batch_size - len(indices)))
+        return {**stored, "mask": mask, "indices": padded}
 
     yield from _read(batch, range(-(-len(examples) // batch_size)), threads)
 

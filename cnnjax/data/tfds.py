@@ -25,15 +25,11 @@ from cnnjax.core.files import atomic_write
 from cnnjax.core.folders import user_cache
 from cnnjax.core.recipe import Data
 from cnnjax.core.user_code import expanded
-from cnnjax.data.dataset import (
-    AnyDataset,
-    Dataset,
-    EncodedExamples,
-    Examples,
-    StreamedDataset,
-    allowed_labels,
-)
-from cnnjax.data.decode import decode
+from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset, allowed_labels
+from cnnjax.data.decode import decode, fit
+from cnnjax.data.examples import EncodedExamples, Examples
+from cnnjax.data.own import FORMS
+from cnnjax.data.split import has_test_part
 from cnnjax.data.views import View
 
 # CIFAR's pad 4, crop, flip is right for small natural photographs and wrong for characters.
@@ -76,8 +72,8 @@ def load_tfds(
       view: of a set that is to be streamed; None: it is held in memory if it fits.
     """
     prepared = _open(data.name, directory)
-    counts = {}
-    for key, split in (("train_split", data.train_split), ("test_split", data.test_split)):
+    counts, wanted = {}, _wanted(data, prepared.builder)
+    for key, split in wanted.items():
         counts[key] = _split_size(prepared.builder, split, data.name, key)
         _check_shards(prepared, split)
     if view is not None:
@@ -85,7 +81,7 @@ def load_tfds(
 
     shape = _decoded_shape(prepared.builder.info.features[prepared.image].shape, data)
     splits = {}
-    for key, split in (("train_split", data.train_split), ("test_split", data.test_split)):
+    for key, split in wanted.items():
         if counts[key] * int(np.prod(shape)) > MEMORY_LIMIT:
             if data.streaming == "auto":
                 view = View(min(shape[:2]), margin=data.test_crops == 10)
@@ -97,15 +93,25 @@ def load_tfds(
             )
         resize = data.image_size is not None
         splits[key] = _decode(prepared, split, counts[key], shape, resize, say)
+    train = splits["train_split"]
     return Dataset(
         name=data.name,
-        train=splits["train_split"],
-        test=splits["test_split"],
+        train=train,
+        test=splits.get("test_split", train.at(np.arange(0))),
         label_names=prepared.label_names,
         max_value=255,
         augmentation=AUGMENTATION.get(data.name.split("/")[0], "none"),
         source=prepared.source,
     )
+
+
+def _wanted(data: Data, builder: Any) -> dict[str, str]:
+    """The splits to read, by their setting; the test split is left out where it is to be made."""
+    if not data.test_share:
+        return {"train_split": data.train_split, "test_split": data.test_split}
+    if data.test_split != Data.test_split or data.test_split in builder.info.splits:
+        raise has_test_part(data, f"the split {data.test_split}")
+    return {"train_split": data.train_split}
 
 
 def _open(name: str, directory: str | Path | None) -> _Prepared:
@@ -163,24 +169,29 @@ def _stream(data: Data, prepared: _Prepared, counts: dict[str, int], view: View)
         [path.name, size if size > _READ_WHOLE else _sha(path)]
         for path, size in ((path, path.stat().st_size) for path in _files(folder))
     ]
-    about = ["uint8", 255, prepared.label_names, data.train_split, data.test_split, files]
+    tested = data.test_split if "test_split" in counts else ""
+    about = ["uint8", 255, prepared.label_names, data.train_split, tested, files]
+    look = data.unreadable == "refuse"
+    train = _examples(prepared, data.train_split, counts["train_split"], look)
+    nothing = train.at(np.arange(0))
+    test = _examples(prepared, tested, counts["test_split"], look) if tested else nothing
     return StreamedDataset(
         name=data.name,
         label_names=prepared.label_names,
         max_value=255,
         augmentation="random_resized_crop",
         source=f"{prepared.source}, streamed",
-        train=_examples(prepared, data.train_split, counts["train_split"]),
-        test=_examples(prepared, data.test_split, counts["test_split"]),
+        train=train,
+        test=test,
         view=view,
         fingerprint=hashlib.sha256(json.dumps(about).encode()).hexdigest(),
     )
 
 
-def _examples(prepared: _Prepared, split: str, count: int) -> EncodedExamples:
-    """A split to be streamed; its first, middle and last example are looked at."""
+def _examples(prepared: _Prepared, split: str, count: int, look: bool) -> EncodedExamples:
+    """A split to be streamed; its first, middle and last example may be looked at."""
     read = _Encoded(prepared, split)
-    for position in sorted({0, count // 2, count - 1}):
+    for position in sorted({0, count // 2, count - 1}) if look else ():
         try:
             decode(read(position)[0])
         except Failed as error:
@@ -204,8 +215,7 @@ def find_prepared(name: str, directory: str | Path | None) -> Path:
     root = data_folder(directory)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?", name):
         raise Refused(
-            f"no data set {name!r}; a name is letters, digits, _ and one / at most; a folder of"
-            " images is folder:DIR"
+            f"no data set {name!r}; a name is letters, digits, _ and one / at most; {FORMS}"
         )
     if versions := _versions(root, name):
         return versions[-1]
@@ -217,7 +227,7 @@ def find_prepared(name: str, directory: str | Path | None) -> Path:
         shown = ", ".join(listed[:_LISTED]) + (", ..." if len(listed) > _LISTED else "")
         hint = (
             f"there is {shown}, and to be prepared any of {len(known)} of tensorflow-datasets"
-            " (https://www.tensorflow.org/datasets/catalog); a folder of images is folder:DIR"
+            f" (https://www.tensorflow.org/datasets/catalog); {FORMS}"
         )
         raise unknown("data set", name, [*listed, *known], hint)
     where = f"{root}/{name}" if root.is_dir() else f"{root} (there is no such folder)"
@@ -321,7 +331,7 @@ def _decode(
     cached = user_cache("data") / f"{_key(prepared, split, shape)}.arrays"
     try:
         arrays = unpack(cached.read_bytes())
-        return Examples(arrays["images"], arrays["labels"])
+        return Examples.of(images=arrays["images"], labels=arrays["labels"])
     except FileNotFoundError:
         say(f"decoding {count:,} images of {folder} [{split}] once, into {cached.parent}")
     except (OSError, ValueError, KeyError) as error:
@@ -346,7 +356,7 @@ def _decode(
         atomic_write(cached, pack({"images": images, "labels": labels}))
     except OSError as error:  # a full disk costs the cache, not the run
         say(f"{cached}: {error.strerror}; it will be decoded again next time")
-    return Examples(images, labels)
+    return Examples.of(images=images, labels=labels)
 
 
 def _records(builder: Any, split: str, count: int, image: str) -> Iterator[dict]:
@@ -373,18 +383,6 @@ def _encoded_source(builder: Any, split: str, image: str) -> Any:
     import tensorflow_datasets as tfds
 
     return builder.as_data_source(split=split, decoders={image: tfds.decode.SkipDecoding()})
-
-
-def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """A uint8 image at height, width: shorter side resized (antialiased), centre cropped."""
-    if image.shape == shape:
-        return image
-    from PIL import Image, ImageOps
-
-    channels = image.shape[-1]
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    resized = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.BILINEAR)
-    return np.asarray(resized).reshape(shape)
 
 
 def _by(shape: tuple[int, ...]) -> str:
@@ -415,6 +413,7 @@ def _split_size(builder: Any, split: str, name: str, key: str) -> int:
         raise Refused(
             f"data set {name} has no split {split!r}; it has {there}; set data.{key} to one"
             f' or to a slice, e.g. data.train_split="{first}[:80%]" data.test_split="{first}[80%:]"'
+            ", or hold out a share of each class: data.test_share=0.2"
         ) from None
 
 

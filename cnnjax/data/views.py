@@ -97,16 +97,52 @@ def fixed_view(encoded: bytes, view: View) -> Pixels:
     Raises:
       Failed: the bytes are no image.
     """
+    scaled, pixels = (view.scaled, view.scaled), (view.pixels, view.pixels)
+    return _centre(decode(encoded), scaled, pixels)
+
+
+def central_view(encoded: bytes, image_shape: tuple[int, int, int]) -> UInt8[np.ndarray, "h w c"]:
+    """An encoded image for a network of which only the input is known: as `fixed_view`.
+
+    An image of just that size is taken as it is.
+
+    Args:
+      image_shape: height, width, channels (1 grey, 3 red green blue).
+
+    Raises:
+      Failed: the bytes are no image.
+    """
+    height, width, channels = image_shape
+    image = decode(encoded, channels)
+    if image.shape == image_shape:
+        return image
+    return _centre(image, (round(height * RESIZE), round(width * RESIZE)), (height, width))
+
+
+def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """A uint8 image at height, width: shorter side resized (antialiased), centre cropped."""
+    if image.shape == shape:
+        return image
+    from PIL import Image, ImageOps
+
+    channels = image.shape[-1]
+    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+    resized = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(shape)
+
+
+def _centre(image: np.ndarray, cover: tuple[int, int], crop: tuple[int, int]) -> np.ndarray:
+    """The centre of an image, resized as little as covers `cover`; all are height, width."""
     from PIL import Image
 
-    picture = Image.fromarray(decode(encoded))
-    shorter = min(picture.size)
-    width, height = (n * view.scaled // shorter for n in picture.size)
-    left, top = round((width - view.pixels) / 2), round((height - view.pixels) / 2)
-    x, y = picture.size[0] / width, picture.size[1] / height
-    box = (left * x, top * y, (left + view.pixels) * x, (top + view.pixels) * y)
-    size = (view.pixels, view.pixels)
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box))
+    over, under = max(zip(cover, image.shape[:2], strict=True), key=lambda pair: pair[0] / pair[1])
+    height, width = (n * over // under for n in image.shape[:2])
+    left, top = round((width - crop[1]) / 2), round((height - crop[0]) / 2)
+    x, y = image.shape[1] / width, image.shape[0] / height
+    box = (left * x, top * y, (left + crop[1]) * x, (top + crop[0]) * y)
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    resized = picture.resize((crop[1], crop[0]), Image.Resampling.BILINEAR, box)
+    return np.asarray(resized).reshape(*crop, image.shape[2])
 
 
 def random_box(size: tuple[int, int], generator: np.random.Generator, attempts: int = 10) -> Box:

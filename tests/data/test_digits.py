@@ -31,7 +31,7 @@ def test_an_embedded_set_takes_no_slices():
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_labels_out_of_range_are_refused(label):
-    good = Examples(np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1, 0]))
-    bad = Examples(good.images, np.array([0, label, 1]))
+    good = Examples.of(images=np.zeros((3, 8, 8, 1), np.uint8), labels=np.array([0, 1, 0]))
+    bad = Examples.of(images=good.images, labels=np.array([0, label, 1]))
     with pytest.raises(Refused, match=f"1 labels of the test split .*first: {label}"):
         Dataset("mine", ("a", "b"), 255, "none", "a test", train=good, test=bad)

@@ -36,10 +36,22 @@ def test_a_batch_larger_than_the_set_is_refused():
 @given(st.integers(1, 20), st.integers(1, 8))
 def test_evaluation_covers_every_example_exactly_once(examples, batch_size):
     images = np.arange(examples, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    batches = list(evaluation_batches(Examples(images, np.arange(examples)), batch_size))
-    seen = np.concatenate([batch["labels"][batch["mask"] > 0] for batch in batches])
-    np.testing.assert_array_equal(seen, np.arange(examples))
-    assert all(batch["images"].shape[0] == batch_size for batch in batches)
+    boxes = np.arange(2 * examples, dtype=np.float32).reshape(-1, 2)
+    split = Examples.of(images=images, labels=np.arange(examples), boxes=boxes)
+    batches = list(evaluation_batches(split, batch_size))
+    real = [batch["mask"] > 0 for batch in batches]
+    seen = {
+        name: np.concatenate([batch[name][here] for batch, here in zip(batches, real, strict=True)])
+        for name in batches[0]
+    }
+    for name in ("labels", "indices"):
+        np.testing.assert_array_equal(seen[name], np.arange(examples))
+        assert seen[name].dtype == np.int32
+    np.testing.assert_array_equal(seen["images"], images)
+    np.testing.assert_array_equal(seen["boxes"], boxes)
+    for batch, here in zip(batches, real, strict=True):
+        assert {len(array) for array in batch.values()} == {batch_size}
+        assert not batch["indices"][~here].any()
 
 
 def test_an_image_is_augmented_by_its_index_not_by_its_place_in_the_batch():
@@ -78,41 +90,58 @@ def test_bytes_become_floats_around_zero():
 
 def batch_of(n=6):
     images = jax.random.normal(jax.random.key(0), (n, 8, 8, 3))
-    return {"images": images, "labels": jnp.arange(n), "mask": jnp.ones(n)}
+    return {
+        "images": images, "labels": jnp.arange(n), "mask": jnp.ones(n), "indices": jnp.arange(n),
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("key", range(4))
-def test_mixup_is_linear_in_images_and_labels(key):
-    batch = batch_of()
-    mixed = mix(Augmentation(mixup=0.4), batch, jax.random.key(key))
-    share = mixed["other_share"]
-    assert 0 <= share <= 1
-    expected = (1 - share) * batch["images"] + share * batch["images"][::-1]
+def neighbours(n):
+    """2k and 2k + 1; the last of an odd number is alone."""
+    return [i ^ 1 if i ^ 1 < n else i for i in range(n)]
+
+
+@pytest.mark.parametrize("size", [6, 5])
+def test_mixup_is_linear_in_images_and_labels(size):
+    batch = batch_of(size)
+    mixed = mix(Augmentation(mixup=0.4), batch, jax.random.key(1), 0)
+    share, other = mixed["other_share"], np.asarray(neighbours(size))
+    assert share.shape == (size,)
+    assert ((share >= 0) & (share <= 1)).all()
+    assert len(set(share.tolist())) == size  # each its own
+    wide = share[:, None, None, None]
+    expected = (1 - wide) * batch["images"] + wide * batch["images"][other]
     np.testing.assert_allclose(mixed["images"], expected, atol=1e-6)
-    assert mixed["other_labels"].tolist() == [5, 4, 3, 2, 1, 0]
-    assert mixed["labels"].tolist() == list(range(6))
+    assert mixed["other_labels"].tolist() == other.tolist()
+    assert mixed["labels"].tolist() == list(range(size))
 
 
-@pytest.mark.parametrize("key", range(6))
-def test_cutmix_pastes_a_box_and_its_share_is_its_area(key):
-    batch = batch_of()
-    mixed = mix(Augmentation(cutmix=1.0), batch, jax.random.key(key))
-    other = (mixed["images"] == batch["images"][::-1]).all(-1)
-    assert other[0].mean() == pytest.approx(float(mixed["other_share"]))
+def test_an_image_is_mixed_alike_in_whatever_part_of_the_batch_its_pair_is():
+    how, batch, key = Augmentation(mixup=0.4, cutmix=1.0), batch_of(), jax.random.key(1)
+    whole = mix(how, batch, key, 3)
+    part = mix(how, {name: value[2:4] for name, value in batch.items()}, key, 3)
+    for name in ("images", "other_share"):
+        np.testing.assert_allclose(part[name], whole[name][2:4], atol=1e-6)
+    assert not np.allclose(mix(how, batch, key, 4)["images"], whole["images"])
+
+
+def test_cutmix_pastes_a_box_and_its_share_is_its_area():
+    batch = batch_of(32)
+    mixed = mix(Augmentation(cutmix=1.0), batch, jax.random.key(1), 0)
+    other = (mixed["images"] == batch["images"][np.asarray(neighbours(32))]).all(-1)
     own = (mixed["images"] == batch["images"]).all(-1)
     assert (own | other).all()
-    rows, columns = np.flatnonzero(other[0].any(1)), np.flatnonzero(other[0].any(0))
-    assert len(rows) * len(columns) == int(other[0].sum())  # a box
+    np.testing.assert_allclose(other.mean((1, 2)), mixed["other_share"], atol=1e-6)
+    for pasted in np.asarray(other):
+        rows, columns = np.flatnonzero(pasted.any(1)), np.flatnonzero(pasted.any(0))
+        assert len(rows) * len(columns) == int(pasted.sum())  # a box
 
 
 def test_with_both_each_occurs():
-    how, batch = Augmentation(mixup=1.0, cutmix=1.0), batch_of()
-    pasted = [
-        bool((mix(how, batch, jax.random.key(k))["images"] == batch["images"]).any())
-        for k in range(20)
-    ]
-    assert 0 < sum(pasted) < 20
-    assert mix(Augmentation(), batch, jax.random.key(0)) == batch
+    how, batch = Augmentation(mixup=1.0, cutmix=1.0), batch_of(32)
+    mixed = mix(how, batch, jax.random.key(0), 0)["images"]
+    pasted = (mixed == batch["images"]).any((1, 2, 3))
+    assert 0 < int(pasted.sum()) < 32
+    assert mix(Augmentation(), batch, jax.random.key(0), 0) == batch
 
 
 def test_pca_colour_adds_one_colour_along_the_components():

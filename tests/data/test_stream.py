@@ -18,8 +18,10 @@ from cnnjax.data.dataset import StreamedDataset
 from cnnjax.data.preview import contact_sheet
 from cnnjax.data.stream import evaluation_stream, training_stream
 from cnnjax.testing import check_dataset
-from cnnjax.train.loop import evaluate, fit, make_task
+from cnnjax.training.loop import evaluate
+from cnnjax.training.make import make_task
 from tests.data.test_views import photograph
+from tests.runs import train
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,7 @@ def test_evaluation_covers_every_example_exactly_once(dataset):
     assert all(batch["images"].shape == (4, 24, 24, 3) for batch in batches)
     labels = np.concatenate([batch["labels"][batch["mask"] > 0] for batch in batches])
     assert labels.tolist() == [0] * 3 + [1] * 4
+    assert [batch["indices"].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 0]]
 
 
 def recipe(folder, **changes):
@@ -124,15 +127,15 @@ class Memory:
 
 
 def test_training_on_a_stream_stops_and_goes_on_with_the_same_bits(folder, dataset):
-    whole = fit(recipe(folder), 0, dataset)
+    whole = train(recipe(folder), 0, dataset)
     assert (whole.status, whole.steps) == ("done", 6)
     saves = Memory()
-    stopped = fit(recipe(folder), 0, dataset, saves=saves, stop=lambda: True)
+    stopped = train(recipe(folder), 0, dataset, saves=saves, stop=lambda: True)
     assert stopped.status == "interrupted"
-    resumed = fit(recipe(folder), 0, dataset, saves=saves)
+    resumed = train(recipe(folder), 0, dataset, saves=saves)
     for key in ("train_loss", "test_loss", "train_error", "test_error", "steps"):
-        assert getattr(resumed, key) == getattr(whole, key)
-    assert fit(recipe(folder), 1, dataset).train_loss != whole.train_loss
+        assert resumed.flat()[key] == whole.flat()[key]
+    assert train(recipe(folder), 1, dataset).figures["train_loss"] != whole.figures["train_loss"]
 
 
 def test_ten_crops_of_an_image_of_one_colour_are_judged_as_one(folder):
@@ -145,8 +148,8 @@ def test_ten_crops_of_an_image_of_one_colour_are_judged_as_one(folder):
     task = make_task(recipe(folder), one)
     state = task.init(jax.random.key(0))
     many = recipe(folder, **{"data.test_crops": 10})
-    a = evaluate(task, many, state, dataclasses.replace(ten, test=constant), "test")
-    b = evaluate(task, recipe(folder), state, dataclasses.replace(one, test=constant), "test")
+    a = evaluate(task, many.data, state, dataclasses.replace(ten, test=constant), "test")
+    b = evaluate(task, recipe(folder).data, state, dataclasses.replace(one, test=constant), "test")
     assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
     assert a["examples"] == b["examples"] == 7
 
