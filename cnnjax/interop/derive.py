@@ -12,22 +12,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 from flax import core
 from flax import linen as nn
-from jax.core import ShapedArray
-from jax.interpreters import batching
 
-from cnnjax.analysis.jaxprs import called
 from cnnjax.core.errors import Refused, one_line
-from cnnjax.interop.axes import CONSTANT, FREE, IMAGES, STORED, Axes, Lost, propagate
+from cnnjax.core.jax_internals import (
+    Body,
+    Equation,
+    Opaque,
+    apply_initializing,
+    is_literal,
+    shape_of,
+)
+from cnnjax.interop.axis_kinds import CONSTANT, FREE, IMAGES, STORED, AxisKinds, Lost, propagate
 from cnnjax.interop.layout import Torch, as_it_is
 from cnnjax.interop.notes import note
 from cnnjax.interop.torch_layers import Call, Unlike, is_layer, layer_arrays
+from cnnjax.interop.variables import VariablePath, nested
 from cnnjax.ops.conv import formulation
-
-VariablePath = tuple[str, ...]  # collection, modules, name: ("params", "stem", "conv", "kernel")
 
 _BATCH = 2  # images; one would hide what is done with the batch
 _ROOT = "the network itself"
@@ -55,7 +58,7 @@ def derive(
     traced = _trace(module, shapes, image_shape)
     walk = _Walk()
     stored = [_Stored(path) for path in traced.paths]
-    logits = walk.run(traced.jaxpr, [*stored, IMAGES])
+    logits = walk.run(traced.body, [*stored, IMAGES])
     arrays = dict(walk.arrays)
     own = {path: leaf for path, leaf in shapes.items() if path not in arrays}
     # What PyTorch has no layer for explains more than what it leads to.
@@ -82,9 +85,9 @@ def derive(
 
 @dataclass(frozen=True)
 class _Traced:
-    """A jaxpr of (variables, images), the variables' paths in that order, and who owns them."""
+    """A computation of (variables, images), the variables' paths in order, and who owns them."""
 
-    jaxpr: Any
+    body: Body
     paths: list[VariablePath]
     owners: Mapping[tuple[str, ...], type]
 
@@ -92,29 +95,21 @@ class _Traced:
 def _trace(
     module: Any, shapes: Mapping[VariablePath, Any], image_shape: tuple[int, int, int]
 ) -> _Traced:
-    variables: dict[str, Any] = {}
-    for path, leaf in shapes.items():
-        node = variables
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    variables = nested(
+        {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in shapes.items()}
+    )
     interceptor = _Interceptor()
 
     def forward(variables: Any, images: Any) -> Any:
         # As when it is initialised: auxiliary heads run and equal blocks are not scanned.
-        run = core.apply(
-            lambda scope, x: module.clone(parent=scope)(x, train=False),
-            mutable=True,
-            flags={"initializing": True},
-        )
         keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
         with nn.intercept_methods(interceptor):
-            return run(variables, images, rngs=keys)[0]
+            return apply_initializing(module, variables, images, keys)
 
     images = jax.ShapeDtypeStruct((_BATCH, *image_shape), jnp.float32)
     try:
         with formulation("library"):
-            jaxpr = jax.make_jaxpr(forward)(variables, images).jaxpr
+            body = Body(jax.make_jaxpr(forward)(variables, images))
     except Refused:
         raise
     except Exception as error:  # a user's network may raise anything
@@ -124,23 +119,17 @@ def _trace(
         ) from error
     leaves = jax.tree.flatten_with_path(variables)[0]
     return _Traced(
-        jaxpr, [tuple(str(key.key) for key in path) for path, _ in leaves], interceptor.owners
+        body, [tuple(str(key.key) for key in path) for path, _ in leaves], interceptor.owners
     )
 
 
-_layer = jax.extend.core.Primitive("layer")
+def _under_vmap(about: tuple[Call, tuple[str, ...]]) -> Refused:
+    return Refused(
+        f"layer {about[0].name}: it runs under vmap; PyTorch's layout of that is not known"
+    )
 
 
-@_layer.def_abstract_eval
-def _(*avals: Any, call: Call, leaves: Any, output: Any) -> Any:
-    return ShapedArray(output.shape, output.dtype)
-
-
-def _no_batching(values: Any, axes: Any, *, call: Call, leaves: Any, output: Any) -> Any:
-    raise Refused(f"layer {call.name}: it runs under vmap; PyTorch's layout of that is not known")
-
-
-batching.primitive_batchers[_layer] = _no_batching
+_layer = Opaque("layer", _under_vmap)  # about: the call, and the names of its variables
 
 
 @dataclass
@@ -193,9 +182,7 @@ def _bind(module: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
     )
     output = jax.eval_shape(apply, stored, inputs)
     leaves = tuple(leaf for leaf, _ in own)
-    return _layer.bind(
-        inputs, *(operand for _, operand in own), call=call, leaves=leaves, output=output
-    )
+    return _layer(inputs, *(operand for _, operand in own), about=(call, leaves), output=output)
 
 
 @dataclass(frozen=True)
@@ -205,7 +192,7 @@ class _Stored:
     path: VariablePath
 
 
-_State = Axes | Lost | _Stored
+_State = AxisKinds | Lost | _Stored
 
 
 @dataclass
@@ -216,45 +203,45 @@ class _Walk:
     calls: list[Call] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def run(self, jaxpr: Any, inputs: list[_State]) -> list[_State]:
-        known: dict[Any, _State] = dict(zip(jaxpr.invars, inputs, strict=True))
+    def run(self, body: Body, inputs: list[_State]) -> list[_State]:
+        known: dict[Any, _State] = dict(zip(body.inputs, inputs, strict=True))
 
         def state_of(atom: Any) -> _State:
-            if not hasattr(atom, "val") and atom in known:
+            if not is_literal(atom) and atom in known:
                 return known[atom]
-            return (CONSTANT,) * len(getattr(atom.aval, "shape", ()))
+            return (CONSTANT,) * len(shape_of(atom))
 
-        for equation in jaxpr.eqns:
-            outputs = self._equation(equation, [state_of(atom) for atom in equation.invars])
-            known.update(zip(equation.outvars, outputs, strict=True))
-        return [state_of(atom) for atom in jaxpr.outvars]
+        for equation in body.equations:
+            outputs = self._equation(equation, [state_of(atom) for atom in equation.inputs])
+            known.update(zip(equation.outputs, outputs, strict=True))
+        return [state_of(atom) for atom in body.outputs]
 
-    def _equation(self, equation: Any, operands: list[_State]) -> list[_State]:
-        if equation.primitive.name == "layer":
-            return [self._layer(equation.params, operands)]
-        loops = equation.primitive.name in ("scan", "while", "cond")
+    def _equation(self, equation: Equation, operands: list[_State]) -> list[_State]:
+        if equation.name == _layer.name:
+            return [self._layer(equation.about, operands)]
+        loops = equation.name in ("scan", "while", "cond")
         if loops:
-            for call in (call for jaxpr in _bodies(equation) for call in _calls(jaxpr)):
+            for call in (call for body in equation.held for call in _calls(body)):
                 self.problems.append(
-                    f"layer {call.name}: it runs in a {equation.primitive.name};"
+                    f"layer {call.name}: it runs in a {equation.name};"
                     " PyTorch's layout of that is not known"
                 )
-        elif (inner := called(equation)) is not None:
-            return self.run(inner.jaxpr, operands)
+        elif (inner := equation.called) is not None:
+            return self.run(inner, operands)
         lost = next((state for state in operands if isinstance(state, Lost)), None)
-        axes = [_axes(s, a) for s, a in zip(operands, equation.invars, strict=True)]
+        axes = [_axes(s, a) for s, a in zip(operands, equation.inputs, strict=True)]
         if loops and any(axis.kind not in FREE for own in axes for axis in own):
-            lost = lost or Lost(f"what a {equation.primitive.name} does with it is not known")
+            lost = lost or Lost(f"what a {equation.name} does with it is not known")
         try:
             if lost is None:
                 return list(propagate(equation, axes))
         except Lost as error:
             behind = f" (behind layer {self.calls[-1].name})" if self.calls else ""
             lost = Lost(f"{error}{behind}")
-        return [lost] * len(equation.outvars)
+        return [lost] * len(equation.outputs)
 
-    def _layer(self, params: Any, operands: list[_State]) -> _State:
-        call, axes, stored = params["call"], operands[0], operands[1:]
+    def _layer(self, about: tuple[Call, tuple[str, ...]], operands: list[_State]) -> _State:
+        (call, leaves), axes, stored = about, operands[0], operands[1:]
         self.calls.append(call)
         if isinstance(axes, _Stored):
             axes = (STORED,) * len(call.input_shape)
@@ -264,7 +251,7 @@ class _Walk:
             found = layer_arrays(call, axes)
         except (Lost, Unlike) as error:
             return self._problem(call, str(error))
-        for leaf, state in zip(params["leaves"], stored, strict=True):
+        for leaf, state in zip(leaves, stored, strict=True):
             if leaf not in found.leaves:  # of a module that shares its scope
                 continue
             if not isinstance(state, _Stored):
@@ -284,30 +271,23 @@ class _Walk:
         return Lost(why)
 
 
-def _axes(state: _State, atom: Any) -> Axes:
+def _axes(state: _State, atom: Any) -> AxisKinds:
     if isinstance(state, tuple):
         return state
-    return (STORED,) * len(getattr(atom.aval, "shape", ()))
+    return (STORED,) * len(shape_of(atom))
 
 
-def _flat(axes: Axes) -> bool:
+def _flat(axes: AxisKinds) -> bool:
     return any(axis.kind == "flat" for axis in axes)
 
 
-def _bodies(equation: Any) -> list[Any]:
-    """The jaxprs that an equation holds."""
-    values = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns"))
-    found = [getattr(value, "jaxpr", value) for value in values]
-    return [jaxpr for jaxpr in found if hasattr(jaxpr, "eqns")]
-
-
-def _calls(jaxpr: Any) -> list[Call]:
-    """The layers in a jaxpr and in what it calls."""
+def _calls(body: Body) -> list[Call]:
+    """The layers in a computation and in what it calls."""
     found = []
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "layer":
-            found.append(equation.params["call"])
-        for inner in _bodies(equation):
+    for equation in body.equations:
+        if equation.name == _layer.name:
+            found.append(equation.about[0])
+        for inner in equation.held:
             found += _calls(inner)
     return found
 

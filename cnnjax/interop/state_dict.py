@@ -1,45 +1,60 @@
-"""State dicts in files: safetensors, npz, and PyTorch's own format where torch is installed."""
+"""Weights in files: safetensors, npz, and PyTorch's own formats where torch is installed.
 
+What a file is, its first bytes say, and not its name: PyTorch's are called .pth, .pt, .bin, .ckpt,
+.pth.tar or nothing.
+"""
+
+import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import atomic_write
+from cnnjax.interop.torch_files import is_legacy, is_zipped, read_torch
 
-READS = (".safetensors", ".npz", ".pth", ".pt")
+READS = "safetensors, npz, and PyTorch's files (.pth, .pt, .bin, .ckpt, .pth.tar)"
 WRITES = (".safetensors", ".npz")
+_HEAD = 512  # bytes that tell formats apart
+_OTHERS = {  # how files of other kinds begin
+    b"\x89HDF": "HDF5 (Keras); save a state dict",
+    b"\x1f\x8b": "compressed by gzip; unpack it",
+    b"\xfd7zXZ": "compressed by xz; unpack it",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; type: git lfs pull",
+    b"<": "a web page or XML, not what was to be downloaded",
+    b"\x80": "a pickle of Python, which is not opened; save a state dict with torch.save",
+}
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Names and arrays of a file; a pickle is never opened freely.
+def read_state_dict(path: Path) -> Mapping[Any, Any]:
+    """Names and arrays of a file, or what its maker put around them; a pickle is never opened.
 
     Raises:
-      Refused: no such file, another format, damaged, or a .pth without torch.
+      Refused: no such file, another format, damaged, or PyTorch's own format without torch.
     """
-    if path.suffix not in READS:
-        raise Refused(f"{path}: weights are read from {', '.join(READS)}")
     if not path.is_file():
         raise Refused(f"{path}: there is no such file")
+    kind = _kind(path)
     try:
-        if path.suffix == ".safetensors":
-            arrays = _read_safetensors(path)
-        elif path.suffix == ".npz":
+        if kind == "safetensors":
+            return _read_safetensors(path)
+        if kind == "npz":
             with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        else:
-            arrays = _read_torch(path)
+                return {name: archive[name] for name in archive.files}
+        found = read_torch(path)
     except Refused:
         raise
     except Exception as error:  # each reader raises its own kinds for a damaged file
+        raise Refused(f"{path} cannot be read as {kind}: it is cut or damaged") from error
+    if not isinstance(found, Mapping):
         raise Refused(
-            f"{path} cannot be read as {path.suffix}: it is another format, or damaged"
-        ) from error
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiub":
-            raise Refused(f"{path}: {name} is {array.dtype}; weights are real numbers")
-    return arrays
+            f"{path} holds a {type(found).__name__}, no state dict; save one: torch.save("
+            "network.state_dict(), 'weights.pth')"
+        )
+    return found
 
 
 def write_state_dict(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -54,8 +69,6 @@ def write_state_dict(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
         atomic_write(path, save(dict(arrays)))
         return
-    import io
-
     out = io.BytesIO()
     np.savez(out, allow_pickle=False, **arrays)
     atomic_write(path, out.getvalue())
@@ -67,6 +80,38 @@ def require_writable(path: Path) -> None:
         raise Refused(f"{path}: weights are written as {' or '.join(WRITES)}")
     if not path.parent.is_dir():
         raise Refused(f"{path}: there is no folder {path.parent}")
+
+
+def _kind(path: Path) -> str:
+    """The format that a file is in, by its content.
+
+    Raises:
+      Refused: none that is read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    size = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and size + 8 <= path.stat().st_size:
+        return "safetensors"
+    if head.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            raise Refused(f"{path} cannot be read: its end is cut off, or it is damaged") from None
+        if is_zipped(names):
+            return "PyTorch's file"
+        if all(name.endswith(".npy") for name in names):
+            return "npz"
+        raise Refused(f"{path} is a zip archive of other files ({', '.join(names[:3])}); unpack it")
+    if is_legacy(head):
+        return "PyTorch's file"
+    if head[257:262] == b"ustar":
+        raise Refused(f"{path} is a tar archive; unpack it and give the file of weights in it")
+    what = next((words for begin, words in _OTHERS.items() if head.startswith(begin)), None)
+    if not head:
+        what = "empty"
+    raise Refused(f"{path} is {what or 'none of these, or damaged'}; weights are read from {READS}")
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -83,16 +128,3 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         array = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
         arrays[name] = array.astype(np.float32) if kind == "BF16" else array
     return arrays
-
-
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError:
-        raise Refused(
-            f"{path}: PyTorch's own format needs torch; type: pip install torch, or save the"
-            " state dict as .safetensors"
-        ) from None
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    arrays = loaded.get("state_dict", loaded)
-    return {name: tensor.float().numpy() for name, tensor in arrays.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from cnnjax.interop.axes import FEATURE, Axes, Lost, after_convolution
+from cnnjax.interop.axis_kinds import FEATURE, AxisKinds, Lost, after_convolution
 from cnnjax.interop.layout import (
     Layout,
     as_it_is,
@@ -47,14 +47,14 @@ class Arrays:
     """PyTorch's leaf and layout of each of a layer's variables, and the axes of its output."""
 
     leaves: Mapping[str, tuple[str, Layout]]
-    output: Axes
+    output: AxisKinds
 
 
 class Unlike(Exception):
     """PyTorch has no such layer; the text says what differs."""
 
 
-def layer_arrays(call: Call, axes: Axes) -> Arrays:
+def layer_arrays(call: Call, axes: AxisKinds) -> Arrays:
     """What PyTorch calls a layer's variables, and how it lays them out.
 
     Raises:
@@ -69,7 +69,7 @@ def is_layer(module_class: type | None) -> bool:
     return module_class in _RULES
 
 
-def _convolution(call: Call, axes: Axes) -> Arrays:
+def _convolution(call: Call, axes: AxisKinds) -> Arrays:
     module, places = call.module, len(call.shapes["kernel"]) - 2
     if isinstance(module, nn.Conv):
         dilation = module.input_dilation or 1
@@ -81,7 +81,7 @@ def _convolution(call: Call, axes: Axes) -> Arrays:
     return _kernel(call, convolution(_places(places)), after_convolution(axes, places))
 
 
-def _transposed(call: Call, axes: Axes) -> Arrays:
+def _transposed(call: Call, axes: AxisKinds) -> Arrays:
     module, places = call.module, len(call.shapes["kernel"]) - 2
     _refuse_mask(module)
     if module.padding == "CIRCULAR":
@@ -90,13 +90,13 @@ def _transposed(call: Call, axes: Axes) -> Arrays:
     return _kernel(call, layout, after_convolution(axes, places))
 
 
-def _partial(call: Call, axes: Axes) -> Arrays:
+def _partial(call: Call, axes: AxisKinds) -> Arrays:
     """Kernels by number of inputs, under our own names."""
     kernels = {leaf: (leaf, convolution(2)) for leaf in call.shapes if leaf != "bias"}
     return Arrays({**kernels, "bias": ("bias", vector())}, after_convolution(axes, 2))
 
 
-def _dense(call: Call, axes: Axes) -> Arrays:
+def _dense(call: Call, axes: AxisKinds) -> Arrays:
     if getattr(call.module, "dot_general", None) or getattr(call.module, "dot_general_cls", None):
         raise Unlike("it has a dot_general of its own")
     if axes[-1].kind == "batch":
@@ -104,14 +104,14 @@ def _dense(call: Call, axes: Axes) -> Arrays:
     return _kernel(call, dense(axes[-1].rows), (*axes[:-1], FEATURE))
 
 
-def _dense_general(call: Call, axes: Axes) -> Arrays:
+def _dense_general(call: Call, axes: AxisKinds) -> Arrays:
     if len(call.shapes["kernel"]) != 2 or call.module.axis not in (-1, (-1,)):
         shape = list(call.shapes["kernel"])
         raise Unlike(f"a kernel {shape}; PyTorch's linear layers have [inputs, outputs]")
     return _dense(call, axes)
 
 
-def _batch_norm(call: Call, axes: Axes) -> Arrays:
+def _batch_norm(call: Call, axes: AxisKinds) -> Arrays:
     module = call.module
     if not call.running:
         raise Unlike(
@@ -125,7 +125,7 @@ def _batch_norm(call: Call, axes: Axes) -> Arrays:
     return _scaled(call, layout, axes)
 
 
-def _layer_norm(call: Call, axes: Axes) -> Arrays:
+def _layer_norm(call: Call, axes: AxisKinds) -> Arrays:
     module, last = call.module, (-1, (-1,), len(axes) - 1, (len(axes) - 1,))
     if module.reduction_axes not in last or module.feature_axes not in last:
         raise Unlike("it normalises over other axes than the last, where PyTorch's has its weight")
@@ -134,7 +134,7 @@ def _layer_norm(call: Call, axes: Axes) -> Arrays:
     return _scaled(call, vector(axes[-1].rows), axes)
 
 
-def _group_norm(call: Call, axes: Axes) -> Arrays:
+def _group_norm(call: Call, axes: AxisKinds) -> Arrays:
     module = call.module
     if module.use_scale != module.use_bias:
         raise Unlike("it has a scale or a bias alone; PyTorch's has both or none")
@@ -147,16 +147,16 @@ def _group_norm(call: Call, axes: Axes) -> Arrays:
     return _scaled(call, vector(), axes)
 
 
-def _embedding(call: Call, axes: Axes) -> Arrays:
+def _embedding(call: Call, axes: AxisKinds) -> Arrays:
     return Arrays({"embedding": ("weight", as_it_is(2))}, (*axes, FEATURE))
 
 
-def _kernel(call: Call, layout: Layout, output: Axes) -> Arrays:
+def _kernel(call: Call, layout: Layout, output: AxisKinds) -> Arrays:
     leaves = {"kernel": ("weight", layout), "bias": ("bias", vector())}
     return Arrays({leaf: leaves[leaf] for leaf in call.shapes if leaf in leaves}, output)
 
 
-def _scaled(call: Call, layout: Layout, output: Axes) -> Arrays:
+def _scaled(call: Call, layout: Layout, output: AxisKinds) -> Arrays:
     names = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
     return Arrays({leaf: (name, layout) for leaf, name in names.items()}, output)
 
@@ -174,7 +174,7 @@ def _refuse_mask(module: Any) -> None:
         raise Unlike("its kernel is masked; PyTorch's is not")
 
 
-_RULES: dict[type, Callable[[Call, Axes], Arrays]] = {
+_RULES: dict[type, Callable[[Call, AxisKinds], Arrays]] = {
     Conv: _convolution,
     PartialConv: _partial,
     nn.Conv: _convolution,

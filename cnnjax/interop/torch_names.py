@@ -16,14 +16,13 @@ from cnnjax.interop.layout import (
     convolution,
     dense,
 )
+from cnnjax.interop.variables import VariablePath
 from cnnjax.models.alexnet import AlexNet
 from cnnjax.models.googlenet import GoogLeNet
 from cnnjax.models.lenet import LeNet5
 from cnnjax.models.resnet import ResNet
 from cnnjax.models.resnet_cifar import ResNetCifar
 from cnnjax.models.vgg import VGG
-
-VariablePath = tuple[str, ...]  # collection, modules, name: ("params", "stem", "conv", "kernel")
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
@@ -43,6 +42,34 @@ def family_arrays(
         name = f"{name_of(model, '/'.join(modules))}.{_LEAVES.get(leaf, leaf)}"
         arrays[path] = Torch(name, _layout(shape, flattened_of(model, modules[0])))
     return arrays
+
+
+def timm_names(model: Any) -> dict[str, str]:
+    """torchvision's name by timm's, where they differ: the dense layers of VGG.
+
+    timm has the first two as convolutions over 7x7 and 1x1 pixels: the same numbers in the same
+    order. Its ResNets have torchvision's names.
+    """
+    if type(model) is not VGG:
+        return {}
+    layers = {
+        "pre_logits.fc1": "classifier.0",
+        "pre_logits.fc2": "classifier.3",
+        "head.fc": "classifier.6",
+    }
+    return {
+        f"{timm}.{leaf}": f"{torchvision}.{leaf}"
+        for timm, torchvision in layers.items()
+        for leaf in ("weight", "bias")
+    }
+
+
+def trained_only(model: Any) -> tuple[str, ...]:
+    """Beginnings of names that torchvision's file of a network has and `model` does without.
+
+    Its GoogLeNet always carries the auxiliary heads, which count while training only.
+    """
+    return ("aux1.", "aux2.") if type(model) is GoogLeNet and not model.aux else ()
 
 
 def _layout(shape: tuple[int, ...], flattened: int | None) -> Layout:

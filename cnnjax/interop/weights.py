@@ -1,44 +1,37 @@
-"""A network with its variables: read from a run or from imported weights, mapped to and from torch.
+"""Weights from files: into a network's variables, and into a folder of imported weights.
 
-A folder of imported weights holds weights.safetensors, under our own names, and weights.json: the
-network, where the weights came from, and a digest of the file.
+Such a folder holds weights.safetensors, under our own names, and weights.json: the network, where
+the weights came from, how images are normalised for them, and a digest of the file.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.core.config import convert, plain
+from cnnjax.core.architectures import MODELS, create_model
 from cnnjax.core.environment import versions
-from cnnjax.core.errors import Refused, one_line
+from cnnjax.core.errors import Refused
 from cnnjax.core.files import atomic_write, read_sealed, write_sealed
 from cnnjax.core.folders import own_folder
 from cnnjax.core.recipe import Model
-from cnnjax.core.registry import create_model, find, source_digests
-from cnnjax.core.user_code import located
-from cnnjax.interop.derive import Derived, derive
+from cnnjax.core.registry import source_digests
+from cnnjax.core.user_code import located, paths_of
+from cnnjax.core.values import convert, plain
+from cnnjax.data.normalization import FixedNormalization, fixed_normalization
+from cnnjax.interop.layout import Torch, as_it_is
+from cnnjax.interop.mapping import Head, Taken, arrays_in_torch, take
 from cnnjax.interop.state_dict import read_state_dict
-from cnnjax.interop.torch_names import VariablePath, family_arrays
-from cnnjax.tasks.checks import AUXILIARY
-from cnnjax.train.run import paths_of, restore_run
+from cnnjax.interop.torch_names import timm_names
+from cnnjax.interop.unwrapping import Unwrapped, grouped, some, unwrap
+from cnnjax.interop.variables import VariablePath, flat, nested, template
+from cnnjax.models.googlenet import GoogLeNet
+from cnnjax.models.lenet import LeNet5
 
-_IGNORED = ("num_batches_tracked",)  # PyTorch counts batches; nothing here needs it
-_FILES = ("weights.json", "weights.safetensors")
-
-
-class Mismatch(Refused):
-    """The names or shapes of weights do not fit; `lines` says which, with - and +."""
-
-    def __init__(self, text: str, lines: list[str]):
-        super().__init__(text)
-        self.lines = lines
+FILES = ("weights.json", "weights.safetensors")
 
 
 @dataclass(frozen=True)
@@ -51,103 +44,67 @@ class Network:
     image_shape: tuple[int, int, int]
 
 
-def template(module: Any, image_shape: tuple[int, int, int]) -> dict[VariablePath, Any]:
-    """Shapes and dtypes of a network's variables, by path; what it only sows is none."""
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
-    shapes = jax.eval_shape(partial(module.init, keys, train=False), images)
-    return _flat({name: tree for name, tree in shapes.items() if name != AUXILIARY})
-
-
-def arrays_in_torch(
-    module: Any, shapes: Mapping[VariablePath, Any], image_shape: tuple[int, int, int] | None
-) -> Derived:
-    """PyTorch's name and layout of each variable; networks that ship have torchvision's names.
-
-    Args:
-      shapes: of the variables by path, with dtypes.
-      image_shape: height, width, channels; networks that ship need none.
-
-    Raises:
-      Refused: PyTorch's layout of a variable is not known; the text names its layer.
-    """
-    for path, leaf in shapes.items():
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise Refused(f"{'/'.join(path[1:])} is {leaf.dtype}; weights are floating")
-    table = family_arrays(module, {path: tuple(leaf.shape) for path, leaf in shapes.items()})
-    if table is not None:
-        return Derived(table, ())
-    if image_shape is None:
-        raise Refused(f"{type(module).__name__}: its layouts depend on image_shape; give one")
-    return derive(module, shapes, image_shape)
-
-
-def to_torch(
-    module: Any,
-    variables: Mapping[str, Any],
-    image_shape: tuple[int, int, int] | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, np.ndarray]:
-    """A state dict in float32, as PyTorch's network with these layers has it.
-
-    Args:
-      image_shape: height, width, channels; networks that ship need none.
-      say: told what a state dict does not hold, e.g. an epsilon that is not PyTorch's.
-
-    Raises:
-      Refused: PyTorch's layout of a variable is not known; the text names its layer.
-    """
-    leaves = _flat(variables)
-    found = arrays_in_torch(module, leaves, image_shape)
-    for line in found.notes:
-        say(line)
-    return {
-        torch.name: torch.layout.export(np.asarray(leaves[path], np.float32))
-        for path, torch in found.arrays.items()
-    }
-
-
-def from_torch(
+def read_variables(
+    path: Path,
     module: Any,
     image_shape: tuple[int, int, int],
-    state: Mapping[str, np.ndarray],
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Variables of `module` from a state dict, matched by name and shape: `to_torch` undone.
+    *,
+    head: Head = "keep",
+    key: str | None = None,
+    fresh: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Variables of a network from a file or from a folder of imported weights.
+
+    Args:
+      path: a folder that `import_weights` wrote; a state dict as safetensors or npz; a file of
+        PyTorch's, with or without other entries and prefixes of names around the state dict.
+      module: the network; equal blocks have their ordinary names in what is returned.
+      image_shape: height, width, channels.
+      head: "new" leaves the classifier (the dense layers whose shape the number of classes
+        decides, auxiliary ones too) as it is in `fresh`, and reads everything else.
+      key: the entry to read where a file has several, e.g. "model_ema"; default: the plain one.
+      fresh: freshly initialised variables of `module`; needed for a new head.
+
+    Returns:
+      {"params": ..., "batch_stats": ...}, and lines: first what was stripped or left out, if
+      anything was, then what a state dict does not say.
 
     Raises:
-      Mismatch: its lines name what is missing (-) and what is left over (+).
-      Refused: PyTorch's layout of a variable is not known; the text names its layer.
+      OtherClasses: the weights are of this network with another number of classes.
+      Mismatch: they are of another network; its lines name what is missing and what is left over.
+      Refused: no such file, another format, damaged, not finite, or of an unknown layout.
     """
     wanted = template(module, image_shape)
+    if path.is_dir():
+        _, leaves = _read_folder(path)
+        return carry_over(nested(leaves), module, image_shape, str(path), head=head, fresh=fresh)
     found = arrays_in_torch(module, wanted, image_shape)
-    given = {name: array for name, array in state.items() if not name.endswith(_IGNORED)}
-    lines = []
-    for path, leaf in wanted.items():
-        torch = found.arrays[path]
-        name, shape = torch.name, torch.layout.torch_shape(leaf.shape)
-        if name not in given:
-            lines.append(f"- {name} {list(shape)}")
-        elif given[name].shape != shape:
-            lines.append(f"- {name} {list(shape)}")
-            lines.append(f"+ {name} {list(given[name].shape)}")
-    known = {torch.name for torch in found.arrays.values()}
-    lines += [f"+ {name} {list(a.shape)}" for name, a in given.items() if name not in known]
-    if lines:
-        missing, extra = (sum(line[0] == sign for line in lines) for sign in "-+")
-        raise Mismatch(
-            f"another network's weights: {missing} missing (-), {extra} left over (+); another"
-            " number of classes is --set model.num_classes=N, other images --input H W C",
-            lines,
-        )
-    for line in found.notes:
-        say(line)
-    variables: dict[str, Any] = {}
-    for path, leaf in wanted.items():
-        torch = found.arrays[path]
-        array = torch.layout.take(np.asarray(given[torch.name]))
-        _put(variables, path, array.astype(leaf.dtype))
-    return variables
+    arrays, notes, timm = found.arrays, found.notes, timm_names(module)
+    names = {torch.name for torch in arrays.values()}
+    unwrapped = _renamed(unwrap(read_state_dict(path), names | set(timm), path, key), timm)
+    taken = take(module, image_shape, arrays, unwrapped.arrays, head, fresh, source=str(path))
+    return nested(taken.variables), (*_done(unwrapped, taken), *notes)
+
+
+def carry_over(
+    variables: Mapping[str, Any],
+    module: Any,
+    image_shape: tuple[int, int, int],
+    source: str,
+    *,
+    head: Head = "keep",
+    fresh: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Variables of a network from those of another with the same names; see `read_variables`.
+
+    Args:
+      source: whose they are, for messages.
+    """
+    wanted = template(module, image_shape)
+    arrays = {path: Torch(".".join(path), as_it_is(leaf.ndim)) for path, leaf in wanted.items()}
+    given = {".".join(path): np.asarray(leaf) for path, leaf in flat(variables).items()}
+    taken = take(module, image_shape, arrays, given, head, fresh, source=source)
+    return nested(taken.variables), _done(Unwrapped(given), taken)
 
 
 def import_weights(
@@ -155,155 +112,184 @@ def import_weights(
     file: Path,
     out: Path,
     image_shape: tuple[int, int, int] | None = None,
+    *,
+    key: str | None = None,
+    normalization: FixedNormalization | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Read a state dict into folder `out`; what weights.json says.
+    """Read weights from `file` into folder `out`; what weights.json says.
 
     Weights in `out` that cannot be loaded (lost in part, damaged, of a network whose file has
     changed) are written anew.
 
+    Args:
+      key, and errors: see `read_variables`.
+      normalization: of the images that the weights are for; default: `usual_normalization`.
+
     Raises:
-      Refused: no such file or format, `out` holds something else.
-      Mismatch: the weights are of another network.
+      Refused: `out` holds something else.
     """
-    shape = image_shape or find(model.name).input_shape
+    if file.is_dir():
+        raise Refused(f"{file} is a folder; give a file of weights")
+    shape = image_shape or MODELS.find(model.name).input_shape
     if shape is None:
         raise Refused(f"{model.name} has no default input; give one, e.g. --input 32 32 3")
     module = create_model(model.name, **model.fields)
-    state = read_state_dict(file)
-    variables = from_torch(module, shape, state, say)
-    bad = [name for name, array in state.items() if not np.isfinite(np.float32(array)).all()]
-    if bad:
-        raise Refused(f"{file}: {bad[0]} is not finite ({len(bad)} such arrays)")
-    if any((out / name).exists() for name in _FILES):
+    normalization = normalization or usual_normalization(module, shape)
+    fixed_normalization(normalization, shape[2])  # refused where the channels do not fit
+    variables, notes = read_variables(file, module, shape, key=key)
+    for note in notes:
+        say(note)
+    if any((out / name).exists() for name in FILES):
         _make_way(out, model, say)
-    own_folder(out, "folder of weights", _FILES, "--out")
-    return _write(out, Network(model, module, variables, shape), file)
+    own_folder(out, "folder of weights", FILES, "--out")
+    about = {"normalization": normalization, "notes": list(notes)}
+    return _write(out, Network(model, module, variables, shape), file, about)
+
+
+def load_weights(folder: Path) -> Network:
+    """The network of a folder of imported weights.
+
+    Raises:
+      Refused: it is none, or is damaged, or the network's file has changed.
+    """
+    about, leaves = _read_folder(folder)
+    model = convert(about["model"], Model, f"{folder}/weights.json")
+    with paths_of(about):
+        module = create_model(model.name, **model.fields)
+    if source_digests([(model.name, type(module))]) != about.get("sources", {}):
+        raise Refused(
+            f"{folder}: {model.name} has changed since its weights were imported; {_again(folder)}"
+        )
+    return Network(model, module, nested(leaves), tuple(about["input"]))
+
+
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder is one of imported weights, or what is left of one."""
+    return any((folder / name).is_file() for name in FILES)
+
+
+def described_weights(folder: Path) -> dict[str, Any]:
+    """What weights.json says, with the `normalization` of its images.
+
+    Raises:
+      Refused: it is lost or damaged.
+    """
+    about = _read(folder, FILES[0], read_sealed)
+    if "normalization" not in about:  # written by an earlier development version
+        model = convert(about["model"], Model, f"{folder}/weights.json")
+        with paths_of(about):
+            module = create_model(model.name, **model.fields)
+        about["normalization"] = usual_normalization(module, tuple(about["input"]))
+    return about
+
+
+def usual_normalization(module: Any, image_shape: tuple[int, int, int]) -> FixedNormalization:
+    """What weights of a network are usually for: ImageNet's figures for colour, 0 to 1 for grey.
+
+    torchvision's GoogLeNet wants -1 to 1 (its transform_input), LeNet-5 the paper's -0.1 to 1.175.
+    """
+    if type(module) is GoogLeNet and module.norm == "batch":
+        return "inception"
+    if type(module) is LeNet5:
+        return "lecun1998"
+    return "imagenet" if image_shape[2] == 3 else "none"
+
+
+def _renamed(unwrapped: Unwrapped, names: Mapping[str, str]) -> Unwrapped:
+    """With other names by theirs; a dense layer that is a convolution there loses its places."""
+    arrays = {}
+    for name, array in unwrapped.arrays.items():
+        if name in names and array.ndim == 4:
+            array = array.reshape(len(array), -1)
+        arrays[names.get(name, name)] = array
+    met = any(name in names for name in unwrapped.arrays)
+    return replace(unwrapped, arrays=arrays, renamed="timm's" if met else "")
+
+
+def _done(unwrapped: Unwrapped, taken: Taken) -> tuple[str, ...]:
+    """One line for all that was done to fit the weights, or none."""
+    clauses = unwrapped.words()
+    if left_out := [*unwrapped.left_out, *taken.left_out]:
+        clauses.append(f"left out {some(grouped(left_out))}")
+    if taken.new:
+        clauses.append(f"new, as initialised: {some(taken.new)}")
+    return ("; ".join(clauses),) if clauses else ()
 
 
 def _make_way(out: Path, model: Model, say: Callable[[str], None]) -> None:
     """Let weights of `model` be written anew where those in `out` are of no use; refuse to write
     over others."""
     try:
-        about, _ = _read_pair(out)
+        about, _ = _read_folder(out)
     except Refused as error:
         say(f"{error}: done")
         return
     if about["model"] != plain(model):
         raise Refused(f"{out} holds weights of {about['model']['name']}; give another --out")
     try:
-        load_network(out)
+        load_weights(out)
     except Refused as error:  # its network's file was edited
         say(f"{error}: done")
     else:
         raise Refused(f"{out} holds weights already; give another --out")
 
 
-def load_network(folder: str | Path, say: Callable[[str], None] = lambda line: None) -> Network:
-    """The network of a run folder (its newest intact state) or of imported weights.
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[VariablePath, np.ndarray]]:
+    """What weights.json says, and the variables by path.
 
     Raises:
-      Refused: the folder is neither, or is damaged, or the network's file has changed.
+      Refused: a file is lost or damaged.
     """
-    folder = Path(folder)
-    if (folder / "run.json").is_file():
-        recipe, task, state = restore_run(folder, say)
-        variables = {"params": state.params, **state.model_state}
-        return Network(recipe.model, task.model, variables, task.image_shape)
-    if not any((folder / name).is_file() for name in _FILES):
-        raise Refused(
-            f"{folder} holds neither a run (cnnjax train) nor weights (cnnjax import-weights)"
-        )
-    about, data = _read_pair(folder)
-    from safetensors.numpy import load
-
-    model = convert(about["model"], Model, f"{folder}/weights.json")
-    with paths_of(about):
-        module = create_model(model.name, **model.fields)
-    if source_digests([(model.name, module)]) != about.get("sources", {}):
-        raise Refused(
-            f"{folder}: {model.name} has changed since its weights were imported; {_again(folder)}"
-        )
-    variables: dict[str, Any] = {}
-    for name, array in load(data).items():
-        path = about.get("paths", {}).get(name) or name.split(".")
-        _put(variables, path, array.astype(about.get("dtypes", {}).get(name, array.dtype)))
-    return Network(model, module, variables, tuple(about["input"]))
-
-
-def _read_pair(folder: Path) -> tuple[dict[str, Any], bytes]:
-    """What weights.json says, and the bytes of weights.safetensors.
-
-    Raises:
-      Refused: one of the two is lost or damaged.
-    """
-    found: list[Any] = []
-    for name, read in zip(_FILES, (read_sealed, Path.read_bytes), strict=True):
-        try:
-            found.append(read(folder / name))
-        except FileNotFoundError:
-            raise Refused(f"{folder}/{name} is lost; {_again(folder)}") from None
-        except (OSError, ValueError) as error:
-            raise Refused(f"{folder}/{name}: {error}; {_again(folder)}") from None
-    about, data = found
+    about, data = _read(folder, FILES[0], read_sealed), _read(folder, FILES[1], Path.read_bytes)
     if hashlib.sha256(data).hexdigest() != about["sha256"]:
         raise Refused(f"{folder}/weights.safetensors is damaged; {_again(folder)}")
-    return about, data
+    from safetensors.numpy import load
+
+    paths, dtypes = about.get("paths", {}), about.get("dtypes", {})
+    leaves = {
+        tuple(paths.get(name) or name.split(".")): array.astype(dtypes.get(name, array.dtype))
+        for name, array in load(data).items()
+    }
+    return about, leaves
+
+
+def _read(folder: Path, name: str, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(folder / name)
+    except FileNotFoundError:
+        if holds_weights(folder):
+            raise Refused(f"{folder}/{name} is lost; {_again(folder)}") from None
+        raise Refused(f"{folder} holds no weights (cnnjax import-weights)") from None
+    except (OSError, ValueError) as error:
+        raise Refused(f"{folder}/{name}: {error}; {_again(folder)}") from None
 
 
 def _again(folder: Path) -> str:
     return f"import the weights again: cnnjax import-weights NAME FILE --out {folder}"
 
 
-def check_fits(
-    module: Any, variables: Mapping[str, Any], image_shape: tuple[int, int, int]
-) -> None:
-    """Refuse images that a network with these variables does not take, without computing."""
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    try:
-        jax.eval_shape(lambda v, x: module.apply(v, x, train=False), dict(variables), images)
-    except Refused:
-        raise
-    except Exception as error:  # flax has its own kinds for shapes that differ
-        shape = "x".join(map(str, image_shape))
-        raise Refused(f"these weights do not take images of {shape}: {one_line(error)}") from error
-
-
-def _write(out: Path, network: Network, source: Path) -> dict[str, Any]:
+def _write(out: Path, network: Network, source: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     from safetensors.numpy import save
 
     # In float32 whatever the network stores: numpy's safetensors has no bfloat16.
-    flat = {".".join(path): (path, leaf) for path, leaf in _flat(network.variables).items()}
-    arrays = {name: np.asarray(leaf, np.float32) for name, (_, leaf) in flat.items()}
+    leaves = {".".join(path): (path, leaf) for path, leaf in flat(network.variables).items()}
+    arrays = {name: np.asarray(leaf, np.float32) for name, (_, leaf) in leaves.items()}
     data = save(arrays)
-    about = {
+    described = {
         "model": plain(network.model),
         "input": list(network.image_shape),
         "params": sum(a.size for name, a in arrays.items() if name.startswith("params.")),
         "from": source.name,
         "from_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        **about,
         "sha256": hashlib.sha256(data).hexdigest(),
-        "sources": source_digests([(network.model.name, network.module)]),
+        "sources": source_digests([(network.model.name, type(network.module))]),
         "folder": str(located(".").absolute()),  # where a relative path in the model's name starts
-        "paths": {n: list(path) for n, (path, _) in flat.items() if tuple(n.split(".")) != path},
-        "dtypes": {n: str(a.dtype) for n, (_, a) in flat.items() if a.dtype != np.float32},
+        "paths": {n: list(path) for n, (path, _) in leaves.items() if tuple(n.split(".")) != path},
+        "dtypes": {n: str(a.dtype) for n, (_, a) in leaves.items() if a.dtype != np.float32},
         "versions": versions(),
     }
     atomic_write(out / "weights.safetensors", data)
-    write_sealed(out / "weights.json", about)
-    return about
-
-
-def _flat(tree: Mapping[str, Any]) -> dict[VariablePath, Any]:
-    leaves = jax.tree.flatten_with_path(dict(tree))[0]
-    return {
-        tuple(str(key.key) for key in path): leaf
-        for path, leaf in leaves
-        if all(hasattr(key, "key") for key in path)  # what is sown lies in tuples
-    }
-
-
-def _put(tree: dict[str, Any], path: Sequence[str], leaf: Any) -> None:
-    for part in path[:-1]:
-        tree = tree.setdefault(part, {})
-    tree[path[-1]] = leaf
+    write_sealed(out / "weights.json", described)
+    return described

@@ -14,8 +14,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed; it is an or
 from cnnjax import create_model  # noqa: E402
 from cnnjax.core.errors import Refused  # noqa: E402
 from cnnjax.interop.derive import derive  # noqa: E402
+from cnnjax.interop.mapping import from_torch, to_torch  # noqa: E402
 from cnnjax.interop.torch_names import family_arrays  # noqa: E402
-from cnnjax.interop.weights import from_torch, template, to_torch  # noqa: E402
+from cnnjax.interop.variables import template  # noqa: E402
 from tests.interop.own_nets import Ours, Theirs, random_rows  # noqa: E402
 
 torch.set_num_threads(1)

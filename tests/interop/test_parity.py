@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed; it is an oracle of tests only")
 
 from cnnjax import create_model  # noqa: E402
-from cnnjax.interop.weights import from_torch, to_torch  # noqa: E402
+from cnnjax.interop.mapping import from_torch, to_torch  # noqa: E402
 from cnnjax.layers.lenet import TABLE_I  # noqa: E402
 from cnnjax.models.googlenet import INCEPTION  # noqa: E402
 from cnnjax.models.lenet_bitmaps import BITMAPS  # noqa: E402

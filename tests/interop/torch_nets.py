@@ -166,6 +166,25 @@ class VGG(nn.Module):
         return self.classifier(torch.flatten(x, 1))
 
 
+class TimmVGG(VGG):
+    """As timm names it: the dense layers are convolutions, the first over the whole last map."""
+
+    def __init__(self, kernels, batch_norm, side, classes):
+        super().__init__(kernels, batch_norm, False, side, classes)
+        del self.classifier
+        self.pre_logits, self.head = nn.Module(), nn.Module()
+        self.pre_logits.fc1, self.pre_logits.fc2 = (
+            nn.Conv2d(512, 4096, side),
+            nn.Conv2d(4096, 4096, 1),
+        )
+        self.head.fc = nn.Linear(4096, classes)
+
+    def forward(self, x):
+        dense = self.pre_logits
+        x = torch.relu(dense.fc2(torch.relu(dense.fc1(self.features(x)))))
+        return self.head.fc(torch.flatten(x, 1))
+
+
 class AlexNet(nn.Module):
     def __init__(self, features, groups, padding, lrn, adaptive, side, classes):
         super().__init__()

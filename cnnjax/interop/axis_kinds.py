@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
+from cnnjax.core.jax_internals import Equation, shape_of
 from cnnjax.interop.layout import channels_first
 
 
@@ -21,7 +22,7 @@ class Lost(Exception):
 
 
 @dataclass(frozen=True)
-class Axis:
+class AxisKind:
     """One axis.
 
     same      every entry is equal (or there is one)
@@ -45,11 +46,16 @@ class Axis:
     rows: tuple[int, ...] | None = None
 
 
-Axes = tuple[Axis, ...]
+AxisKinds = tuple[AxisKind, ...]
 
-SAME, CONSTANT, STORED, BATCH = Axis("same"), Axis("constant"), Axis("stored"), Axis("batch")
-CHANNEL, FEATURE = Axis("channel"), Axis("feature")
-IMAGES: Axes = (BATCH, Axis("place", (0,)), Axis("place", (1,)), CHANNEL)
+SAME, CONSTANT, STORED, BATCH = (
+    AxisKind("same"),
+    AxisKind("constant"),
+    AxisKind("stored"),
+    AxisKind("batch"),
+)
+CHANNEL, FEATURE = AxisKind("channel"), AxisKind("feature")
+IMAGES: AxisKinds = (BATCH, AxisKind("place", (0,)), AxisKind("place", (1,)), CHANNEL)
 
 FREE = ("same", "constant", "stored")
 _FLATTENED = (
@@ -58,34 +64,34 @@ _FLATTENED = (
 )
 
 
-def propagate(equation: Any, inputs: Sequence[Axes]) -> list[Axes]:
-    """Axes of what a primitive equation puts out, given those of its operands.
+def propagate(equation: Equation, inputs: Sequence[AxisKinds]) -> list[AxisKinds]:
+    """Kinds of the axes of what a primitive equation puts out, given those of its operands.
 
     Raises:
       Lost: they can be read in two ways.
     """
-    name = equation.primitive.name
+    name = equation.name
     if name in _RULES:
-        return [_RULES[name](equation, inputs)] * len(equation.outvars)
+        return [_RULES[name](equation, inputs)] * len(equation.outputs)
     used = [axis for axes in inputs for axis in axes]
-    shapes = {_shape(atom) for atom in equation.outvars}
+    shapes = {shape_of(atom) for atom in equation.outputs}
     if all(axis.kind in FREE for axis in used) and name not in _ELEMENTWISE:
         kind = STORED if STORED in used else CONSTANT
-        return [(kind,) * len(_shape(atom)) for atom in equation.outvars]
+        return [(kind,) * len(shape_of(atom)) for atom in equation.outputs]
     (shape, *others) = shapes
     operands = [
-        _expanded(axes, _shape(atom), shape)
-        for axes, atom in zip(inputs, equation.invars, strict=True)
-        if _shape(atom) != ()
+        _expanded(axes, shape_of(atom), shape)
+        for axes, atom in zip(inputs, equation.inputs, strict=True)
+        if shape_of(atom) != ()
     ]
     exact = name in _ELEMENTWISE or not any(axis.kind == "flat" for axis in used)
     if others or None in operands or not exact:
         raise Lost(f"what {name} does with places and channels is not known")
-    return [_join_all([own for own in operands if own])] * len(equation.outvars)
+    return [_join_all([own for own in operands if own])] * len(equation.outputs)
 
 
-def after_convolution(axes: Axes, places: int) -> Axes:
-    """Axes of a convolution's map; `axes`: of its input [..., places ..., channels].
+def after_convolution(axes: AxisKinds, places: int) -> AxisKinds:
+    """Kinds of the axes of a convolution's map; `axes`: of its input [..., places ..., channels].
 
     Raises:
       Lost: channels became places, or a flattened map is used as one.
@@ -102,21 +108,17 @@ def after_convolution(axes: Axes, places: int) -> Axes:
     # Places beside which it is slid along others: PyTorch's map has them where its author likes.
     beside = [replace(a, whole=False) if a.kind == "place" else a for a in before]
     count = sum(axis.kind == "place" for axis in beside)
-    return (*beside, *(Axis("place", (count + i,)) for i in range(places)), CHANNEL)
+    return (*beside, *(AxisKind("place", (count + i,)) for i in range(places)), CHANNEL)
 
 
-def _shape(atom: Any) -> tuple[int, ...]:
-    return tuple(getattr(atom.aval, "shape", ()))
-
-
-def _expanded(axes: Axes, old: tuple[int, ...], new: tuple[int, ...]) -> Axes | None:
-    """Axes of an operand whose axes of one entry are repeated; None for another shape."""
+def _expanded(axes: AxisKinds, old: tuple[int, ...], new: tuple[int, ...]) -> AxisKinds | None:
+    """Of an operand whose axes of one entry are repeated; None for another shape."""
     if len(old) != len(new) or any(a not in (1, b) for a, b in zip(old, new, strict=True)):
         return None
     return tuple(SAME if a != b else axis for axis, a, b in zip(axes, old, new, strict=True))
 
 
-def _join(a: Axis, b: Axis) -> Axis:
+def _join(a: AxisKind, b: AxisKind) -> AxisKind:
     """Of two arrays that meet entry by entry."""
     if a == b or b.kind == "same":
         return a
@@ -130,18 +132,18 @@ def _join(a: Axis, b: Axis) -> Axis:
         return STORED if b.kind in FREE else b
     kinds = {a.kind, b.kind}
     if kinds == {"place"}:
-        return Axis("place", (), whole=False)
+        return AxisKind("place", (), whole=False)
     if kinds <= {"channel", "feature"}:
         kind = "channel" if "channel" in kinds else "feature"
-        return Axis(kind, whole=a.whole and b.whole)
+        return AxisKind(kind, whole=a.whole and b.whole)
     raise Lost("outputs of a layer meet a flattened map, or places meet channels, entry by entry")
 
 
-def _join_all(operands: Sequence[Axes]) -> Axes:
+def _join_all(operands: Sequence[AxisKinds]) -> AxisKinds:
     return tuple(reduce(_join, axes) for axes in zip(*operands, strict=True))
 
 
-def _touch(axes: Axes, touched: Sequence[int]) -> Axes:
+def _touch(axes: AxisKinds, touched: Sequence[int]) -> AxisKinds:
     """After something that takes entries of an axis apart from each other."""
     if any(axes[axis].kind == "flat" for axis in touched):
         raise Lost("a part is taken of a flattened map, or its order is used")
@@ -150,12 +152,12 @@ def _touch(axes: Axes, touched: Sequence[int]) -> Axes:
     )
 
 
-def _without(axes: Axes, gone: Sequence[int]) -> Axes:
+def _without(axes: AxisKinds, gone: Sequence[int]) -> AxisKinds:
     return tuple(axis for place, axis in enumerate(axes) if place not in gone)
 
 
-def _reshape(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    axes, old, new = inputs[0], _shape(equation.invars[0]), _shape(equation.outvars[0])
+def _reshape(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    axes, old, new = inputs[0], shape_of(equation.inputs[0]), shape_of(equation.outputs[0])
     found = [SAME] * len(new)
     for left, right in _groups(old, new):
         if len(left) == len(right) == 1:
@@ -184,7 +186,9 @@ def _groups(
         yield tuple(left), tuple(right)
 
 
-def _merge(axes: Sequence[Axis], sizes: tuple[int, ...], others: Sequence[Axis]) -> Axis:
+def _merge(
+    axes: Sequence[AxisKind], sizes: tuple[int, ...], others: Sequence[AxisKind]
+) -> AxisKind:
     """Several axes as one; `others`: of the same array."""
     real = [axis for axis in axes if axis.kind != "same"]
     kinds = {axis.kind for axis in real}
@@ -197,7 +201,7 @@ def _merge(axes: Sequence[Axis], sizes: tuple[int, ...], others: Sequence[Axis])
     if kinds == {"place"} and len(real) == 1:
         return real[0]
     if kinds == {"batch", "place"}:
-        return Axis("place", (), whole=False)
+        return AxisKind("place", (), whole=False)
     if kinds <= {"channel", "feature"}:
         return CHANNEL if "channel" in kinds else FEATURE
     places = [axis for axis in real if axis.kind == "place"]
@@ -210,10 +214,10 @@ def _merge(axes: Sequence[Axis], sizes: tuple[int, ...], others: Sequence[Axis])
     if not (in_order and alone and whole) or CHANNEL not in (axes[0], axes[-1]):
         raise Lost(_FLATTENED)
     # Channels first is torch.flatten's own order.
-    return CHANNEL if axes[0] == CHANNEL else Axis("flat", rows=channels_first(sizes))
+    return CHANNEL if axes[0] == CHANNEL else AxisKind("flat", rows=channels_first(sizes))
 
 
-def _split(axis: Axis, index: int) -> Axis:
+def _split(axis: AxisKind, index: int) -> AxisKind:
     """The part `index` of an axis that becomes several."""
     if axis.kind in ("flat", "stored"):
         raise Lost("a flattened map, or a variable, is reshaped into several axes")
@@ -222,64 +226,61 @@ def _split(axis: Axis, index: int) -> Axis:
     return replace(axis, whole=False) if axis.kind in ("channel", "feature") else axis
 
 
-def _transpose(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    return tuple(inputs[0][axis] for axis in equation.params["permutation"])
+def _transpose(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    return tuple(inputs[0][axis] for axis in equation["permutation"])
 
 
-def _broadcast(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    old, new = _shape(equation.invars[0]), _shape(equation.outvars[0])
+def _broadcast(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    old, new = shape_of(equation.inputs[0]), shape_of(equation.outputs[0])
     found = [SAME] * len(new)
-    for axis, place in enumerate(equation.params["broadcast_dimensions"]):
+    for axis, place in enumerate(equation["broadcast_dimensions"]):
         if old[axis] == new[place]:
             found[place] = inputs[0][axis]
     return tuple(found)
 
 
-def _squeeze(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    return _without(inputs[0], equation.params["dimensions"])
+def _squeeze(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    return _without(inputs[0], equation["dimensions"])
 
 
-def _reduce(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    return _without(inputs[0], equation.params["axes"])
+def _reduce(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    return _without(inputs[0], equation["axes"])
 
 
-def _arg_reduce(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    return _without(_touch(inputs[0], equation.params["axes"]), equation.params["axes"])
+def _arg_reduce(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    return _without(_touch(inputs[0], equation["axes"]), equation["axes"])
 
 
-def _along(equation: Any, inputs: Sequence[Axes]) -> Axes:
+def _along(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
     """Cumulative sums, sorting: the axis is named."""
-    params = equation.params
-    return _touch(inputs[0], (params["axis"] if "axis" in params else params["dimension"],))
+    return _touch(inputs[0], (equation["dimension" if equation.name == "sort" else "axis"],))
 
 
-def _resized(equation: Any, inputs: Sequence[Axes]) -> Axes:
+def _resized(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
     """Slices, splits, repeats: what changes its length is touched."""
-    old, new = _shape(equation.invars[0]), _shape(equation.outvars[0])
+    old, new = shape_of(equation.inputs[0]), shape_of(equation.outputs[0])
     return _touch(inputs[0], [axis for axis in range(len(old)) if old[axis] != new[axis]])
 
 
-def _reversed(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    return _touch(inputs[0], equation.params["dimensions"])
+def _reversed(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    return _touch(inputs[0], equation["dimensions"])
 
 
-def _pad(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    config = equation.params["padding_config"]
+def _pad(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    config = equation["padding_config"]
     return _touch(inputs[0], [axis for axis, edges in enumerate(config) if any(edges)])
 
 
-def _window(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    windows = zip(
-        equation.params["window_dimensions"], equation.params["window_strides"], strict=True
-    )
+def _window(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    windows = zip(equation["window_dimensions"], equation["window_strides"], strict=True)
     return _touch(inputs[0], [axis for axis, sizes in enumerate(windows) if max(sizes) > 1])
 
 
-def _concatenate(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    along = equation.params["dimension"]
+def _concatenate(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    along = equation["dimension"]
     parts = [axes[along] for axes in inputs]
     found = list(_join_all([_without(axes, (along,)) for axes in inputs]))
-    sizes = [_shape(atom)[along] for atom in equation.invars]
+    sizes = [shape_of(atom)[along] for atom in equation.inputs]
     kinds = {axis.kind for axis in parts}
     if "flat" in kinds:
         if kinds & {"batch", "stored"}:
@@ -288,7 +289,7 @@ def _concatenate(equation: Any, inputs: Sequence[Axes]) -> Axes:
         for part, size in zip(parts, sizes, strict=True):
             rows += [start + row for row in part.rows or range(size)]
             start += size
-        joined = Axis("flat", rows=tuple(rows))
+        joined = AxisKind("flat", rows=tuple(rows))
     elif "place" in kinds and kinds & {"channel", "feature"}:  # each in its own order
         joined = FEATURE
     else:
@@ -297,15 +298,15 @@ def _concatenate(equation: Any, inputs: Sequence[Axes]) -> Axes:
     return (*found[:along], joined, *found[along:])
 
 
-def _stack(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    along, joined = equation.params["axis"], _join_all(inputs)
+def _stack(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    along, joined = equation["axis"], _join_all(inputs)
     return (*joined[:along], CONSTANT, *joined[along:])
 
 
-def _gather(equation: Any, inputs: Sequence[Axes]) -> Axes:
+def _gather(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
     """Choosing along one axis, whose place in the output the indices take."""
-    numbers = equation.params["dimension_numbers"]
-    operand, indices, shape = inputs[0], inputs[1], _shape(equation.outvars[0])
+    numbers = equation["dimension_numbers"]
+    operand, indices, shape = inputs[0], inputs[1], shape_of(equation.outputs[0])
     if any(axis.kind == "flat" for axis in operand):
         raise Lost("entries are chosen of a flattened map")
     dropped = [*numbers.collapsed_slice_dims, *numbers.operand_batching_dims]
@@ -321,8 +322,8 @@ def _gather(equation: Any, inputs: Sequence[Axes]) -> Axes:
     return tuple(found.get(axis) or operand[dropped[0]] for axis in range(len(shape)))
 
 
-def _product(equation: Any, inputs: Sequence[Axes]) -> Axes:
-    contracted, batch = equation.params["dimension_numbers"]
+def _product(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
+    contracted, batch = equation["dimension_numbers"]
     sides = list(zip(inputs, contracted, batch, strict=True))
     for pair in zip(*contracted, strict=True):
         _join(inputs[0][pair[0]], inputs[1][pair[1]])
@@ -341,18 +342,18 @@ def _product(equation: Any, inputs: Sequence[Axes]) -> Axes:
     return tuple(found)
 
 
-def _convolution(equation: Any, inputs: Sequence[Axes]) -> Axes:
+def _convolution(equation: Equation, inputs: Sequence[AxisKinds]) -> AxisKinds:
     """By fixed weights: a blur, patches."""
     if any(axis.kind not in FREE for axis in inputs[1]):
         raise Lost("a map is convolved with what comes from the images")
-    numbers = equation.params["dimension_numbers"]
+    numbers = equation["dimension_numbers"]
     order = (numbers.lhs_spec[0], *numbers.lhs_spec[2:], numbers.lhs_spec[1])
     axes = after_convolution(tuple(inputs[0][axis] for axis in order), len(order) - 2)
     places = (numbers.out_spec[0], *numbers.out_spec[2:], numbers.out_spec[1])
     return tuple(axis for _, axis in sorted(zip(places, axes, strict=True), key=lambda p: p[0]))
 
 
-_RULES: dict[str, Callable[[Any, Sequence[Axes]], Axes]] = {
+_RULES: dict[str, Callable[[Equation, Sequence[AxisKinds]], AxisKinds]] = {
     "reshape": _reshape,
     "transpose": _transpose,
     "broadcast_in_dim": _broadcast,
@@ -383,6 +384,6 @@ _ELEMENTWISE = {
     *("exp", "exp2", "expm1", "log", "log1p", "sqrt", "rsqrt", "cbrt", "logistic"),
     *("sin", "cos", "tan", "sinh", "cosh", "tanh", "erf", "erfc", "erf_inv"),
     *("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "select_n"),
-    *("convert_element_type", "reduce_precision", "copy", "copy_p", "stop_gradient"),
+    *("convert_element_type", "reduce_precision", "copy", "stop_gradient"),
     "optimization_barrier",
 }
