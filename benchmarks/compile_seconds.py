@@ -15,9 +15,9 @@ configure_xla(threads=1)
 
 from cnnjax import load_dataset, small_images  # noqa: E402
 from cnnjax.core.config import override  # noqa: E402
-from cnnjax.train.feed import make_feed, memory_programs  # noqa: E402
-from cnnjax.train.loop import make_task  # noqa: E402
-from cnnjax.train.placement import Jit  # noqa: E402
+from cnnjax.training.feed import make_feed, memory_programs  # noqa: E402
+from cnnjax.training.make import make_task  # noqa: E402
+from cnnjax.training.placement import Jit  # noqa: E402
 
 ROUNDS = 3
 

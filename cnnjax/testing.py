@@ -157,14 +157,21 @@ def check_dataset(dataset: AnyDataset) -> list[str]:
             batches = list(evaluation_stream(examples, dataset.view, 16))
         else:
             assert examples.images.shape[1:] == dataset.image_shape, f"{split} images differ"
-            assert len(examples.images) == len(examples.labels), f"{split}: images without labels"
+            for name, array in examples.arrays.items():
+                assert len(array) == len(examples), f"{split}: {name} differ in number from images"
             batches = list(evaluation_batches(examples, 100))
         for batch in batches:
-            images, labels = batch["images"], batch["labels"]
+            images = batch["images"]
+            for name, field in dataset.fields.items():
+                assert batch[name].dtype == field.dtype, f"{split} {name} are {batch[name].dtype}"
             assert images.dtype == np.uint8, f"{split} images are {images.dtype}"
             assert images.max() <= dataset.max_value, f"{split}: brighter than max_value"
-            assert 0 <= labels.min() <= labels.max() < dataset.num_classes, f"{split}: bad labels"
+            if labels := batch.get("labels", np.zeros(0)).tolist():
+                good = 0 <= min(labels) <= max(labels) < dataset.num_classes
+                assert good, f"{split}: bad labels"
         seen = sum(int(batch["mask"].sum()) for batch in batches)
         assert seen == len(examples), f"{split}: evaluation sees {seen} of {len(examples)}"
+        places = np.concatenate([batch["indices"][batch["mask"] > 0] for batch in batches])
+        assert places.tolist() == list(range(seen)), f"{split}: indices are not the places"
     assert dataset.fingerprint == dataset.fingerprint, "the fingerprint changes"
     return ["dtype", "shape", "labels", "range", "evaluation", "fingerprint"]

@@ -30,10 +30,11 @@ from cnnjax.report.canvas import (
 )
 from cnnjax.report.tables import values
 from cnnjax.study.cells import Cell, Variant
+from cnnjax.study.measures import labelled, value_of, words
 from cnnjax.study.outcome import Outcome
 from cnnjax.study.statistics import summarize
 from cnnjax.study.store import Store
-from cnnjax.study.verdict import value_of
+from cnnjax.tasks.task import Metric
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class _Epoch:
-    """One variant at one epoch: each seed's figures, in per cent."""
+    """One variant at one epoch: each seed's figure, over its batches and on the test split."""
 
     epoch: int
-    batch_errors: list[float]
-    test_errors: list[float]
+    batch: list[float]
+    test: list[float]
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _final(outcome: Outcome, metric: str) -> Picture:
             means = []
             for variant in variants:
                 x = levels.index(variant.levels[factor]) + shift
-                _dots(axes, x, _results(outcome, variant), metric, look.colour, step)
+                _dots(axes, x, _figures(outcome, variant, metric), look.colour, step)
                 summary = summarize(values(outcome, variant, metric))
                 if summary.mean is None:
                     continue
@@ -144,44 +145,52 @@ def _final(outcome: Outcome, metric: str) -> Picture:
                 axes.plot(*zip(*means, strict=True), **line)
                 drawn.append((name, look))
         axes.set_ylim(*spread(shown))
-        axes.set_ylabel(f"{_words(metric)} (%)")
+        axes.set_ylabel(labelled(metric, outcome.plan.measures[metric]))
         level_axis(axes, figure, factor, levels)
         legend_below(figure, ", ".join(others), drawn)
         caption = (
-            f"Final {_words(metric)} against {factor}. A dot is a seed (a cross: diverged), the bar"
+            f"Final {words(metric)} against {factor}. A dot is a seed (a cross: diverged), the bar"
             " the 95 % interval of the mean, the line joins means."
         )
         return _picture(figure, f"final-{metric}", caption)
 
 
 def _curves(outcome: Outcome) -> list[Picture]:
-    """Error by epoch, one panel a line of the grid that has a result."""
+    """The first metric by epoch, one panel a line of the grid that has a result."""
     store = Store(outcome.folder)
+    name = outcome.plan.metrics[0]
+    figure, metric = name.partition("_")[2], outcome.plan.measures[name]
     factor = list(outcome.plan.factors)[-1]
     levels = outcome.plan.factors[factor]
     lines = {
-        name: [_curve(store, outcome, variant, variant.levels[factor]) for variant in variants]
+        name: [
+            _curve(store, outcome, variant, variant.levels[factor], figure) for variant in variants
+        ]
         for name, variants in _lines(outcome).items()
         if _with_results(outcome, variants)
     }
-    errors = [
-        error
+    shown = [
+        value
         for line in lines.values()
         for curve in line
         if curve is not None
         for epoch in curve.epochs
-        for error in (*epoch.batch_errors, *epoch.test_errors)
+        for value in (*epoch.batch, *epoch.test)
     ]
-    highest = max(errors, default=100.0) or 1.0
+    scale = labelled(figure, metric), _range(metric, shown)
     with drawing():
         return [
-            _curve_panel(name, factor, list(zip(line, looks(len(levels)), strict=True)), highest)
+            _curve_panel(name, factor, list(zip(line, looks(len(levels)), strict=True)), *scale)
             for name, line in lines.items()
         ]
 
 
 def _curve_panel(
-    name: str, factor: str, line: list[tuple[_Curve | None, Look]], highest: float
+    name: str,
+    factor: str,
+    line: list[tuple[_Curve | None, Look]],
+    label: str,
+    limits: tuple[float, float],
 ) -> Picture:
     """Training thin, test bold, band over seeds; where there is one epoch, a dot a level."""
     drawn = [(curve, look) for curve, look in line if curve is not None]
@@ -193,7 +202,9 @@ def _curve_panel(
         shift = 0.8 * ((index + 0.5) / len(drawn) - 0.5) if last == 1 else 0.0
         x = [e.epoch + shift for e in curve.epochs]
         for bold in (False, True):
-            rows = [e.test_errors if bold else e.batch_errors for e in curve.epochs]
+            rows = [e.test if bold else e.batch for e in curve.epochs]
+            if not all(rows):
+                continue
             axes.plot(
                 x,
                 [statistics.fmean(row) for row in rows],
@@ -210,22 +221,23 @@ def _curve_panel(
             if len(x) == 1:
                 axes.plot(x * 2, low + high, color=look.colour, lw=4 if bold else 2, alpha=0.25)
         if curve.diverged and curve.epochs:
-            end = statistics.fmean(curve.epochs[-1].test_errors)
+            end = statistics.fmean(curve.epochs[-1].test)
             axes.plot(x[-1], end, "x", color=look.colour, ms=8, mew=2, clip_on=False, zorder=3)
     if not any(curve.epochs for curve, _ in drawn):
         text = "no epoch was finished by all seeds"
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color="#595959")
-    axes.set_ylim(0, highest * 1.03)
+    axes.set_ylim(*limits)
     if last == 1:
         axes.set_xlim(0.5, 1.5)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
-    axes.set_ylabel("error (%)")
+    axes.set_ylabel(label)
     axes.set_title(fitted(name, figure.get_figwidth() - 0.9, 10.8))
     legend_below(figure, factor, [(curve.label, look) for curve, look in drawn])
+    what = f"{name}: {label}" if name else label[:1].upper() + label[1:]
     caption = (
-        f"{name + ': error' if name else 'Error'} by epoch and {factor}. Thin: error of the epoch's"
-        " batches while training; bold: test error; band: all seeds; a cross ends a line where a"
+        f"{what} by epoch and {factor}. Thin: of the epoch's batches while training; bold: of the"
+        " test split; band: all seeds; a cross ends a line where a"
         " seed diverged."
     )
     return _picture(figure, f"curves-{name or 'all'}", caption)
@@ -242,7 +254,15 @@ def _points(look: Look, epochs: int, index: int, bold: bool) -> dict[str, Any]:
     return {"marker": look.marker, "ms": 4, "markevery": (index % every, every)}
 
 
-def _curve(store: Store, outcome: Outcome, variant: Variant, level: str) -> _Curve | None:
+def _range(metric: Metric, values: list[float]) -> tuple[float, float]:
+    """From 0, where a metric has no sign, to a little above the highest."""
+    low, high = min(values, default=0.0), max(values, default=metric.worst or 1.0) or 1.0
+    return (0.0 if low >= 0 else low - 0.03 * (high - low)), high + 0.03 * (high - min(low, 0.0))
+
+
+def _curve(
+    store: Store, outcome: Outcome, variant: Variant, level: str, figure: str
+) -> _Curve | None:
     """A variant's epochs that every seed with a result has finished; None: there is no result.
 
     A mean over the seeds that went on would flatter.
@@ -258,18 +278,15 @@ def _curve(store: Store, outcome: Outcome, variant: Variant, level: str) -> _Cur
     epochs = []
     for epoch in sorted(set.intersection(*map(set, seeds))):
         records = [seed[epoch] for seed in seeds]
-        batch = [error for r in records if (error := batch_error(r)) is not None]
-        test = [error for r in records if (error := r["test_error"]) is not None]
-        if len(batch) < len(seeds) or len(test) < len(seeds):
+        # What only an accumulator gives is not known of the epoch's batches.
+        batch = [value for r in records if (value := r.get(f"batch_{figure}")) is not None]
+        test = [value for r in records if (value := r[f"test_{figure}"]) is not None]
+        known = any(f"batch_{figure}" in r for r in records)
+        if (known and len(batch) < len(seeds)) or len(test) < len(seeds):
             break
         epochs.append(_Epoch(epoch, batch, test))
     diverged = any(r["status"] == "diverged" for r in done.values() if r is not None)
     return _Curve(level, epochs, diverged)
-
-
-def batch_error(record: dict) -> float | None:
-    """An epoch's error over its batches, in per cent; older folders call it `train_error`."""
-    return record["batch_error"] if "batch_error" in record else record["train_error"]
 
 
 def _contrasts(outcome: Outcome) -> Picture:
@@ -277,7 +294,7 @@ def _contrasts(outcome: Outcome) -> Picture:
     judged = [(j, d) for j in outcome.judgements if (d := j.mean_difference) is not None]
     with drawing():
         texts = [
-            fitted(f"{j.first} − {j.second}, {_words(j.metric)}: {j.verdict}", NARROW - 0.5, 8.0)
+            fitted(f"{j.first} − {j.second}, {words(j.metric)}: {j.verdict}", NARROW - 0.5, 8.0)
             for j, _ in judged
         ]
         rows = [0.36 + 0.14 * len(text.splitlines()) for text in texts]  # inches
@@ -308,7 +325,8 @@ def _contrasts(outcome: Outcome) -> Picture:
         axes.set_xlim(*spread(shown))
         axes.set_ylim(-0.2, sum(rows) - 0.15)
         axes.set_yticks([])
-        axes.set_xlabel("difference, first minus second (points)")
+        units = " or ".join(dict.fromkeys(j.unit or "the metric itself" for j, _ in judged))
+        axes.set_xlabel(f"difference, first minus second ({units})")
         caption = (
             "Contrasts: mean difference paired by seed and its 95 % interval; grey: the bound"
             " within which two are called equal."
@@ -333,43 +351,46 @@ def _arms(outcome: Outcome) -> Picture:
         figure, axes = panel(width, 0.8 + row * len(shown))
         for y, variant in enumerate(reversed(shown)):
             colour = COLOURS[0] if variant in parents else COLOURS[1]
-            for result in _results(outcome, variant):
-                axes.plot(value_of(result, metric), y, **_dot(result, colour))
+            for value, diverged in _figures(outcome, variant, metric):
+                axes.plot(value, y, **_dot(diverged, colour))
         axes.set_yticks(range(len(shown)), reversed(names))
         axes.set_ylim(-0.6, len(shown) - 0.4)
-        axes.set_xlabel(f"{_words(metric)} (%)")
+        axes.set_xlabel(labelled(metric, outcome.plan.measures[metric]))
         axes.set_xlim(*spread([e for v in shown for e in values(outcome, v, metric)]))
         caption = (
-            f"Arms beside the grid, final {_words(metric)}: every seed a dot; blue: the grid's"
+            f"Arms beside the grid, final {words(metric)}: every seed a dot; blue: the grid's"
             " variant that an arm starts from."
         )
         return _picture(figure, "arms", caption)
 
 
+def _figures(outcome: Outcome, variant: Variant, name: str) -> list[tuple[float, bool]]:
+    """Each seed's final figure, and whether it diverged; a diverged one may have none."""
+    metric = outcome.plan.measures[name]
+    found = [(value_of(r, name, metric), r["status"] == "diverged")
+             for r in _results(outcome, variant)]  # fmt: skip
+    return [(value, diverged) for value, diverged in found if value is not None]
+
+
 def _dots(
-    axes: Any, x: float, results: Sequence[dict], metric: str, colour: str, step: float
+    axes: Any, x: float, figures: Sequence[tuple[float, bool]], colour: str, step: float
 ) -> None:
     """The seeds of one variant, moved aside a little: a third of the way to the next line."""
-    for index, result in enumerate(results):
+    for index, (value, diverged) in enumerate(figures):
         aside = 0.3125 * step * ((index % 5) - 2) / 2
-        axes.plot(x + aside, value_of(result, metric), **_dot(result, colour))
+        axes.plot(x + aside, value, **_dot(diverged, colour))
 
 
-def _dot(result: dict, colour: str) -> dict[str, Any]:
-    crossed = result["status"] == "diverged"
+def _dot(diverged: bool, colour: str) -> dict[str, Any]:
     return {
-        "marker": "x" if crossed else "o",
+        "marker": "x" if diverged else "o",
         "color": colour,
         "alpha": 0.55,
         "ms": 4.5,
-        "mew": 1 if crossed else 0,
+        "mew": 1 if diverged else 0,
     }
 
 
 def _picture(figure: Figure, name: str, caption: str) -> Picture:
     wide = bool(figure.get_figwidth() > 1.5 * NARROW)
     return Picture(name, caption, *encoded(figure), wide)
-
-
-def _words(metric: str) -> str:
-    return {"train_error": "training error", "test_error": "test error"}.get(metric, metric)

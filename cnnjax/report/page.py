@@ -16,9 +16,10 @@ from cnnjax.report.tables import (
     contrast_table,
     cost_table,
     difference_table,
-    error_table,
     fixed_table,
+    metric_table,
     results_csv,
+    worst_values,
 )
 from cnnjax.study.cells import Cell
 from cnnjax.study.outcome import Outcome, counted, read_outcome
@@ -73,7 +74,7 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
     cells = plan.cells
     statuses = {cell.name: outcome.status(cell) for cell in cells}
     tables: list[Table] = [
-        error_table(outcome),
+        metric_table(outcome),
         cost_table(outcome),
         difference_table(outcome),
         fixed_table(outcome),
@@ -108,6 +109,7 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
             for cell in cells
             if statuses[cell.name] == "diverged"
         ],
+        "worst": worst_values(outcome),
         "sessions": outcome.sessions,
         "repeat": [(cell.name, repeat_command(outcome, cell)) for cell in cells],
         "seeds": {v.name: ", ".join(map(str, range(v.seeds))) for v in plan.variants},

@@ -2,14 +2,13 @@
 
 import csv
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnnjax.core.config import plain
 from cnnjax.study.cells import Variant
-from cnnjax.study.outcome import Outcome
+from cnnjax.study.measures import shown, shown_step, value_of, with_unit
+from cnnjax.study.outcome import Outcome, figure_names
 from cnnjax.study.statistics import Summary, summarize
-from cnnjax.study.verdict import points, value_of
+from cnnjax.tasks.task import Metric
 
 NO_VALUE = "–"
 
@@ -33,7 +32,7 @@ class Table:
 def results_csv(outcome: Outcome) -> str:
     """One row a cell, in the plan's order. Columns of time end in `_seconds`."""
     factors = _factors(outcome)
-    measured = ("train_error", "test_error", "train_loss", "test_loss", "steps")
+    measured = (*figure_names(outcome), "steps")
     times = ("train_seconds", "compile_seconds", "init_seconds")
     head = ["variant", *factors, "seed", "status", *measured, "params", "macs", *times]
     text = io.StringIO()
@@ -54,7 +53,7 @@ def contrast_table(outcome: Outcome) -> Table:
     """What was tested and what came out."""
     rows = []
     for j in outcome.judgements:
-        equal = j.expect == "equal"
+        equal, metric = j.expect == "equal", outcome.plan.measures[j.metric]
         expect = f"equal within {j.bound:g}" if equal else (j.expect or "different")
         low, high = (j.ci90_low, j.ci90_high) if equal else (j.ci_low, j.ci_high)
         rows.append(
@@ -63,16 +62,17 @@ def contrast_table(outcome: Outcome) -> Table:
                 j.metric,
                 expect,
                 str(j.n),
-                _signed(j.mean_difference),
-                f"[{_signed(low)}, {_signed(high)}]",
-                _signed(j.effect_size),
+                _signed(metric, j.mean_difference),
+                f"[{_signed(metric, low)}, {_signed(metric, high)}]",
+                NO_VALUE if j.effect_size is None else f"{j.effect_size:+.2f}".replace("-", "−"),
                 NO_VALUE if equal else _p(j.p),
                 NO_VALUE if equal else _p(j.p_holm),
                 j.verdict,
             )
         )
     return Table(
-        "Contrasts: first minus second, in points, paired by seed; exact sign-flip test, one-sided"
+        "Contrasts: first minus second, in the metric's unit (points, where it is per cent), paired"
+        " by seed; exact sign-flip test, one-sided"
         " where a direction was declared, p (Holm) over all contrasts; 95 % bootstrap interval, for"
         " equality the 90 % one that decides.",
         ("contrast", "metric", "declared", "n", "difference", "interval", "effect d", "p",
@@ -83,20 +83,21 @@ def contrast_table(outcome: Outcome) -> Table:
     )  # fmt: skip
 
 
-def error_table(outcome: Outcome) -> Table:
-    """Final errors of each variant over its seeds."""
-    rows = []
+def metric_table(outcome: Outcome) -> Table:
+    """Final metrics of each variant over its seeds."""
+    rows, measures = [], outcome.plan.measures
     for variant in outcome.plan.variants:
         row = [variant.name, f"{_count(outcome, variant)} of {variant.seeds}"]
         for metric in outcome.plan.metrics:
-            row += summary_cells(summarize(values(outcome, variant, metric)))
+            found = summarize(values(outcome, variant, metric))
+            row += summary_cells(measures[metric], found)
         rows.append(tuple(row))
     head = ["variant", "seeds"]
     for metric in outcome.plan.metrics:
-        head += [f"{metric} (%)", "sd", "95 % interval"]
+        unit = measures[metric].unit
+        head += [f"{metric} ({unit})" if unit else metric, "sd", "95 % interval"]
     return Table(
-        "Final errors in per cent, evaluation mode, whole split: mean over seeds. A diverged cell"
-        " counts as 100 %.",
+        f"Final figures, evaluation mode, whole split: mean over seeds. {worst_values(outcome)}",
         tuple(head),
         rows,
         numeric=tuple(range(1, len(head))),
@@ -132,10 +133,10 @@ def cost_table(outcome: Outcome) -> Table:
 
 def difference_table(outcome: Outcome) -> Table:
     """What each variant changes, computed from the resolved recipes."""
-    base = _leaves(plain(outcome.plan.base))
+    base = outcome.document["settings"]["base"]
     rows = []
     for variant in outcome.plan.variants:
-        own = _leaves(plain(variant.recipe))
+        own = outcome.document["settings"]["variants"][variant.name]
         changed = [f"{key} = {value}" for key, value in own.items() if base.get(key) != value]
         rows.append((variant.name, "; ".join(changed) or "nothing"))
     return Table("What differs between the variants.", ("variant", "its own settings"), rows)
@@ -143,11 +144,9 @@ def difference_table(outcome: Outcome) -> Table:
 
 def fixed_table(outcome: Outcome) -> Table:
     """The settings that all variants share."""
-    base = _leaves(plain(outcome.plan.base))
-    own = [_leaves(plain(variant.recipe)) for variant in outcome.plan.variants]
-    unused = {"epochs"} if base["steps"] else set()
-    if base["schedule.name"] != "he2015":
-        unused.add("schedule.boundaries")
+    base = outcome.document["settings"]["base"]
+    own = list(outcome.document["settings"]["variants"].values())
+    unused = outcome.document["settings"]["idle"]
     rows = [
         (path, str(value))
         for path, value in base.items()
@@ -161,20 +160,40 @@ def fixed_table(outcome: Outcome) -> Table:
 def values(outcome: Outcome, variant: Variant, metric: str) -> list[float]:
     """A variant's metric over the seeds that are done."""
     found = [outcome.results.get((variant.name, seed)) for seed in range(variant.seeds)]
-    return [value_of(result, metric) for result in found if result is not None]
+    figures = [value_of(r, metric, outcome.plan.measures[metric]) for r in found if r is not None]
+    return [figure for figure in figures if figure is not None]
 
 
-def summary_cells(summary: Summary) -> tuple[str, str, str]:
+def worst_values(outcome: Outcome) -> str:
+    """What a diverged cell counts as, in a sentence."""
+    said = dict.fromkeys(
+        f"A diverged cell counts as {with_unit(f'{m.worst:g}', m.unit)}."
+        if m.worst is not None
+        else "A diverged cell has no value."
+        for m in outcome.plan.measures.values()
+    )
+    if len(said) == 1:
+        return next(iter(said))
+    each = [
+        f"{name} {'none' if m.worst is None else with_unit(f'{m.worst:g}', m.unit)}"
+        for name, m in outcome.plan.measures.items()
+    ]
+    return f"A diverged cell counts as: {', '.join(each)}."
+
+
+def summary_cells(metric: Metric, summary: Summary) -> tuple[str, str, str]:
     """Mean, standard deviation and interval as text."""
-    mean = NO_VALUE if summary.mean is None else f"{summary.mean:.2f}"
-    sd = NO_VALUE if summary.sd is None else f"{summary.sd:.2f}"
+    mean = NO_VALUE if summary.mean is None else shown(metric, summary.mean)
+    sd = NO_VALUE if summary.sd is None else shown(metric, summary.sd)
     low, high = summary.interval.low, summary.interval.high
-    interval = NO_VALUE if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+    interval = NO_VALUE
+    if low is not None and high is not None:
+        interval = f"[{shown(metric, low)}, {shown(metric, high)}]"
     return mean, sd, interval
 
 
-def _signed(value: float | None) -> str:
-    return NO_VALUE if value is None else points(value)
+def _signed(metric: Metric, value: float | None) -> str:
+    return NO_VALUE if value is None else shown_step(metric, value)
 
 
 def _factors(outcome: Outcome) -> list[str]:
@@ -192,14 +211,3 @@ def _exact(value: object) -> str:
 
 def _p(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
-
-
-def _leaves(tree: Mapping, path: str = "") -> dict[str, object]:
-    """Values by path, as `--set` takes them: a model's fields stand directly under `model`."""
-    found: dict[str, object] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= _leaves(value, path if key == "fields" else f"{path}{key}.")
-        else:
-            found[f"{path}{key}"] = value
-    return found

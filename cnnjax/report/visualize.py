@@ -51,7 +51,7 @@ def draw(
 def stored_image(
     dataset: AnyDataset, split: str, index: int
 ) -> tuple[UInt8[np.ndarray, "h w c"], str]:
-    """Image `index` of a split as it is stored, and the name of its class.
+    """Image `index` of a split as it is stored, and the name of its class ("" without classes).
 
     Raises:
       Refused: the split has fewer images.
@@ -60,7 +60,9 @@ def stored_image(
     if index >= len(examples):
         raise Refused(f"--index {index}: {dataset.name} {split} has 0 to {len(examples) - 1}")
     if isinstance(examples, Examples):
-        return examples.images[index], dataset.label_names[examples.labels[index]]
+        named = bool(dataset.label_names)
+        name = dataset.label_names[examples.labels[index]] if named else ""
+        return examples.images[index], name
     assert isinstance(dataset, StreamedDataset), "encoded examples are streamed"
     encoded, label = examples.read(index)
     return fixed_view(encoded, replace(dataset.view, margin=False)), dataset.label_names[label]

@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cnnjax.core.config import (
+    FORMAT,
     Assignment,
     assignment,
     canonical,
-    digest,
+    compact,
     override_all,
-    plain,
-    shown,
+    registry_of,
 )
 from cnnjax.core.errors import Refused, unknown
 from cnnjax.core.recipe import Recipe
+from cnnjax.core.values import digest, plain, shown
 from cnnjax.study.spec import Arm, Contrast, Levels, Study
+from cnnjax.tasks.task import SPLITS, Metric, aliased
 
 MOST_CELLS = 10_000  # each is a training and a folder
 
@@ -49,7 +51,8 @@ class Cell:
     @property
     def folder(self) -> str:
         """The name of the cell's folder; recipe and seed are in its hash."""
-        identity = {"recipe": plain(self.variant.recipe), "seed": self.seed}
+        recipe = compact(self.variant.recipe)
+        identity = {"format": FORMAT, "recipe": recipe, "seed": self.seed}
         return f"{self.name}-{digest(identity)[:8]}"
 
 
@@ -66,6 +69,7 @@ class Plan:
     variants: tuple[Variant, ...]
     seeds: int
     metrics: tuple[str, ...]
+    measures: Mapping[str, Metric]  # what each of `metrics` is
     contrasts: tuple[Contrast, ...]
 
     @property
@@ -81,17 +85,22 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What must not change in a study's folder: all but the number of seeds."""
         return {
+            "format": FORMAT,
             "study": self.study,
             "question": self.question,
             "source": self.source,
             "preset": self.preset,
-            "base": plain(self.base),
+            "base": compact(self.base),
             "factors": plain(self.factors),
             "variants": {
-                variant.name: {"levels": plain(variant.levels), "recipe": plain(variant.recipe)}
+                variant.name: {"levels": plain(variant.levels), "recipe": compact(variant.recipe)}
                 for variant in self.variants
             },
             "metrics": list(self.metrics),
+            "judged_by": {
+                name: [metric.name, metric.unit, metric.worst]
+                for name, metric in self.measures.items()
+            },
             "contrasts": [plain(contrast) for contrast in self.contrasts],
         }
 
@@ -101,7 +110,7 @@ def resolve(
     preset: str = "quick",
     *,
     data: str | None = None,
-    settings: tuple[str, ...] = (),
+    settings: tuple[str | Assignment, ...] = (),
     seeds: int | None = None,
 ) -> Plan:
     """Every variant of `study` at `preset`, with a user's changes on top.
@@ -124,7 +133,7 @@ def resolve(
         raise Refused(f"seeds={count}: must be 1 or more")
     own = _assignments(f"preset {preset}: ", chosen.settings)
     base = override_all(canonical(study.base), own)
-    given = [assignment(text) for text in settings]
+    given = [assignment(one) if isinstance(one, str) else one for one in settings]
     if data is not None:
         given.append(Assignment("data.name", data, f"--data {data}"))
     base = override_all(base, given)
@@ -158,15 +167,21 @@ def resolve(
         raise Refused(f"study {study.name}: two variants have the same name; rename a level")
     twins: dict[str, str] = {}
     for variant in variants:
-        twin = twins.setdefault(digest(replace(variant.recipe, source="")), variant.name)
+        twin = twins.setdefault(digest(compact(replace(variant.recipe, source=""))), variant.name)
         if twin != variant.name:
             raise Refused(f"study {study.name}: {twin} and {variant.name} have the same settings")
+    measures = _measures(study, variants)
     for contrast in contrasts:
         for name in (contrast.first, contrast.second):
             if name not in names:
                 raise unknown(f"variant of study {study.name} named", name, names)
         if contrast.metric not in study.metrics:
             raise unknown("metric", contrast.metric, study.metrics)
+        if measures[contrast.metric].unit == "%" and (contrast.bound or 0) >= 100:
+            raise Refused(
+                f"contrast {contrast.name}: bound={contrast.bound} must be above 0 and below"
+                " 100, in points"
+            )
     return Plan(
         study=study.name,
         question=study.question,
@@ -177,8 +192,27 @@ def resolve(
         variants=tuple(variants),
         seeds=count,
         metrics=study.metrics,
+        measures=measures,
         contrasts=contrasts,
     )
+
+
+def _measures(study: Study, variants: list[Variant]) -> dict[str, Metric]:
+    """What the study's metrics are; every variant's task must have each, and mean the same."""
+    found: dict[str, Metric] = {}
+    for recipe in {variant.recipe.task.name: variant.recipe for variant in variants}.values():
+        task = registry_of(recipe.task).find(recipe.task.name).make
+        declared = {metric.name: metric for metric in task.metrics}
+        known = {f"{split}_{name}": m for split in SPLITS for name, m in declared.items()}
+        short = [f"{split}_{name}" for split in SPLITS for name in task.aliases]
+        for name in study.metrics:
+            metric = known.get(aliased(task.aliases, name))
+            if metric is None:
+                where = f"metric of task {recipe.task.name}"
+                raise unknown(f"{where} (study {study.name})", name, [*short, *known])
+            if found.setdefault(name, metric) != metric:
+                raise Refused(f"study {study.name}: {name} means different things to its tasks")
+    return found
 
 
 def _grid(base: Recipe, factors: Mapping[str, Levels], seeds: int) -> list[Variant]:
@@ -225,10 +259,11 @@ def _check_once(factors: Mapping[str, Levels]) -> None:
 def _check_overlap(given: list[Assignment], factors: Mapping[str, Levels]) -> None:
     """A setting that every level overwrites would do nothing without a word.
 
-    A model's name brings fields of its own, so it overwrites those of another.
+    A name brings settings of its own, so it overwrites those of another.
     """
     for each in given:
-        path = "model.name" if each.path.startswith("model.") else each.path
+        group = each.path.partition(".")[0]
+        path = f"{group}.name" if group in ("model", "task", "optimizer") else each.path
         for name, levels in factors.items():
             if all(level.keys() & {path, each.path} for level in levels.values()):
                 raise Refused(f"{each.given}: {each.path} is varied by factor {name}")

@@ -8,6 +8,7 @@ from typing import Any
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.store import Say, Store
 from cnnjax.study.verdict import Judgement, judge
+from cnnjax.tasks.task import figures_in
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,14 @@ def read_outcome(folder: Path, say: Say = lambda line: None) -> Outcome:
     )
 
 
+def figure_names(outcome: Outcome) -> list[str]:
+    """The study's metrics, then the other figures that its cells have."""
+    found = dict.fromkeys(outcome.plan.metrics)
+    for result in outcome.results.values():
+        found |= dict.fromkeys(figures_in(result))
+    return list(found)
+
+
 def as_json(outcome: Outcome, report: Path) -> dict[str, Any]:
     """The object that scripts rely on; errors in per cent, differences in points."""
     cells = []
@@ -127,7 +136,7 @@ def as_json(outcome: Outcome, report: Path) -> dict[str, Any]:
                 "status": outcome.status(cell),
                 **{
                     key: result.get(key)
-                    for key in ("train_error", "test_error", "train_seconds", "compile_seconds")
+                    for key in (*figure_names(outcome), "train_seconds", "compile_seconds")
                 },
             }
         )

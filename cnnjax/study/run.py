@@ -1,29 +1,35 @@
 """Run a study to its end, or as far as one gets: checked first, then only what is missing."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cnnjax.core.config import digest
+from cnnjax.core.architectures import create_model
+from cnnjax.core.config import compact
 from cnnjax.core.environment import check_platform
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import append_line
 from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Data, Model
-from cnnjax.core.registry import check_sources, create_model, source_digests
+from cnnjax.core.registry import check_sources
 from cnnjax.core.user_code import located, paths_from
-from cnnjax.data.dataset import AnyDataset
-from cnnjax.data.load import load_dataset, reading
+from cnnjax.core.values import digest
+from cnnjax.data.dataset import AnyDataset, Dataset
+from cnnjax.data.load import load_dataset, reading, reading_words
 from cnnjax.data.order import total_steps
+from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.runner import Session, Status, run_cells
 from cnnjax.study.store import CellFiles, Store
 from cnnjax.study.verdict import power_note
-from cnnjax.study.worker import Shared, train_cell
+from cnnjax.study.worker import Datasets, Shared, train_cell
+from cnnjax.tasks.task import Task, aliased
 
 Say = Callable[[str], None]
+SHARED = ".shared-data"  # in a study's folder while it runs
 
 
 def run_study(
@@ -76,16 +82,20 @@ def run_study(
         say(power_note(plan))
         on_begin()
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        session = run_cells(
-            missing,
-            lambda cell: store.files(cell).folder,
-            Shared(identity, datasets, sources, located(".").absolute(), cached),
-            training_costs(plan, datasets, costs),
-            workers=workers,
-            on_status=on_status,
-            on_failure=lambda cell, error: say(f"{cell.name} failed: {error}"),
-            stop=stop,
-        )
+        laid = share(datasets, workdir / SHARED)
+        try:
+            session = run_cells(
+                missing,
+                lambda cell: store.files(cell).folder,
+                Shared(identity, laid, data_dir, sources, located(".").absolute(), cached),
+                training_costs(plan, datasets, costs),
+                workers=workers,
+                on_status=on_status,
+                on_failure=lambda cell, error: say(f"{cell.name} failed: {error}"),
+                stop=stop,
+            )
+        finally:
+            shutil.rmtree(workdir / SHARED, ignore_errors=True)
         append_line(store.sessions, {"began": began, **asdict(session)})
         return session
 
@@ -111,8 +121,9 @@ def repeat_cell(
         check_sources(document["sources"], sources, f"{store.folder} was run")
         files = CellFiles(folder)
         files.begin(cell, document["identity"])
-        shared = Shared(document["identity"], datasets, sources, located("."), cached=False)
-        return train_cell(cell, files, shared, {}), old
+        shared = Shared(document["identity"], {}, None, sources, located("."), cached=False)
+        read = {reading(data): dataset for data, dataset in datasets.items()}
+        return train_cell(cell, files, shared, Datasets(shared, read)), old
 
 
 def load_datasets(plan: Plan, data_dir: str | None, say: Say) -> dict[Data, AnyDataset]:
@@ -124,10 +135,27 @@ def load_datasets(plan: Plan, data_dir: str | None, say: Say) -> dict[Data, AnyD
     return {data: read[reading(data)] for data in sorted(wanted, key=repr)}
 
 
+def share(datasets: Mapping[Data, AnyDataset], folder: Path) -> dict[Data, tuple[str, Path | None]]:
+    """Lay what is in memory where every worker maps the same pages; see `Shared.data`."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a session that was killed
+    laid: dict[Data, tuple[str, Path | None]] = {}
+    for data, dataset in datasets.items():
+        key = reading(data)
+        if key in laid:
+            continue
+        place = None
+        if isinstance(dataset, Dataset):
+            place = folder.absolute() / str(len(laid))
+            place.mkdir(parents=True)
+            write_shared(dataset, place)
+        laid[key] = dataset.fingerprint, place
+    return laid
+
+
 def describe_data(datasets: dict[Data, AnyDataset]) -> dict[str, dict]:
     """Name, size, shape and fingerprint of each data set, for study.json."""
     return {
-        _reading_of(data): {
+        reading_words(data): {
             "train": len(dataset.train),
             "test": len(dataset.test),
             "image_shape": list(dataset.image_shape),
@@ -137,13 +165,6 @@ def describe_data(datasets: dict[Data, AnyDataset]) -> dict[str, dict]:
         }
         for data, dataset in datasets.items()
     }
-
-
-def _reading_of(data: Data) -> str:
-    """How a set is read, as a key; equal readings share it."""
-    parts = [data.train_split, data.test_split, str(data.image_size or "own size")]
-    parts += [data.streaming] * (data.streaming != "auto") + ["ten crops"] * (data.test_crops == 10)
-    return f"{data.name} ({', '.join(parts)})"
 
 
 def check_variants(
@@ -156,25 +177,41 @@ def check_variants(
         unfit images.
     """
     from cnnjax.analysis.cost import model_cost
-    from cnnjax.train.loop import make_task
+    from cnnjax.training.make import make_task, sources_of
+    from cnnjax.training.pretrained import check_weights, weights_digest
 
-    costs, counted, models, twins = {}, {}, [], {}
+    costs, counted, sources, twins = {}, {}, {}, {}
     for variant in plan.variants:
         recipe = variant.recipe
         dataset = datasets[recipe.data]
         task = make_task(recipe, dataset)
         total_steps(recipe, len(dataset.train))
-        models.append((recipe.model.name, task.model))
-        rest = digest(replace(recipe, model=Model(), source=""))
+        _check_measured(plan, variant.name, task)
+        for file, sha256 in (sources_of(recipe, task) | weights_digest(recipe)).items():
+            if sources.setdefault(file, sha256) != sha256:
+                raise Refused(f"{file} was edited while it was read; type the command again")
+        rest = digest(compact(replace(recipe, model=Model(), source="")))
         if (twin := twins.setdefault((task.model, rest), variant.name)) != variant.name:
             raise Refused(f"study {plan.study}: {twin} and {variant.name} are the same network")
-        key = (task.model, task.image_shape, recipe.batch_size)
+        key = (task, recipe.batch_size, recipe.init)
         if key not in counted:
             task.check(recipe.batch_size)
-            cost = model_cost(task.model, task.image_shape)
+            check_weights(task, recipe)
+            cost = model_cost(task.model, task.data.image_shape)
             counted[key] = {"params": cost.params, "macs": cost.macs, "input": list(cost.input)}
         costs[variant.name] = counted[key]
-    return costs, source_digests(models)
+    return costs, dict(sorted(sources.items()))
+
+
+def _check_measured(plan: Plan, variant: str, task: Task) -> None:
+    """Refuse a metric that the task has, but not on these data (top-5 of five classes)."""
+    there = {metric.name for metric in task.judged}
+    for name in plan.metrics:
+        if aliased(task.aliases, name).partition("_")[2] not in there:
+            raise Refused(
+                f"study {plan.study}: {variant} on data set {task.data.name} has no {name};"
+                f" there is {', '.join(sorted(there))}"
+            )
 
 
 def training_costs(

@@ -5,22 +5,25 @@ program that nobody has, then helps where most is left. No result depends on who
 """
 
 import contextlib
-import multiprocessing
+import os
 import resource
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.config import digest, plain
 from cnnjax.core.environment import cores, has_accelerator
 from cnnjax.core.errors import Refused
 from cnnjax.study.cells import Cell
 from cnnjax.study.store import CellFiles
-from cnnjax.study.worker import Shared, work
+from cnnjax.study.worker import Shared
+from cnnjax.training.make import program_key
 
 _POLL_SECONDS = 0.25
 _LEAVE_SECONDS = 20.0
@@ -52,7 +55,7 @@ class Session:
 
 @dataclass(eq=False)
 class _Worker:
-    process: Any
+    process: subprocess.Popen
     connection: Any
     program: str = ""
     cell: Cell | None = None
@@ -69,7 +72,7 @@ class _Queue:
 
     def put(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
-            self.waiting[program_of(cell)].append(cell)
+            self.waiting[program_key(cell.variant.recipe)].append(cell)
 
     def take(self, program: str, taken: set[str]) -> Cell | None:
         """The next cell for a worker that has `program`, while others have `taken`."""
@@ -91,12 +94,6 @@ class _Queue:
 def default_workers() -> int:
     """One a core; one in all where jax has an accelerator, which one process owns."""
     return 1 if has_accelerator() else cores()
-
-
-def program_of(cell: Cell) -> str:
-    """Cells with the same value share one compiled program."""
-    recipe = cell.variant.recipe
-    return digest([plain(recipe.model), plain(recipe.data), recipe.batch_size])
 
 
 def run_cells(
@@ -132,15 +129,13 @@ def run_cells(
     start, before = time.perf_counter(), _children_seconds()
     cost_done = 0.0
     deaths: dict[str, int] = defaultdict(int)
-    context = multiprocessing.get_context("spawn")
-    lifeline, held = context.Pipe(duplex=False)
+    lifeline, held = Pipe(duplex=False)
 
     def spawn() -> _Worker:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, lifeline, shared), daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)
+        worker = _start_worker(lifeline)
+        with contextlib.suppress(OSError):
+            worker.connection.send(shared)
+        return worker
 
     def feed(worker: _Worker) -> None:
         taken = {other.program for other in team if other is not worker}
@@ -148,7 +143,7 @@ def run_cells(
         job = None
         worker.program, worker.part, worker.rate = "", 0.0, 0.0
         if worker.cell is not None:
-            worker.program = program_of(worker.cell)
+            worker.program = program_key(worker.cell.variant.recipe)
             job = worker.cell, folder_of(worker.cell)
         with contextlib.suppress(OSError):  # a worker that is dead is noticed by `wait`
             worker.connection.send(job)
@@ -174,7 +169,7 @@ def run_cells(
                 if kind == "unusable":
                     raise Refused(value)
                 if kind == "died":
-                    worker.process.join()
+                    worker.process.wait()
                     worker.connection.close()
                     deaths[cell.name] += 1
                     team[team.index(worker)] = worker = spawn()
@@ -195,16 +190,35 @@ def run_cells(
             if stopped or worker.cell is not None:
                 worker.process.terminate()
         for worker in team:
-            worker.process.join(_LEAVE_SECONDS)
-            if worker.process.is_alive():
+            try:
+                worker.process.wait(_LEAVE_SECONDS)
+            except subprocess.TimeoutExpired:
                 worker.process.kill()
-                worker.process.join()
+                worker.process.wait()
             worker.connection.close()
         held.close()
         lifeline.close()
     seconds = time.perf_counter() - start
     cpu = _children_seconds() - before
     return Session(seconds, count, done, cpu, min(1.0, cpu / (count * seconds)), stopped)
+
+
+def _start_worker(lifeline: Any) -> _Worker:
+    """A process of its own; it finds modules where this one does, and has one thread."""
+    ours, theirs = Pipe()
+    descriptors = theirs.fileno(), lifeline.fileno()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "cnnjax.study.worker", *map(str, descriptors)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
+            "PJRT_NPROC": "1",
+        },
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+    )
+    theirs.close()
+    return _Worker(process, ours)
 
 
 def _receive(connection: Connection) -> tuple[str, Any]:

@@ -13,20 +13,22 @@ cells/<variant>-s<seed>-<hash>/
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.config import convert, differences, digest, plain
+from cnnjax.core.config import FORMAT, compact, effective, full, idle_settings, spelled_out
 from cnnjax.core.environment import bits, machine, versions
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import atomic_write, read_lines, read_sealed, write_json, write_sealed
-from cnnjax.core.recipe import Recipe
 from cnnjax.core.user_code import expanded, located
+from cnnjax.core.values import convert, differences, digest, plain
 from cnnjax.study.cells import Cell, Plan, Variant
 from cnnjax.study.spec import Contrast
+from cnnjax.tasks.task import Metric
+from cnnjax.training.restore import check_format
 
 Say = Callable[[str], None]
 _SESSION = {"began", "seconds", "workers", "cells", "cpu_seconds", "cores_busy", "stopped"}
@@ -69,7 +71,8 @@ class CellFiles:
             {
                 "study": identity,
                 "variant": plain(cell.variant.levels),
-                "recipe": plain(cell.variant.recipe),
+                "format": FORMAT,
+                "recipe": compact(cell.variant.recipe),
                 "seed": cell.seed,
             },
         )
@@ -167,6 +170,13 @@ class Store:
                 **identity,
                 "identity": digest(identity),
                 "costs": plain(costs),
+                "measures": plain(plan.measures),
+                # Spelled out here, where users' files are at hand: a report needs none.
+                "settings": {
+                    "base": effective(plan.base),
+                    "idle": list(idle_settings(plan.base)),
+                    "variants": {v.name: effective(v.recipe) for v in plan.variants},
+                },
                 "extensions": [],
                 "rewritten": datetime.now(UTC).isoformat(timespec="seconds") if lost else None,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -175,8 +185,9 @@ class Store:
                 "bits": bits(),
             }
         else:
-            changed = differences({key: old.get(key) for key in identity}, identity)
-            if changed:
+            check_format(old, str(self.folder))
+            if {key: old.get(key) for key in identity} != identity:
+                changed = differences(_spelled_out(old, identity), _spelled_out(identity, identity))
                 shown = "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
                 raise Refused(
                     f"{self.folder} holds another study ({shown});"
@@ -231,6 +242,7 @@ class Store:
             raise Refused(
                 f"{self.document}: {error}; run the study again to write it anew"
             ) from None
+        check_format(document, str(self.folder))
         return plan_of(document), document
 
     def results(self, plan: Plan, identity: str, say: Say) -> dict[tuple[str, int], dict]:
@@ -268,7 +280,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
     """The plan that study.json describes."""
     seeds = document["seeds"]
     variants = tuple(
-        Variant(entry["levels"], convert(entry["recipe"], Recipe, name), seeds[name])
+        Variant(entry["levels"], full(entry["recipe"], name), seeds[name])
         for name, entry in document["variants"].items()
     )
     return Plan(
@@ -276,13 +288,24 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         question=document["question"],
         source=document["source"],
         preset=document["preset"],
-        base=convert(document["base"], Recipe, "base"),
+        base=full(document["base"], "base"),
         factors={name: tuple(levels) for name, levels in document["factors"].items()},
         variants=variants,
         seeds=max(seeds.values()),
         metrics=tuple(document["metrics"]),
+        measures=convert(document["measures"], dict[str, Metric], "measures"),
         contrasts=tuple(convert(c, Contrast, "contrast") for c in document["contrasts"]),
     )
+
+
+def _spelled_out(document: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """What identifies a study, with every setting of its recipes: to say in what two differ."""
+    found: dict[str, Any] = {key: document.get(key) for key in keys}
+    variants = {
+        name: {**entry, "recipe": spelled_out(entry["recipe"], name)}
+        for name, entry in found["variants"].items()
+    }
+    return {**found, "base": spelled_out(found["base"], "base"), "variants": variants}
 
 
 def _error_in(path: Path) -> str:

@@ -1,9 +1,11 @@
 """From results to a verdict: what was shown, what was not, and with how many seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnjax.study.cells import Plan
+from cnnjax.study.measures import shown_step, step_unit, value_of, with_unit, words
 from cnnjax.study.spec import Contrast
 from cnnjax.study.statistics import (
     bootstrap_interval,
@@ -14,19 +16,20 @@ from cnnjax.study.statistics import (
     smallest_p,
     summarize,
 )
+from cnnjax.tasks.task import Metric
 
 ALPHA = 0.05
-WORST_ERROR = 100.0  # per cent: how a diverged cell enters every test, declared beforehand
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One contrast, judged. Differences are first minus second, in points."""
+    """One contrast, judged. Differences are first minus second, in `unit`."""
 
     name: str
     first: str
     second: str
     metric: str
+    unit: str
     expect: str | None
     bound: float | int | None
     sided: str
@@ -43,7 +46,7 @@ class Judgement:
     verdict: str
     sentence: str
     seeds_needed: int | None
-    diverged: tuple[str, ...]  # cells that entered at the worst error
+    diverged: tuple[str, ...]  # cells that entered at the worst value, or prevent a verdict
     missing: tuple[str, ...]  # cells that are not done, and with them their pairs
 
 
@@ -58,7 +61,7 @@ def judge(plan: Plan, results: Mapping[tuple[str, int], Mapping]) -> list[Judgem
     raw = [_p(c, d) if d else 1.0 for c, (d, _, _) in zip(plan.contrasts, pairs, strict=True)]
     adjusted = holm(raw)
     return [
-        _judge(contrast, *pair, p, p_holm, len(plan.contrasts))
+        _judge(contrast, plan.measures[contrast.metric], *pair, p, p_holm, len(plan.contrasts))
         for contrast, pair, p, p_holm in zip(plan.contrasts, pairs, raw, adjusted, strict=True)
     ]
 
@@ -83,23 +86,12 @@ def power_note(plan: Plan) -> str:
     return f"{text}: {contrast.name} cannot be shown; {needed} seeds could"
 
 
-def points(value: float) -> str:
-    """A signed difference, with a minus sign."""
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def value_of(result: Mapping, metric: str) -> float:
-    """A cell's metric as it enters statistics: a diverged cell has the worst error."""
-    if result["status"] == "diverged" or result[metric] is None:
-        return WORST_ERROR
-    return result[metric]
-
-
 def _pair(
     plan: Plan, contrast: Contrast, results: Mapping[tuple[str, int], Mapping]
 ) -> tuple[list[float], tuple[str, ...], tuple[str, ...]]:
     seeds = {variant.name: variant.seeds for variant in plan.variants}
-    differences, diverged, missing = [], [], []
+    metric = plan.measures[contrast.metric]
+    pairs, diverged, missing = [], [], []
     for seed in range(min(seeds[contrast.first], seeds[contrast.second])):
         both = [results.get((name, seed)) for name in (contrast.first, contrast.second)]
         names = [f"{name}-s{seed}" for name in (contrast.first, contrast.second)]
@@ -112,10 +104,21 @@ def _pair(
             for name, result in ((names[0], first), (names[1], second))
             if result["status"] == "diverged"
         ]
-        difference = value_of(first, contrast.metric) - value_of(second, contrast.metric)
-        # Errors are counts over the split's size: rounding gives equal differences equal floats.
-        differences.append(round(difference, 9))
-    return differences, tuple(diverged), tuple(missing)
+        values = [value_of(result, contrast.metric, metric) for result in (first, second)]
+        if values[0] is None or values[1] is None:  # no worst value is declared
+            continue
+        pairs.append((values[0], values[1]))
+    return _differences(pairs), tuple(diverged), tuple(missing)
+
+
+def _differences(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    """First minus second, to nine digits of the largest value and at least nine behind the point.
+
+    What is equal but for rounding is equal.
+    """
+    largest = max((abs(value) for pair in pairs for value in pair), default=0.0)
+    digits = 9 if largest == 0 else max(9, 9 - math.floor(math.log10(largest)))
+    return [round(first - second, digits) for first, second in pairs]
 
 
 def _p(contrast: Contrast, differences: Sequence[float]) -> float:
@@ -125,6 +128,7 @@ def _p(contrast: Contrast, differences: Sequence[float]) -> float:
 
 def _judge(
     contrast: Contrast,
+    metric: Metric,
     differences: list[float],
     diverged: tuple[str, ...],
     missing: tuple[str, ...],
@@ -136,9 +140,11 @@ def _judge(
     summary = summarize(differences)
     narrow = bootstrap_interval(differences, 0.90)
     effect = paired_effect_size(differences)
-    verdict = _verdict(contrast, differences, narrow, p_holm, contrasts)
+    verdict = _verdict(contrast, step_unit(metric), differences, narrow, p_holm, contrasts)
     if contrast.expect == "equal" and diverged:  # two failures are not evidence of equality
         verdict = f"not shown with {n} seeds"
+    if diverged and metric.worst is None:
+        verdict = f"not judged: {words(contrast.metric)} of a diverged run is unknown"
     needed = None
     wanted_sign = {"lower": -1, "higher": 1}.get(contrast.expect or "", 0)
     against = effect is not None and effect * wanted_sign < 0
@@ -150,6 +156,7 @@ def _judge(
         first=contrast.first,
         second=contrast.second,
         metric=contrast.metric,
+        unit=step_unit(metric),
         expect=contrast.expect,
         bound=contrast.bound,
         sided=contrast.sided,
@@ -164,20 +171,20 @@ def _judge(
         p=p if n else None,
         p_holm=p_holm if n else None,
         verdict=verdict,
-        sentence=_sentence(contrast, summary.mean, verdict, needed, missing, diverged),
+        sentence=_sentence(contrast, metric, summary.mean, verdict, needed, missing, diverged),
         seeds_needed=needed,
         diverged=diverged,
         missing=missing,
     )
 
 
-def _verdict(contrast, differences, narrow, p_holm, contrasts) -> str:
+def _verdict(contrast, unit, differences, narrow, p_holm, contrasts) -> str:
     n = len(differences)
     if n < 2:
         return f"not judged with {n} paired seed{'s' * (n != 1)}"
     if contrast.expect == "equal":
         if -contrast.bound <= narrow.low and narrow.high <= contrast.bound:
-            return f"equal within {contrast.bound:g} points"
+            return with_unit(f"equal within {contrast.bound:g}", unit)
         if narrow.low > contrast.bound or narrow.high < -contrast.bound:
             return "the opposite"
         return f"not shown with {n} seeds"
@@ -190,21 +197,24 @@ def _verdict(contrast, differences, narrow, p_holm, contrasts) -> str:
     return f"not shown with {n} seeds"
 
 
-def _sentence(contrast, mean, verdict, needed, missing, diverged) -> str:
-    metric = contrast.metric.replace("train_", "training ").replace("_", " ")
+def _sentence(contrast, metric, mean, verdict, needed, missing, diverged) -> str:
+    name = words(contrast.metric)
     claim = {
-        "lower": f"{contrast.first} has a lower {metric} than {contrast.second}",
-        "higher": f"{contrast.first} has a higher {metric} than {contrast.second}",
-        "equal": f"{contrast.first} and {contrast.second} have the same {metric}",
-        None: f"{contrast.first} and {contrast.second} differ in {metric}",
+        "lower": f"{contrast.first} has a lower {name} than {contrast.second}",
+        "higher": f"{contrast.first} has a higher {name} than {contrast.second}",
+        "equal": f"{contrast.first} and {contrast.second} have the same {name}",
+        None: f"{contrast.first} and {contrast.second} differ in {name}",
     }[contrast.expect]
     text = f"{claim}: {verdict}"
     if mean is not None:
-        text += f" (difference {points(mean)} points)"
+        text += f" (difference {with_unit(shown_step(metric, mean), step_unit(metric))})"
     if needed:
         text += f"; about {needed} seeds would be needed"
-    if diverged:
-        text += f"; diverged, counted as {WORST_ERROR:g} %: {', '.join(diverged)}"
+    if diverged and metric.worst is not None:
+        text += f"; diverged, counted as {with_unit(f'{metric.worst:g}', metric.unit)}:"
+        text += f" {', '.join(diverged)}"
+    elif diverged:
+        text += f"; diverged: {', '.join(diverged)}"
     if missing:
         text += f"; not done: {', '.join(missing)}"
     return text + "."

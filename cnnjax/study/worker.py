@@ -1,25 +1,30 @@
-"""A worker: a spawned process with one thread that trains cells until there are none.
+"""A worker: a process of its own with one thread that trains cells until there are none.
 
-Nothing here imports jax before the worker's own process has its environment.
+It is started as a program, `python -m cnnjax.study.worker`, and so never imports what its parent
+runs: a study may stand in a notebook, or in a script without a guard. Nothing here imports jax
+before the worker's environment is set.
 """
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.config import digest, plain
-from cnnjax.core.environment import bits, start_backend, versions
+from cnnjax.core.config import compact
+from cnnjax.core.environment import bits, configure_xla, start_backend, versions
 from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Data
-from cnnjax.core.registry import check_sources, source_digests
+from cnnjax.core.registry import check_sources
 from cnnjax.core.user_code import explained, paths_from
+from cnnjax.core.values import digest
 from cnnjax.data.dataset import AnyDataset
+from cnnjax.data.load import load_dataset, reading
+from cnnjax.data.shared import read_shared
 from cnnjax.study.cells import Cell
 from cnnjax.study.store import CellFiles
 
@@ -28,48 +33,83 @@ SAVE_SECONDS = 30.0  # a cell shorter than this keeps no checkpoint: a rerun is 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all cells of a study share.
+    """What all cells of a study share, in words: a worker reads the data for itself.
 
     Attributes:
       identity: of the study.
-      datasets: by the recipes' `data`.
-      sources: digests of the users' files behind its networks.
+      data: by `reading(recipe.data)`, the fingerprint of each data set and the folder where
+        `write_shared` put it; None: it is read by its name.
+      data_dir: where prepared data sets lie.
+      sources: digests of the users' files behind its recipes.
       folder: where relative paths in recipes start.
       cached: use the persistent compilation cache.
     """
 
     identity: str
-    datasets: Mapping[Data, AnyDataset]
+    data: Mapping[Data, tuple[str, Path | None]]
+    data_dir: str | None
     sources: Mapping[str, str]
     folder: Path
     cached: bool
 
 
-def work(connection: Connection, lifeline: Connection, shared: Shared) -> None:
-    """Train each (cell, folder) that arrives; None ends the worker.
+@dataclass
+class Datasets:
+    """The data sets of a study in this process, read when they are first asked for.
+
+    Attributes:
+      whole: by `reading(data)`, what was read so far.
+      on_device: training sets that lie on the device: one copy for all augmentations.
+    """
+
+    shared: Shared
+    whole: dict[Data, AnyDataset] = field(default_factory=dict)
+    on_device: dict[Data, Any] = field(default_factory=dict)
+
+    def read(self, data: Data) -> AnyDataset:
+        """
+        Raises:
+          Refused: the data are not those with which the study began.
+        """
+        key = reading(data)
+        if key not in self.whole:
+            fingerprint, folder = self.shared.data[key]
+            read = load_dataset(key, self.shared.data_dir) if folder is None else None
+            found = read if read is not None else read_shared(folder)  # type: ignore[arg-type]
+            if found.fingerprint != fingerprint:
+                raise Refused(f"data set {found.name} is not the one with which the study began")
+            self.whole[key] = found
+        return self.whole[key]
+
+    def source(self, data: Data) -> Any:
+        """What the programs take: the training set on the device, and what normalises it."""
+        from cnnjax.data.dataset import Dataset
+        from cnnjax.training.feed import make_source, stored
+        from cnnjax.training.placement import Jit
+
+        key, dataset = reading(data), self.read(data)
+        if isinstance(dataset, Dataset) and key not in self.on_device:
+            self.on_device[key] = Jit().put(stored(dataset))
+        return make_source(data, dataset, Jit(), self.on_device.get(key))
+
+
+def work(connection: Connection) -> None:
+    """Train each (cell, folder) that arrives after a `Shared`; None ends the worker.
 
     Sends ("progress", Progress), ("done", None), ("failed", one line), or ("unusable", one line)
     where no cell can run here.
-
-    Args:
-      connection: to the runner.
-      lifeline: closed when the runner's process ends, however it ends.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears the terminal and ends us
-    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
-    sys.stdout = sys.stderr  # what a network prints is no result
+    from cnnjax.training.compile_cache import open_cache
 
-    from cnnjax.train.compile_cache import open_cache
-
+    shared: Shared = connection.recv()
     cache = open_cache(shared.cached)
     try:
         start_backend()
     except Refused as error:
         connection.send(("unusable", str(error)))
         return
-    on_device: dict[Data, Any] = {}
-    while (job := connection.recv()) is not None:
-        cell, folder = job
+    datasets = Datasets(shared)
+    for cell, folder in _jobs(connection):
         files = CellFiles(folder)
         if cache:
             cache.take()
@@ -77,7 +117,7 @@ def work(connection: Connection, lifeline: Connection, shared: Shared) -> None:
             files.begin(cell, shared.identity)
             with paths_from(shared.folder):
                 train_cell(
-                    cell, files, shared, on_device, lambda p: connection.send(("progress", p))
+                    cell, files, shared, datasets, lambda p: connection.send(("progress", p))
                 )
             connection.send(("done", None))
         except Exception as error:  # whatever it is, it is this cell's alone
@@ -89,43 +129,48 @@ def work(connection: Connection, lifeline: Connection, shared: Shared) -> None:
         cache.close()
 
 
+def _jobs(connection: Connection) -> Iterator[tuple[Cell, Path]]:
+    while (job := connection.recv()) is not None:
+        yield job
+
+
 def train_cell(
     cell: Cell,
     files: CellFiles,
     shared: Shared,
-    on_device: dict[Data, Any],
+    datasets: Datasets,
     on_progress: Callable[[Any], None] = lambda progress: None,
 ) -> dict:
     """Train one cell, whose folder has been begun, and put its result in place.
 
-    Args:
-      on_device: training sets that are on the device already; this one is added.
-
     Raises:
-      Refused: its network's file was edited since the study began.
+      Refused: a user's file behind it was edited since the study began.
     """
-    from cnnjax.train.checkpoint import LightSaves
-    from cnnjax.train.feed import make_source
-    from cnnjax.train.loop import fit, make_task
-    from cnnjax.train.metrics_log import MetricsLog
-    from cnnjax.train.placement import Jit
+    from cnnjax.training.checkpoint import LightSaves
+    from cnnjax.training.loop import fit
+    from cnnjax.training.make import make_task, sources_of
+    from cnnjax.training.metrics_log import MetricsLog
+    from cnnjax.training.pretrained import weights_digest
+    from cnnjax.training.setup import prepare
 
     recipe = cell.variant.recipe
-    dataset = shared.datasets[recipe.data]
-    task = make_task(recipe, dataset, Jit())
-    sources = source_digests([(recipe.model.name, task.model)])
+    dataset = datasets.read(recipe.data)
+    task = make_task(recipe, dataset)
+    sources = sources_of(recipe, task) | weights_digest(recipe)
     began = {file: shared.sources.get(file, "") for file in sources}
     check_sources(began, sources, "the study began")
-    if recipe.data not in on_device:
-        on_device[recipe.data] = make_source(recipe.data, dataset, Jit())
     log = MetricsLog(files.metrics)
-    identity = digest([shared.identity, plain(recipe), cell.seed])
-    ended = fit(
+    identity = digest([shared.identity, compact(recipe), cell.seed])
+    training = prepare(
         recipe,
         cell.seed,
         dataset,
         task=task,
-        source=on_device[recipe.data],
+        source=datasets.source(recipe.data),
+        on_progress=on_progress,
+    )
+    ended = fit(
+        training,
         saves=LightSaves(files.checkpoint, identity, _complain, SAVE_SECONDS),
         on_start=log.start,
         on_progress=on_progress,
@@ -134,7 +179,7 @@ def train_cell(
     result = {
         "variant": dict(cell.variant.levels),
         "seed": cell.seed,
-        **asdict(ended),
+        **ended.flat(),
         "versions": versions(),
         "bits": bits(),
     }
@@ -151,3 +196,24 @@ def _die_with_parent(lifeline: Connection) -> None:
         lifeline.recv()
     except (EOFError, OSError):
         os._exit(1)
+
+
+def main(descriptors: list[str]) -> None:
+    """The program of a worker.
+
+    Args:
+      descriptors: of the connection to the runner, and of the lifeline, which is closed when the
+        runner's process ends, however it ends.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears the terminal and ends us
+    configure_xla(threads=1)
+    connection, lifeline = (Connection(int(number)) for number in descriptors)
+    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    sys.stdout = sys.stderr  # what a network prints is no result
+    work(connection)
+
+
+if __name__ == "__main__":
+    from cnnjax.study import worker  # under its own name, as what arrives is pickled
+
+    worker.main(sys.argv[1:])

@@ -9,7 +9,7 @@ import pytest
 from cnnjax import Contrast, Preset, Study, small_images
 from cnnjax.report import figures
 from cnnjax.report.canvas import drawing, fitted, looks, text_width
-from cnnjax.report.figures import batch_error, pictures
+from cnnjax.report.figures import pictures
 from cnnjax.study.cells import resolve
 from cnnjax.study.outcome import read_outcome
 from cnnjax.study.spec import Arm
@@ -49,7 +49,6 @@ def outcome_of(
     missing=(),
     contrasts=(),
     arms=(),
-    key="batch_error",
     **names,
 ):
     """A study whose factors have these level names, with made-up results.
@@ -80,7 +79,7 @@ def outcome_of(
         files.begin(cell, identity)
         last = epochs if end is None else end - 1
         records = [
-            {"epoch": e, "step": 9 * e, key: 0.8 * final, "test_error": final}
+            {"epoch": e, "step": 9 * e, "batch_error": 0.8 * final, "test_error": final}
             for e in range(1, last + 1)
         ]
         files.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -215,18 +214,13 @@ def test_where_no_curve_is_left_the_figure_says_so(tmp_path, drawn):
     assert figure.axes[0].texts[0].get_text() == "no epoch was finished by all seeds"
 
 
-def test_the_batches_error_is_read_by_either_name(tmp_path, drawn):
-    assert batch_error({"batch_error": 0.0, "train_error": 5.0}) == 0.0
-    assert batch_error({"train_error": 5.0}) == 5.0
-    for key in ("batch_error", "train_error"):
-        folder = tmp_path / key
-        folder.mkdir()
-        outcome = outcome_of(folder, depth=DEPTHS, error=50.0, key=key)
-        lines = drawn(outcome)["curves-all"].axes[0].lines
-        thin = [list(line.get_ydata()) for line in lines if line.get_linewidth() == 0.9]
-        assert thin == [[40.0] * 4] * 3
+def test_batches_are_thin_and_the_test_split_is_bold(tmp_path, drawn):
+    outcome = outcome_of(tmp_path, depth=DEPTHS, error=50.0)
+    lines = drawn(outcome)["curves-all"].axes[0].lines
+    thin = [list(line.get_ydata()) for line in lines if line.get_linewidth() == 0.9]
+    assert thin == [[40.0] * 4] * 3
     caption = next(p.caption for p in pictures(outcome) if p.name == "curves-all")
-    assert "Thin: error of the epoch's batches while training" in caption
+    assert "Thin: of the epoch's batches while training" in caption
 
 
 def test_a_bound_is_drawn_as_wide_as_it_is(tmp_path, drawn):

@@ -95,8 +95,8 @@ def test_the_json_has_the_keys_that_scripts_rely_on(half_done):
     cell = found["cells"][0]
     assert cell["variant"] == {"depth": "8"}
     assert set(cell) == {
-        "variant", "seed", "status", "train_error", "test_error", "train_seconds",
-        "compile_seconds",
+        "variant", "seed", "status", "train_error", "test_error", "train_loss", "test_loss",
+        "train_seconds", "compile_seconds",
     }  # fmt: skip
     assert found["cells"][3]["status"] == "missing"
     assert found["cells"][3]["train_error"] is None

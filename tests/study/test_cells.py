@@ -31,7 +31,7 @@ def test_the_grid_is_the_product_and_cells_go_seed_by_seed():
     ]  # fmt: skip
     variant = plan.variants[3]
     assert variant.levels == {"kind": "residual", "depth": "14"}
-    assert variant.recipe.model.fields == {"width": 0.5, "shortcut": "A", "depth": 14}
+    assert variant.recipe.model.fields == {"width": 0.5, "depth": 14}  # "A" is the default
 
 
 def test_a_cells_identity_is_its_recipe_and_seed():
@@ -64,7 +64,7 @@ def test_the_paper_preset_is_the_papers_recipe():
     assert (recipe.data.name, recipe.batch_size, recipe.optimizer.learning_rate) == (
         "cifar10", 128, 0.1,
     )  # fmt: skip
-    assert recipe.model.fields["width"] == 1
+    assert recipe.model.width == 1
     assert recipe.schedule.boundaries == (0.5, 0.75)
     assert recipe.epochs * (50_000 // 128) == pytest.approx(64_000, rel=0.01)
 
@@ -89,7 +89,7 @@ def test_a_users_changes_are_checked(arguments, message):
     [
         ({"contrasts": (Contrast("plain-8", "plain-9", "train_error"),)}, "did you mean plain-8"),
         ({"contrasts": (Contrast("plain-8", "plain-14"),)}, "no metric 'test_error'"),
-        ({"metrics": ("top9",)}, "no metric 'top9'"),
+        ({"metrics": ("top9",)}, "no metric of task classification .study mine. 'top9'"),
         ({"metrics": ()}, "needs a metric"),
         (
             {"factors": {"a": {"x": {"epochs": 15}, "y": {}}}, "contrasts": ()},

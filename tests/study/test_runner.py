@@ -13,7 +13,8 @@ import time
 import pytest
 
 from cnnjax.study.cells import resolve
-from cnnjax.study.runner import _Queue, program_of
+from cnnjax.study.runner import _Queue
+from cnnjax.training.make import program_key
 from experiments.degradation import study as degradation
 
 # The smallest study that has two programs and two workers.
@@ -210,10 +211,10 @@ def test_workers_share_programs_and_help_where_most_is_left():
     queue = _Queue({v.name: float(v.levels["depth"]) for v in plan.variants})
     queue.put(plan.cells)
     first = queue.take("", set())
-    second = queue.take("", {program_of(first)})
+    second = queue.take("", {program_key(first.variant.recipe)})
     assert {first.variant.levels["depth"], second.variant.levels["depth"]} == {"56"}
-    assert program_of(first) != program_of(second)
-    assert queue.take(program_of(first), set()).variant == first.variant
+    assert program_key(first.variant.recipe) != program_key(second.variant.recipe)
+    assert queue.take(program_key(first.variant.recipe), set()).variant == first.variant
     taken = 3
     while queue.take("", set()) is not None:
         taken += 1

@@ -7,6 +7,8 @@ from cnnjax.study.cells import resolve
 from cnnjax.study.outcome import read_outcome
 from cnnjax.study.store import Store, plan_of
 
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
+
 STUDY = Study(
     name="mine",
     question="Is <b>deeper</b> & better?",
@@ -50,7 +52,7 @@ def fill(store, plan, *, without=()):
         files = store.files(cell)
         files.begin(cell, identity(store))
         error = 10.0 * cell.seed + int(cell.variant.name)
-        record = {"epoch": 1, "step": 14, "train_error": error, "test_error": error}
+        record = {"epoch": 1, "step": 14, "batch_error": error, "test_error": error}
         files.metrics.write_text(json.dumps(record) + "\n")
         files.finish(
             {

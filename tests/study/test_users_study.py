@@ -106,9 +106,10 @@ def test_an_edit_while_it_runs_fails_its_cell(finished, digits):
 
     from cnnjax import Refused
     from cnnjax.core.user_code import paths_from
+    from cnnjax.data.load import reading
     from cnnjax.study.cells import resolve
     from cnnjax.study.store import CellFiles
-    from cnnjax.study.worker import Shared, train_cell
+    from cnnjax.study.worker import Datasets, Shared, train_cell
 
     there = finished[0]
     scope: dict = {}
@@ -116,9 +117,10 @@ def test_an_edit_while_it_runs_fails_its_cell(finished, digits):
         exec(STUDY, scope)
         plan = resolve(scope["study"])
         cell = plan.cells[0]
-        shared = Shared("0", {cell.variant.recipe.data: digits}, {"net.py": "0" * 64}, there, False)
+        shared = Shared("0", {}, None, {"net.py": "0" * 64}, there, False)
+        datasets = Datasets(shared, {reading(cell.variant.recipe.data): digits})
         with pytest.raises(Refused, match=r"net.py was edited since the study began"):
-            train_cell(cell, CellFiles(Path("nowhere")), shared, {})
+            train_cell(cell, CellFiles(Path("nowhere")), shared, datasets)
 
 
 def test_run_study_leaves_the_callers_jax_alone(finished, tmp_path):
@@ -144,6 +146,7 @@ def test_run_study_leaves_the_callers_jax_alone(finished, tmp_path):
     subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True)
 
 
+@pytest.mark.core  # a study through the command line, on every Python
 def test_more_seeds_are_told_everywhere(finished, command):
     _, here, _, run = finished
     code, out, err = run("--seeds", "3")

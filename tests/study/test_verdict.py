@@ -168,3 +168,44 @@ def test_a_contrast_that_is_there_twice_is_refused(second):
     with pytest.raises(Refused, match="compare the same two variants on one metric"):
         plan(Contrast("8", "20", "train_error", "lower"), Contrast(*second, "train_error"))
     plan(Contrast("8", "20", "train_error", "lower"), Contrast(*second, "test_error"))
+
+
+def test_a_metric_without_a_worst_value_is_not_judged_where_a_run_diverged():
+    study = replace(plan_of_losses, contrasts=(Contrast("8", "20", "test_loss", "lower"),))
+    found = {
+        (name, seed): {"status": "done", "test_loss": 1.0 + 0.01 * seed + 0.2 * (name == "20")}
+        for name in ("8", "20")
+        for seed in range(8)
+    }
+    (judged,) = judge(resolve(study), found)
+    assert (judged.verdict, judged.unit) == ("shown", "nats")
+    assert "(difference −0.2 nats)" in judged.sentence
+    found["20", 3] = {"status": "diverged", "test_loss": None}
+    (judged,) = judge(resolve(study), found)
+    assert judged.verdict == "not judged: test loss of a diverged run is unknown"
+    assert judged.sentence.endswith("diverged: 20-s3.")
+
+
+plan_of_losses = Study(
+    name="losses", question="?", source="a test", base=small_images, seeds=8,
+    factors={"depth": {"8": {"model.depth": 8}, "20": {"model.depth": 20}}},
+    metrics=("test_loss",), contrasts=(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("test_eror", "no metric of task classification .study losses. 'test_eror'; did you mean"),
+        ("loss", "did you mean test_loss"),
+    ],
+)
+def test_a_metric_that_the_task_has_not_is_refused(metric, message):
+    with pytest.raises(Refused, match=message):
+        resolve(replace(plan_of_losses, metrics=(metric,)))
+
+
+def test_the_long_name_of_an_alias_is_the_same_metric():
+    study = replace(plan_of_losses, metrics=("test_error", "test_top1_error"))
+    measures = resolve(study).measures
+    assert measures["test_error"] == measures["test_top1_error"]

@@ -6,8 +6,11 @@ import pytest
 
 from cnnjax import Refused, small_images
 from cnnjax.core.config import override
-from cnnjax.train.checkpoint import LightSaves, OrbaxSaves
-from cnnjax.train.loop import evaluate, fit, initial_state, make_task, saved_tree
+from cnnjax.training.checkpoint import LightSaves, OrbaxSaves
+from cnnjax.training.initial import fresh_state, saved_tree
+from cnnjax.training.loop import evaluate
+from cnnjax.training.make import make_task
+from tests.runs import train
 
 
 def recipe(**settings):
@@ -44,7 +47,7 @@ class Recorder:
 def whole(digits):
     """The uninterrupted run."""
     saves, lines = Recorder(), []
-    result = fit(recipe(), 3, digits, saves=saves, on_epoch=lines.append)
+    result = train(recipe(), 3, digits, saves=saves, on_epoch=lines.append)
     return result, saves.tree, lines
 
 
@@ -53,8 +56,8 @@ def test_a_run_learns_and_reports_each_epoch(whole):
     assert (result.status, result.steps, int(tree["state"].step)) == ("done", 42, 42)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert lines[-1]["batch_error"] < lines[0]["batch_error"]
-    assert result.train_error < 25  # chance is 90
-    assert result.test_error == lines[-1]["test_error"]
+    assert result.figures["train_error"] < 25  # chance is 90
+    assert result.figures["test_error"] == lines[-1]["test_error"]
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 5])
@@ -62,7 +65,7 @@ def test_a_run_learns_and_reports_each_epoch(whole):
 def test_an_interrupted_run_goes_on_with_the_same_bits(
     whole, digits, tmp_path, monkeypatch, stop_after, form
 ):
-    monkeypatch.setattr("cnnjax.train.loop.DISPATCH_SECONDS", 0.0)  # one step a dispatch
+    monkeypatch.setattr("cnnjax.training.loop.DISPATCH_SECONDS", 0.0)  # one step a dispatch
     make = {
         "orbax": lambda say: OrbaxSaves(tmp_path / "orbax", "mine", say),
         "light": lambda say: LightSaves(tmp_path / "light", "mine", say),
@@ -71,15 +74,15 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     stopper = Recorder(stop_after * 5 - 2)  # in the midst of an epoch
     while True:
         saves = make(said.append)
-        result = fit(recipe(), 3, digits, saves=saves, stop=stopper.stop, on_epoch=lines.append)
+        result = train(recipe(), 3, digits, saves=saves, stop=stopper.stop, on_epoch=lines.append)
         if result.status == "done":
             break
         stopper = Recorder(stop_after * 5)
     expected, tree, expected_lines = whole
     for key in ("status", "steps", "train_error", "test_error", "train_loss", "test_loss"):
-        assert getattr(result, key) == getattr(expected, key), key
+        assert result.flat()[key] == expected.flat()[key], key
     task = make_task(recipe(), digits)
-    state = initial_state(task, recipe(), 3)
+    state = fresh_state(task, recipe(), 3)
     restored = make(said.append).restore(saved_tree(state, task.empty_metrics(state)))
     if form == "orbax":  # the light form keeps what the last interruption saved
         chex.assert_trees_all_equal(restored["state"], tree["state"])
@@ -92,21 +95,21 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
 
 
 def test_another_seed_is_another_run(whole, digits):
-    assert fit(recipe(), 4, digits).train_loss != whole[0].train_loss
+    assert train(recipe(), 4, digits).figures["train_loss"] != whole[0].figures["train_loss"]
 
 
 def test_a_rate_that_is_too_high_ends_as_diverged_with_its_last_good_figures(digits):
-    result = fit(recipe(**{"optimizer.learning_rate": 1e18}), 0, digits)
+    result = train(recipe(**{"optimizer.learning_rate": 1e18}), 0, digits)
     assert result.status == "diverged"
     assert 0 < result.steps < 42
     assert result.diverged["step"] == result.steps
     assert result.diverged["leaf"].split(".")[0] in ("loss", "gradient", "state")
-    assert 0 <= result.train_error <= 100
+    assert 0 <= result.figures["train_error"] <= 100
 
 
 def test_a_run_may_end_within_an_epoch(digits):
     lines = []
-    result = fit(recipe(steps=17), 0, digits, on_epoch=lines.append)
+    result = train(recipe(steps=17), 0, digits, on_epoch=lines.append)
     assert result.steps == 17
     assert [line["step"] for line in lines] == [14, 17]
 
@@ -114,10 +117,10 @@ def test_a_run_may_end_within_an_epoch(digits):
 def test_evaluation_does_not_depend_on_batches(whole, digits, monkeypatch):
     _, tree, _ = whole
     task = make_task(recipe(), digits)
-    expected = evaluate(task, recipe(), tree["state"], digits, "test")
+    expected = evaluate(task, recipe().data, tree["state"], digits, "test")
     assert expected["examples"] == 450
-    monkeypatch.setattr("cnnjax.train.feed.EVALUATION_BATCH", 64)
-    found = evaluate(task, recipe(), tree["state"], digits, "test")
+    monkeypatch.setattr("cnnjax.training.feed.EVALUATION_BATCH", 64)
+    found = evaluate(task, recipe().data, tree["state"], digits, "test")
     assert found["top1_error"] == expected["top1_error"]
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
 
@@ -133,18 +136,23 @@ def test_a_loss_that_is_not_finite_is_no_number_in_the_record(digits, monkeypatc
     monkeypatch.setattr(
         Classification,
         "summary",
-        lambda self, sums: {"loss": float("inf"), "top1_error": 90.0, "examples": 1},
+        lambda self, sums: {
+            "loss": float("inf"),
+            "top1_error": 90.0,
+            "top5_error": 50.0,
+            "examples": 1,
+        },
     )
     lines = []
-    result = fit(recipe(steps=3), 0, digits, on_epoch=lines.append)
+    result = train(recipe(steps=3), 0, digits, on_epoch=lines.append)
     assert lines[0]["test_loss"] is None
-    assert (result.test_loss, result.test_error) == (None, 90.0)
+    assert (result.figures["test_loss"], result.figures["test_error"]) == (None, 90.0)
 
 
 def test_progress_counts_evaluation_too(digits, monkeypatch):
-    monkeypatch.setattr("cnnjax.train.feed._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("cnnjax.training.feed._TELL_SECONDS", 0.0)
     told = []
-    fit(recipe(), 3, digits, on_progress=told.append)
+    train(recipe(), 3, digits, on_progress=told.append)
     assert (told[0].phase, told[0].seconds_left) == ("compiling", None)
     phases = [progress.phase for progress in told]
     assert phases[-1] == "evaluating train"

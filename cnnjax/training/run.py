@@ -9,11 +9,10 @@ result.json     how it ended: its presence is "done"
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.config import canonical, convert, differences, digest, plain
+from cnnjax.core.config import FORMAT, canonical, compact, spelled_out
 from cnnjax.core.environment import bits, machine, start_backend, versions
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import read_sealed, write_sealed
@@ -21,29 +20,20 @@ from cnnjax.core.folders import own_folder, unicode_path
 from cnnjax.core.lock import hold
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Recipe
-from cnnjax.core.registry import check_sources, source_digests
-from cnnjax.core.user_code import expanded, located, paths_from
+from cnnjax.core.user_code import expanded, located
+from cnnjax.core.values import differences, digest, plain
 from cnnjax.data.dataset import AnyDataset
-from cnnjax.data.load import load_dataset
 from cnnjax.data.order import total_steps
-from cnnjax.tasks.classification import Classification
-from cnnjax.tasks.state import TrainState
-from cnnjax.train.checkpoint import OrbaxSaves, owners
-from cnnjax.train.events import Events
-from cnnjax.train.loop import (
-    evaluate,
-    fit,
-    initial_state,
-    make_task,
-    saved_tree,
-    task_for,
-)
-from cnnjax.train.metrics_log import MetricsLog
-from cnnjax.train.placement import Jit
-from cnnjax.train.progress import Progress
-
-IDENTITY = ("recipe", "seed", "data", "sources")  # of run.json: what makes it this run
-Say = Callable[[str], None]
+from cnnjax.tasks.task import Accumulator
+from cnnjax.training.checkpoint import OrbaxSaves, owners
+from cnnjax.training.events import Events
+from cnnjax.training.loop import evaluate, fit
+from cnnjax.training.make import data_spec, make_task, sources_of
+from cnnjax.training.metrics_log import MetricsLog
+from cnnjax.training.pretrained import check_weights, weights_digest
+from cnnjax.training.progress import Progress
+from cnnjax.training.restore import Say, check_format, dataset_of, read_run, restore_run
+from cnnjax.training.setup import prepare
 
 
 def train_run(
@@ -69,13 +59,14 @@ def train_run(
     start_backend()
     recipe = canonical(recipe)
     total_steps(recipe, len(dataset.train))
-    task = make_task(recipe, dataset, Jit())
+    task = make_task(recipe, dataset)
     task.check(recipe.batch_size)  # refused before anything is written
     stream_keys(seed, recipe.streams)
+    check_weights(task, recipe)
     unicode_path(workdir, "run folder")
     own_folder(workdir, "run folder", ("run.json", "checkpoints"))
     with hold(workdir, "the run"):
-        sources = source_digests([(recipe.model.name, task.model)])
+        sources = sources_of(recipe, task) | weights_digest(recipe)
         identity = _claim(workdir, recipe, seed, dataset, sources, data_dir, say)
         saves = OrbaxSaves(workdir / "checkpoints", identity, say, seconds=save_seconds)
         if result := _finished(workdir, identity, saves, say):
@@ -90,18 +81,14 @@ def train_run(
 
         with contextlib.closing(events):
             ended = fit(
-                recipe,
-                seed,
-                dataset,
-                task=task,
-                placement=Jit(),
+                prepare(recipe, seed, dataset, task=task, on_progress=on_progress, say=say),
                 saves=saves,
                 on_start=log.start,
                 on_progress=on_progress,
                 on_epoch=on_epoch,
                 stop=stop,
             )
-        result = {**asdict(ended), "bits": bits()}
+        result = {**ended.flat(), "bits": bits()}
         if ended.status != "interrupted":
             write_sealed(workdir / "result.json", {**result, "run": identity})
         return result
@@ -125,11 +112,19 @@ def _finished(workdir: Path, identity: str, saves: OrbaxSaves, say: Say) -> dict
     return None
 
 
-def evaluate_run(workdir: Path, data_dir: str | None, split: str, say: Say) -> dict:
-    """`loss`, `top1_error` and `examples` of a run's newest intact state on "test" or "train".
+def evaluate_run(
+    workdir: Path,
+    data_dir: str | None,
+    split: str,
+    say: Say,
+    *,
+    keep: Callable[[Accumulator], None] = lambda accumulator: None,
+) -> dict:
+    """The task's metrics, in detail, of a run's newest intact state on "test" or "train".
 
     Args:
       data_dir: where its data lie; default where they lay while it trained.
+      keep: is given what took the outputs of every example, if the task has such a thing.
 
     Raises:
       Refused: the folder holds no run, no state that is intact, or its network or its data are
@@ -138,80 +133,25 @@ def evaluate_run(workdir: Path, data_dir: str | None, split: str, say: Say) -> d
     start_backend()
     described = read_run(workdir)
     recipe, task, state = restore_run(workdir, say)
-    with paths_of(described):
-        dataset = load_dataset(recipe.data, data_dir or described.get("data_dir"), say)
-    if dataset.fingerprint != described["data"]["fingerprint"]:
-        raise Refused(f"data set {dataset.name} is not the one that {workdir} was trained on")
+    dataset = dataset_of(workdir, described, recipe, data_dir, say)
     with contextlib.suppress(FileNotFoundError, ValueError):
         if (last := read_sealed(workdir / "result.json")["steps"]) != int(state.step):
             say(
                 f"{workdir}: these are the figures of step {int(state.step)}, its state at step"
                 f" {last} is lost; the run's cnnjax train command makes it again"
             )
-    figures = evaluate(task, recipe, state, dataset, split)
+    accumulator = task.accumulator(detailed=True)
+    figures = evaluate(task, recipe.data, state, dataset, split, accumulator=accumulator)
+    if accumulator is not None:
+        keep(accumulator)
     return {
+        "task": recipe.task.name,
         "model": recipe.model.name,
         "data": dataset.name,
         "split": split,
         "step": int(state.step),
         **figures,
     }
-
-
-def restore_run(workdir: Path, say: Say) -> tuple[Recipe, Classification, TrainState]:
-    """A run's recipe, its task and its newest intact state; the data are not needed.
-
-    Raises:
-      Refused: the folder holds no run, no state that is intact, or its network's file was edited.
-    """
-    described = read_run(workdir)
-    recipe = convert(described["recipe"], Recipe, f"{workdir}/run.json")
-    data = described["data"]
-    with paths_of(described):
-        task = task_for(recipe, data["name"], tuple(data["image_shape"]), data["num_classes"])
-    sources = source_digests([(recipe.model.name, task.model)])
-    check_sources(described["sources"], sources, f"{workdir} was trained")
-    state = initial_state(task, recipe, described["seed"])
-    template = saved_tree(state, task.empty_metrics(state))
-    identity = digest({key: described[key] for key in IDENTITY})
-    restored = None
-    if (workdir / "checkpoints").is_dir():
-        saves = OrbaxSaves(workdir / "checkpoints", identity, say, read_only=True)
-        restored = saves.restore(template)
-    if restored is None:
-        raise Refused(
-            f"{workdir} has no intact checkpoint; type the run's cnnjax train command: it goes on"
-        )
-    return recipe, task, restored["state"]
-
-
-def paths_of(described: dict) -> contextlib.AbstractContextManager:
-    """Relative paths of a run's recipe start where it was trained, if that is still there."""
-    folder = described.get("folder")
-    return paths_from(folder if folder and Path(folder).is_dir() else None)
-
-
-def read_run(workdir: Path) -> dict:
-    """What run.json says.
-
-    Raises:
-      Refused: the folder holds no run.
-    """
-    try:
-        return read_sealed(workdir / "run.json")
-    except (FileNotFoundError, NotADirectoryError):
-        if (workdir / "checkpoints").is_dir():
-            raise Refused(
-                f"{workdir} has lost its run.json; type the run's cnnjax train command to write it"
-                " anew"
-            ) from None
-        raise Refused(
-            f"{workdir} is no run (there is no run.json); give the --workdir of cnnjax train"
-        ) from None
-    except ValueError as error:
-        raise Refused(
-            f"{workdir}/run.json: {error}; type the run's cnnjax train command to write it anew"
-        ) from None
 
 
 def _claim(
@@ -228,14 +168,10 @@ def _claim(
     A damaged one is written anew: the checkpoints know whose they are.
     """
     identity: dict[str, Any] = {
-        "recipe": plain(recipe),
+        "format": FORMAT,
+        "recipe": compact(recipe),
         "seed": seed,
-        "data": {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "image_shape": list(dataset.image_shape),
-            "num_classes": dataset.num_classes,
-        },
+        "data": {**plain(data_spec(dataset)), "fingerprint": dataset.fingerprint},
         "sources": sources,
     }
     places = {
@@ -255,8 +191,14 @@ def _claim(
         about = {"versions": versions(), "machine": machine(), "bits": bits()}
         write_sealed(workdir / "run.json", {**identity, **places, **about})
         return digest(identity)
-    changed = differences({key: described.get(key) for key in identity}, identity)
-    if changed:
+    check_format(described, f"{workdir}")
+    if {key: described.get(key) for key in identity} != identity:
+        both: list[dict[str, Any]] = [{key: described.get(key) for key in identity}, identity]
+        old, new = (
+            {**about, "recipe": spelled_out(about["recipe"], f"{workdir}/run.json")}
+            for about in both
+        )
+        changed = differences(old, new)
         raise Refused(f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir")
     if changed := differences(described["bits"], bits()):
         say(f"not bit-identical with the run's beginning: {'; '.join(changed)}")

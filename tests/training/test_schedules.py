@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax import Schedule, he2015_cifar
-from cnnjax.train.schedules import learning_rates
+from cnnjax.training.schedules import learning_rates
 
 
 def test_he2015_divides_at_32k_and_48k_of_64k():

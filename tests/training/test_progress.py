@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnjax.train.progress import Clock
+from cnnjax.training.progress import Clock
 
 
 def clock(epochs=4):
@@ -28,7 +28,7 @@ def clock(epochs=4):
     ],
 )
 def test_what_is_left_by_hand(phase, step, part, left):
-    progress = clock().progress(phase, step, 0.5, part)
+    progress = clock().progress(phase, step, "loss 0.5", part)
     assert progress.seconds_left == pytest.approx(left)
     assert progress.part == pytest.approx(1 - left / 70)
     assert progress.images_per_second == 10
@@ -36,7 +36,7 @@ def test_what_is_left_by_hand(phase, step, part, left):
 
 def test_before_anything_was_timed_nothing_is_said():
     timed = Clock(10, 10, 10, train=100, test=50)
-    progress = timed.progress("compiling", 0, None)
+    progress = timed.progress("compiling", 0)
     assert (progress.part, progress.images_per_second, progress.seconds_left) == (0, 0, None)
     timed.trained(10, 10.0)  # evaluation, not timed yet, at a third of a step for each image
-    assert timed.progress("training", 10, None).seconds_left == pytest.approx(150 * 0.1 / 3)
+    assert timed.progress("training", 10).seconds_left == pytest.approx(150 * 0.1 / 3)

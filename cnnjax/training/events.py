@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-_TAGS = ("learning_rate", "batch_loss", "batch_error", "test_loss", "test_error")
+_TAGS = ("learning_rate", "batch_", "test_")  # how what is drawn begins
 
 
 class Events:
@@ -19,10 +19,9 @@ class Events:
 
             # purge_step hides what an interrupted run wrote from this step on.
             self._writer = SummaryWriter(str(self.folder), purge_step=record["step"])
-        for tag in _TAGS:
-            if record[tag] is None:  # a loss that is not finite
-                continue
-            self._writer.add_scalar(tag, record[tag], record["step"])
+        for tag, value in record.items():
+            if tag.startswith(_TAGS) and value is not None:  # None: it is not finite
+                self._writer.add_scalar(tag, value, record["step"])
         self._writer.flush()
 
     def close(self) -> None:

@@ -32,6 +32,11 @@ def optax_schedule(schedule: Schedule, learning_rate: float, steps: int) -> opta
         if warmup == 0:
             return optax.cosine_decay_schedule(learning_rate, steps)
         return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
+    if schedule.name in ("linear", "polynomial"):
+        power = schedule.power if schedule.name == "polynomial" else 1.0
+        decay = optax.polynomial_schedule(learning_rate, 0.0, power, steps - warmup)
+        rise = optax.linear_schedule(0.0, learning_rate, max(warmup, 1))
+        return optax.join_schedules([rise, decay], [warmup])
     if schedule.name == "constant":
         if warmup == 0:
             return optax.constant_schedule(learning_rate)

@@ -9,7 +9,9 @@ import pytest
 
 from cnnjax import Refused
 from cnnjax.core.errors import Failed
-from cnnjax.train.checkpoint import LightSaves, OrbaxSaves
+from cnnjax.training.checkpoint import LightSaves, OrbaxSaves
+
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
 
 
 def tree(value):
@@ -172,7 +174,7 @@ def test_an_error_of_the_disk_is_no_damage(saved, monkeypatch):
     def failing(folder):
         raise OSError(5, "Input/output error", str(folder))
 
-    monkeypatch.setattr("cnnjax.train.checkpoint.file_digests", failing)
+    monkeypatch.setattr("cnnjax.training.checkpoint.file_digests", failing)
     with pytest.raises(Failed, match="Input/output error"):
         saves.restore(tree(0))
     assert sorted(saves.folder.rglob("*")) == before

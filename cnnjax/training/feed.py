@@ -23,13 +23,14 @@ from cnnjax.data.order import evaluation_batches, steps_per_epoch, total_steps
 from cnnjax.data.stream import evaluation_stream, training_stream
 from cnnjax.data.views import ON_THE_HOST, HostAugmentation, View
 from cnnjax.tasks.state import TrainState
-from cnnjax.tasks.task import Metrics, Task
-from cnnjax.train.placement import Placement
-from cnnjax.train.program import Source, evaluate_batch, train_batch, train_steps
+from cnnjax.tasks.task import Accumulator, Metrics, Task
+from cnnjax.training.placement import Placement
+from cnnjax.training.program import Source, evaluate_batch, train_batch, train_steps
 
 EVALUATION_BATCH = 512  # examples in memory; no result depends on it beyond rounding
 STREAMED_EVALUATION_BATCH = 64
 _TELL_SECONDS = 1.0
+OnPart = Callable[[float], None]
 
 
 @runtime_checkable
@@ -54,12 +55,17 @@ class Feed(Protocol):
         ...
 
     def evaluate(
-        self, state: TrainState, split: str, on_part: Callable[[float], None] = lambda part: None
+        self,
+        state: TrainState,
+        split: str,
+        on_part: OnPart = lambda part: None,
+        accumulator: Accumulator | None = None,
     ) -> Metrics:
         """Sums over "train" or "test"; every example exactly once.
 
         Args:
           on_part: told about once a second which part of the split is done.
+          accumulator: takes the outputs of the examples, if the program gives them.
         """
         ...
 
@@ -92,13 +98,26 @@ def on_device(data: Data, dataset: AnyDataset) -> Augmentation:
     return Augmentation(name, data.pca_colour, data.mixup, data.cutmix)
 
 
-def make_source(data: Data, dataset: AnyDataset, placement: Placement) -> Source:
-    """What normalises images and, in memory, the training set, where the programs run."""
-    arrays: dict[str, Any] = normalization_arrays(data, dataset)
+def make_source(
+    data: Data, dataset: AnyDataset, placement: Placement, examples: Any | None = None
+) -> Source:
+    """What normalises images and, in memory, the training set, where the programs run.
+
+    Args:
+      examples: the training set, if it lies there already.
+    """
+    source: Source = placement.put(normalization_arrays(data, dataset))
     if isinstance(dataset, Dataset):
-        arrays["images"] = dataset.train.images
-        arrays["labels"] = dataset.train.labels.astype(np.int32)
-    return placement.put(arrays)
+        source["examples"] = placement.put(stored(dataset)) if examples is None else examples
+    return source
+
+
+def stored(dataset: Dataset) -> dict[str, np.ndarray]:
+    """The training set as the programs take it."""
+    return {
+        name: array.astype(dataset.fields[name].dtype, copy=False)
+        for name, array in dataset.train.arrays.items()
+    }
 
 
 def make_feed(
@@ -115,10 +134,10 @@ def make_feed(
     keys = stream_keys(seed, recipe.streams)
     batch_size = recipe.batch_size
     if isinstance(dataset, Dataset):
-        arguments = (task, placement, augmentation, batch_size, _frozen(source))
+        arguments = (task, placement, augmentation, batch_size, _form(source))
         (train, evaluate), seconds = _compiled(memory_programs, *arguments)
         return MemoryFeed(train, evaluate, seconds, dataset, source, keys)
-    arguments = (task, placement, augmentation, batch_size, _frozen(source), dataset.view)
+    arguments = (task, placement, augmentation, batch_size, _form(source), dataset.view)
     (train, evaluate), seconds = _compiled(stream_programs, *arguments)
     host: Any = augmentation_of(recipe.data, dataset)
     steps = total_steps(recipe, len(dataset.train))
@@ -140,6 +159,7 @@ class MemoryFeed:
         self._train, self._evaluate = train, evaluate
         self.compile_seconds = compile_seconds
         self._dataset, self._source, self._keys = dataset, source, keys
+        self._scales = _scales(source)
 
     def advance(
         self,
@@ -154,12 +174,16 @@ class MemoryFeed:
         return self._train(state, metrics, self._source, self._keys, *where, rates)
 
     def evaluate(
-        self, state: TrainState, split: str, on_part: Callable[[float], None] = lambda part: None
+        self,
+        state: TrainState,
+        split: str,
+        on_part: OnPart = lambda part: None,
+        accumulator: Accumulator | None = None,
     ) -> Metrics:
         examples = self._dataset.train if split == "train" else self._dataset.test
         batches = evaluation_batches(examples, EVALUATION_BATCH)
-        parts = (self._evaluate(state, batch, self._source) for batch in batches)
-        return _total(parts, -(-len(examples) // EVALUATION_BATCH), on_part)
+        parts = ((batch, self._evaluate(state, batch, self._scales)) for batch in batches)
+        return _total(parts, -(-len(examples) // EVALUATION_BATCH), on_part, accumulator)
 
 
 class StreamFeed:
@@ -215,35 +239,57 @@ class StreamFeed:
         return state, metrics
 
     def evaluate(
-        self, state: TrainState, split: str, on_part: Callable[[float], None] = lambda part: None
+        self,
+        state: TrainState,
+        split: str,
+        on_part: OnPart = lambda part: None,
+        accumulator: Accumulator | None = None,
     ) -> Metrics:
         examples = self._dataset.train if split == "train" else self._dataset.test
         batches = evaluation_stream(examples, self._dataset.view, STREAMED_EVALUATION_BATCH)
         with closing(batches):
-            parts = (self._evaluate(state, batch, self._source) for batch in batches)
-            return _total(parts, -(-len(examples) // STREAMED_EVALUATION_BATCH), on_part)
+            parts = ((batch, self._evaluate(state, batch, self._source)) for batch in batches)
+            count = -(-len(examples) // STREAMED_EVALUATION_BATCH)
+            return _total(parts, count, on_part, accumulator)
 
 
-def _total(parts: Iterator[Metrics], count: int, on_part: Callable[[float], None]) -> Metrics:
-    sums: Metrics | None = None
+def _total(
+    parts: Iterator[tuple[dict[str, Any], tuple[Metrics, dict[str, Any]]]],
+    count: int,
+    on_part: OnPart,
+    accumulator: Accumulator | None,
+) -> Metrics:
+    """The sums of all parts, each a batch and what its evaluation gave."""
+    total: Metrics | None = None
     told = time.monotonic()
-    for number, new in enumerate(parts, start=1):
-        sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
+    for number, (batch, (sums, outputs)) in enumerate(parts, start=1):
+        total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+        if accumulator is not None:
+            real = batch["mask"] > 0
+            found = {name: np.asarray(values)[real] for name, values in outputs.items()}
+            accumulator.add(batch["indices"][real], found)
         if time.monotonic() - told > _TELL_SECONDS:
-            jax.block_until_ready(sums)
+            jax.block_until_ready(total)
             told = time.monotonic()
             on_part(number / count)
-    assert sums is not None, "a data set has examples"
-    return sums
+    assert total is not None, "a data set has examples"
+    return total
 
 
-def _frozen(source: Source) -> tuple:
-    """Names, shapes and dtypes of a source: what a program is compiled for."""
-    return tuple((name, a.shape, str(a.dtype)) for name, a in sorted(source.items()))
+def _form(source: Source) -> tuple:
+    """Structure, shapes and dtypes of a source: what a program is compiled for."""
+    leaves, structure = jax.tree.flatten(source)
+    return structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
 
 
-def _shapes(frozen: tuple) -> dict[str, jax.ShapeDtypeStruct]:
-    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape, dtype in frozen}
+def _shapes(form: tuple) -> Source:
+    structure, leaves = form
+    return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+
+
+def _scales(source: Source) -> Source:
+    """Of a source what normalises images: an evaluation has its own examples."""
+    return {name: value for name, value in source.items() if name != "examples"}
 
 
 def _compiled(programs: Any, *arguments: Any) -> tuple[tuple[Any, Any], float]:
@@ -261,7 +307,7 @@ def memory_programs(
     state, metrics = jax.eval_shape(partial(_example_state, task))
     shapes = _shapes(source)
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
-    examples = shapes["labels"].shape[0]
+    examples = shapes["examples"]["images"].shape[0]
     rates = jax.ShapeDtypeStruct((steps_per_epoch(examples, batch_size),), jnp.float32)
     keys = jax.eval_shape(lambda: stream_keys(0))
     train, train_seconds = placement.compile(
@@ -269,7 +315,7 @@ def memory_programs(
         (state, metrics, shapes, keys, scalar, scalar, scalar, rates),
         donate=(0, 1),
     )
-    evaluate, seconds = _evaluation(task, placement, state, None, shapes)
+    evaluate, seconds = _evaluation(task, placement, state, None, _scales(shapes))
     return train, evaluate, train_seconds + seconds
 
 
@@ -287,8 +333,7 @@ def stream_programs(
     shapes = _shapes(source)
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
     keys = jax.eval_shape(lambda: stream_keys(0))
-    batch = _stored(batch_size, task.image_shape)
-    batch["indices"] = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    batch = _stored(batch_size, task)
     rate = jax.ShapeDtypeStruct((), jnp.float32)
     train, train_seconds = placement.compile(
         partial(train_batch, task, placement, augmentation),
@@ -300,26 +345,42 @@ def stream_programs(
 
 
 def _evaluation(
-    task: Task, placement: Placement, state: Any, view: View | None, source: Any
+    task: Task,
+    placement: Placement,
+    state: Any,
+    view: View | None,
+    source: Any,
+    outputs: bool | None = None,
 ) -> tuple[Any, float]:
-    """The evaluation program for these shapes, and seconds; `view` of a streamed set."""
-    crops, stored = 1, _stored(EVALUATION_BATCH, task.image_shape)
+    """The evaluation program for these shapes, and seconds.
+
+    Args:
+      view: of a streamed set.
+      outputs: whether it gives those of each example; default: if the task needs them.
+    """
+    outputs = task.accumulator() is not None if outputs is None else outputs
+    crops, batch = 1, _stored(EVALUATION_BATCH, task)
     if view is not None:
         crops = 10 if view.margin else 1
-        stored = _stored(STREAMED_EVALUATION_BATCH, (view.pixels, view.pixels, 3))
+        batch = _stored(STREAMED_EVALUATION_BATCH, task, view.pixels)
     return placement.compile(
-        partial(evaluate_batch, task, placement, crops), (state, stored, source)
+        partial(evaluate_batch, task, placement, crops, outputs), (state, batch, source)
     )
 
 
 def evaluation_feed(
-    task: Task, placement: Placement, state: TrainState, data: Data, dataset: AnyDataset
+    task: Task,
+    placement: Placement,
+    state: TrainState,
+    data: Data,
+    dataset: AnyDataset,
+    outputs: bool = False,
 ) -> Feed:
-    """A feed that evaluates and does not train."""
-    source = make_source(data, dataset, placement)
+    """A feed that evaluates and does not train; with `outputs` for an accumulator."""
+    source: Source = placement.put(normalization_arrays(data, dataset))
     view = dataset.view if isinstance(dataset, StreamedDataset) else None
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
-    evaluate, _ = _evaluation(task, placement, shapes, view, _shapes(_frozen(source)))
+    evaluate, _ = _evaluation(task, placement, shapes, view, _shapes(_form(source)), outputs)
     if isinstance(dataset, Dataset):
         return MemoryFeed(None, evaluate, 0.0, dataset, source, {})
     return StreamFeed(None, evaluate, 0.0, dataset, source, {}, 1, "none", 0)
@@ -330,10 +391,10 @@ def _example_state(task: Task) -> tuple[TrainState, Metrics]:
     return task.pack(state), task.empty_metrics(state)
 
 
-def _stored(size: int, image_shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
-    """A stored batch, as shapes."""
-    return {
-        "images": jax.ShapeDtypeStruct((size, *image_shape), jnp.uint8),
-        "labels": jax.ShapeDtypeStruct((size,), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((size,), jnp.float32),
-    }
+def _stored(size: int, task: Task, pixels: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """A stored batch, as shapes; images of so many pixels, where they are cropped on the device."""
+    batch = {n: jax.ShapeDtypeStruct((size, *s), d) for n, s, d in task.data.fields}
+    if pixels is not None:
+        batch["images"] = jax.ShapeDtypeStruct((size, pixels, pixels, 3), jnp.uint8)
+    batch["mask"] = jax.ShapeDtypeStruct((size,), jnp.float32)
+    return batch | {"indices": jax.ShapeDtypeStruct((size,), jnp.int32)}

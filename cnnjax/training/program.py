@@ -15,10 +15,10 @@ from cnnjax.data.augment import Augmentation, augment, mix, normalize, ten_crops
 from cnnjax.data.order import epoch_order
 from cnnjax.tasks.state import TrainState, set_hyperparams
 from cnnjax.tasks.task import Metrics, Task
-from cnnjax.train.placement import Placement
+from cnnjax.training.placement import Placement
 
-# What normalises images (see `data.normalization`) and, in memory, the training set itself.
-Source = dict[str, Array]
+# What normalises images (see `data.normalization`) and, in memory, the training `examples`.
+Source = dict[str, Any]
 
 
 def train_steps(
@@ -44,7 +44,7 @@ def train_steps(
       epoch: counts from 0.
       rates: the learning rate at each step of the epoch.
     """
-    order = epoch_order(keys["order"], epoch, len(source["labels"]))
+    order = epoch_order(keys["order"], epoch, len(source["examples"]["images"]))
 
     def goes_on(carry: Any) -> Array:
         index, _, sums = carry
@@ -55,13 +55,8 @@ def train_steps(
         indices = placement.local(
             jax.lax.dynamic_slice_in_dim(order, index * batch_size, batch_size)
         )
-        labels = source["labels"][indices]
-        batch = {
-            "images": source["images"][indices],
-            "labels": labels,
-            "mask": jnp.ones(labels.shape),
-            "indices": indices,
-        }
+        batch = {name: array[indices] for name, array in source["examples"].items()}
+        batch |= {"mask": jnp.ones(indices.shape), "indices": indices}
         state, new = _step(
             task, placement, augmentation, state, batch, source, keys, epoch, index, rates[index]
         )
@@ -98,15 +93,17 @@ def evaluate_batch(
     task: Task,
     placement: Placement,
     crops: int,
+    outputs: bool,
     state: TrainState,
     batch: dict[str, Array],
     source: Source,
-) -> Metrics:
-    """Sums over one stored batch (uint8 images, labels, mask), of one view or ten crops each."""
+) -> tuple[Metrics, dict[str, Array]]:
+    """Sums over one stored batch (uint8 images), of one view or ten crops each, and `outputs`."""
     images = _normalize(batch["images"], source)
     if crops == 10:
-        images = ten_crops(images, task.image_shape[0])
-    return placement.merge(task.eval_step(state, {**batch, "images": images}))
+        images = ten_crops(images, task.data.image_shape[0])
+    sums, found = task.eval_step(state, {**batch, "images": images}, outputs)
+    return placement.sum(sums), found
 
 
 def _step(
@@ -125,14 +122,11 @@ def _step(
     indices = batch["indices"]
     images = _normalize(batch["images"], source)
     images = augment(augmentation, images, keys["augment"], epoch, indices, source.get("colours"))
-    batch = {"images": images, "labels": batch["labels"], "mask": batch["mask"]}
-    if augmentation.mixup or augmentation.cutmix:
-        first = jax.random.fold_in(jax.random.fold_in(keys["augment"], epoch), indices[0])
-        batch = mix(augmentation, batch, first)
+    batch = mix(augmentation, {**batch, "images": images}, keys["augment"], epoch)
     state = set_hyperparams(state, learning_rate=rate)
     key = jax.random.fold_in(jax.random.fold_in(keys["dropout"], epoch), index)
-    state, sums = task.train_step(state, batch, key, placement.reduce)
-    return state, placement.merge(sums)
+    state, sums = task.train_step(state, batch, key, placement)
+    return state, placement.sum(sums)
 
 
 def _normalize(images: Array, source: Source) -> Array:

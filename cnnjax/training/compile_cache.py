@@ -107,10 +107,11 @@ class CompileCache:
 
 def _point_jax_to(folder: Path | None) -> None:
     import jax
-    from jax.experimental.compilation_cache import compilation_cache
+
+    from cnnjax.core.jax_internals import forget_compilation_cache
 
     jax.config.update("jax_compilation_cache_dir", folder and str(folder))
-    compilation_cache.reset_cache()  # jax keeps the folder that it saw first
+    forget_compilation_cache()
 
 
 def _sweep(common: Path) -> None:

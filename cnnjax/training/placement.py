@@ -11,15 +11,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 
+from cnnjax.core import environment
+from cnnjax.tasks.network import OneReplica
+from cnnjax.tasks.task import Collectives
+
 
 @runtime_checkable
-class Placement(Protocol):
-    """The contract."""
-
-    @property
-    def norm_axis(self) -> str | None:
-        """The axis over which batch normalisation synchronises, or None."""
-        ...
+class Placement(Collectives, Protocol):
+    """The contract: collectives for the step, and how programs and arrays are laid out."""
 
     def put(self, tree: Any) -> Any:
         """Lay a tree of host arrays where the programs want it."""
@@ -27,14 +26,6 @@ class Placement(Protocol):
 
     def local(self, indices: Any) -> Any:
         """This replica's part of a global batch's indices."""
-        ...
-
-    def reduce(self, tree: Any) -> Any:
-        """Average a tree over replicas that hold equally many examples."""
-        ...
-
-    def merge(self, tree: Any) -> Any:
-        """Add a tree of sums over replicas."""
         ...
 
     def compile(
@@ -45,10 +36,8 @@ class Placement(Protocol):
 
 
 @dataclass(frozen=True)
-class Jit:
+class Jit(OneReplica):
     """One device, by `jax.jit`: one replica, so there is nothing to split, average or add."""
-
-    norm_axis: str | None = None
 
     def put(self, tree: Any) -> Any:
         return jax.device_put(tree)
@@ -56,15 +45,10 @@ class Jit:
     def local(self, indices: Any) -> Any:
         return indices
 
-    def reduce(self, tree: Any) -> Any:
-        return tree
-
-    def merge(self, tree: Any) -> Any:
-        return tree
-
     def compile(
         self, function: Callable, shapes: tuple, donate: tuple[int, ...] = ()
     ) -> tuple[Callable, float]:
         start = time.perf_counter()
-        compiled = jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
+        lowered = jax.jit(function, donate_argnums=donate).lower(*shapes)
+        compiled = lowered.compile(environment.compiler_options())
         return compiled, time.perf_counter() - start

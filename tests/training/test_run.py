@@ -201,7 +201,7 @@ def test_mixed_batches_are_not_called_the_training_error(cli, copy):
 
 
 def test_what_cannot_be_read_now_is_not_taken_for_damage(cli, trained, copy, monkeypatch):
-    import cnnjax.train.checkpoint as checkpoint
+    import cnnjax.training.checkpoint as checkpoint
 
     def failing(folder):
         raise OSError(5, "Input/output error", str(folder))

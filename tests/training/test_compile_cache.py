@@ -4,9 +4,13 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.core  # also on every other Python: make test-core
+
 PROGRAM = """
 import jax, sys
-from cnnjax.train.compile_cache import CompileCache
+from cnnjax.training.compile_cache import CompileCache
 cache = CompileCache()
 cache.start()
 hits = []
@@ -52,7 +56,7 @@ def test_entries_are_shared_and_damaged_ones_dropped(tmp_path):
 def test_private_folders_of_dead_processes_are_swept(tmp_path, monkeypatch):
     import socket
 
-    from cnnjax.train.compile_cache import CompileCache
+    from cnnjax.training.compile_cache import CompileCache
 
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

@@ -12,7 +12,7 @@ class Progress:
       part: of the whole run's time that has passed, 0 to 1; evaluation is in it.
       images_per_second: while training; 0 before the first dispatch.
       seconds_left: None while nothing was measured.
-      loss: mean over the epoch's batches so far.
+      figure: a metric of the epoch's batches so far, in words.
     """
 
     phase: str
@@ -22,7 +22,7 @@ class Progress:
     part: float = 0.0
     images_per_second: float = 0.0
     seconds_left: float | None = None
-    loss: float | None = None
+    figure: str = ""
 
 
 class Clock:
@@ -40,7 +40,7 @@ class Clock:
     def evaluated(self, split: str, seconds: float) -> None:
         self.image_seconds = seconds / self.sizes[split]
 
-    def progress(self, phase: str, step: int, loss: float | None, part: float = 0.0) -> Progress:
+    def progress(self, phase: str, step: int, figure: str = "", part: float = 0.0) -> Progress:
         """At `step`; `part` of a split that is being evaluated is done."""
         epoch = min(step, self.steps - 1) // self.per_epoch
         if self.step_seconds is None:
@@ -56,4 +56,4 @@ class Clock:
         left = (self.steps - step) * self.step_seconds + (whole - seen) * image
         total = self.steps * self.step_seconds + whole * image
         rate = self.batch_size / self.step_seconds
-        return Progress(phase, step, self.steps, epoch, 1 - left / total, rate, left, loss)
+        return Progress(phase, step, self.steps, epoch, 1 - left / total, rate, left, figure)

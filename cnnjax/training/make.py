@@ -1,0 +1,101 @@
+"""From a recipe to its task: what is learned, by which network, and what of it is compiled."""
+
+from dataclasses import replace
+from typing import Any
+
+from cnnjax.core.architectures import MODELS, create_model
+from cnnjax.core.config import idle_settings, registry_of
+from cnnjax.core.errors import Refused
+from cnnjax.core.recipe import Recipe
+from cnnjax.core.registry import source_digests
+from cnnjax.core.values import digest, plain
+from cnnjax.data.dataset import AnyDataset
+from cnnjax.data.normalization import chosen_normalization
+from cnnjax.tasks.optimizers import update_of
+from cnnjax.tasks.task import DataSpec, Task
+from cnnjax.training.feed import on_device
+
+
+def make_task(recipe: Recipe, dataset: AnyDataset) -> Any:
+    """The task of a recipe on a data set.
+
+    Raises:
+      Refused: the model or the task does not exist, is impossible, or does not fit the data.
+    """
+    on_device(recipe.data, dataset)
+    chosen_normalization(recipe.data, dataset)
+    return task_for(recipe, data_spec(dataset))
+
+
+def data_spec(dataset: AnyDataset) -> DataSpec:
+    """What a task knows of a data set."""
+    fields = tuple((name, f.shape, str(f.dtype)) for name, f in dataset.fields.items())
+    return DataSpec(dataset.name, fields, dataset.num_classes)
+
+
+def task_for(recipe: Recipe, data: DataSpec) -> Any:
+    """`make_task` from what it needs of a data set: the network gets as many outputs as the task
+    wants."""
+    entry = registry_of(recipe.task).find(recipe.task.name)
+    _check_fields(recipe.task.name, entry.make.needs, data)
+    for path, why in idle_settings(recipe).items():
+        group, _, name = path.partition(".")
+        if group in ("loss", "data"):
+            part = getattr(recipe, group)
+            if getattr(part, name) != getattr(type(part)(), name):
+                raise Refused(f"{path}={getattr(part, name)} has no effect: {why}")
+    settings = registry_of(recipe.task).converted(recipe.task.name, recipe.task.fields)
+    update = update_of(recipe.optimizer)
+    with_data = entry.make(model=None, data=data, loss=recipe.loss, update=update, **settings)
+    fields = dict(recipe.model.fields)
+    outputs = with_data.num_outputs
+    if outputs is not None and "num_classes" in MODELS.settings(recipe.model.name):
+        fields.setdefault("num_classes", outputs)
+        if fields["num_classes"] != outputs:
+            raise Refused(
+                f"model.num_classes={fields['num_classes']}: {recipe.task.name} of data set"
+                f" {data.name} has {with_data.outputs_in_words}; leave it out"
+            )
+    return replace(with_data, model=create_model(recipe.model.name, **fields))
+
+
+def sources_of(recipe: Recipe, task: Task) -> dict[str, str]:
+    """Digests of the users' files behind a run."""
+    return source_digests(
+        [
+            (recipe.model.name, type(task.model)),  # type: ignore[attr-defined]
+            (recipe.task.name, type(task)),
+            (recipe.optimizer.name, task.update.make),  # type: ignore[attr-defined]
+        ]
+    )
+
+
+def program_key(recipe: Recipe) -> str:
+    """Recipes with the same value share one compiled program."""
+    update = update_of(recipe.optimizer)
+    form = [update.numbers, update.fixed, update.decayed, update.freeze]
+    parts = (recipe.task, recipe.model, recipe.data, recipe.loss)
+    return digest([*map(plain, parts), recipe.batch_size, recipe.optimizer.name, repr(form)])
+
+
+def _check_fields(task: str, needs: dict[str, str], data: DataSpec) -> None:
+    """Refuse data whose examples lack a field that the task needs, or have it in another form."""
+    fields = {name: (shape, dtype) for name, shape, dtype in data.fields}
+    for name, wanted in needs.items():
+        dtype, *axes = wanted.split()
+        if name not in fields:
+            there = ", ".join(fields)
+            raise Refused(f"task {task} needs {name}, and data set {data.name} has {there}")
+        shape, found = fields[name]
+        if found != dtype or len(shape) != len(axes):
+            raise Refused(
+                f"task {task} needs {name} as {dtype}{axes}, and in data set {data.name} they are"
+                f" {found}{list(shape)}"
+            )
+        sizes: dict[str, int] = {}
+        for axis, size in zip(axes, shape, strict=True):
+            if sizes.setdefault(axis, size) != size:
+                raise Refused(
+                    f"task {task} needs {name} as {dtype}{axes}: {axis} is {sizes[axis]} and {size}"
+                    f" in data set {data.name}"
+                )

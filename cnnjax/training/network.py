@@ -1,0 +1,250 @@
+"""A network with its variables, from a run or from imported weights, put to use."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from cnnjax.core.environment import start_backend
+from cnnjax.core.errors import Failed, Refused, one_line
+from cnnjax.core.recipe import Data
+from cnnjax.data.augment import normalize, ten_crops
+from cnnjax.data.dataset import StreamedDataset
+from cnnjax.data.decode import decode
+from cnnjax.data.folder import PREFIX
+from cnnjax.data.load import load_dataset
+from cnnjax.data.normalization import fixed_normalization, normalization_arrays
+from cnnjax.data.views import central_view, fit, fixed_view
+from cnnjax.interop.weights import Network, described_weights, holds_weights, load_weights
+from cnnjax.tasks.classification import Classification
+from cnnjax.tasks.network import evaluated
+from cnnjax.tasks.state import TrainState
+from cnnjax.tasks.task import Accumulator
+from cnnjax.training.feed import on_device
+from cnnjax.training.loop import evaluate
+from cnnjax.training.make import data_spec
+from cnnjax.training.restore import Say, dataset_of, read_run, restore_run
+
+
+def holds(folder: Path) -> Literal["run", "weights"]:
+    """What a folder holds.
+
+    Raises:
+      Refused: neither.
+    """
+    if (folder / "run.json").is_file():
+        return "run"
+    if holds_weights(folder):
+        return "weights"
+    raise Refused(
+        f"{folder} holds neither a run (cnnjax train) nor weights (cnnjax import-weights)"
+    )
+
+
+def load_network(folder: str | Path, say: Say = lambda line: None) -> Network:
+    """The network of a run folder (its newest intact state) or of imported weights.
+
+    Raises:
+      Refused: the folder is neither, or is damaged, or the network's file has changed.
+    """
+    folder = Path(folder)
+    if holds(folder) == "weights":
+        return load_weights(folder)
+    recipe, task, state = restore_run(folder, say)
+    return Network(recipe.model, task.model, evaluated(state), task.data.image_shape)
+
+
+def check_fits(
+    module: Any, variables: Mapping[str, Any], image_shape: tuple[int, int, int]
+) -> None:
+    """Refuse images that a network with these variables does not take, without computing."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    try:
+        jax.eval_shape(lambda v, x: module.apply(v, x, train=False), dict(variables), images)
+    except Refused:
+        raise
+    except Exception as error:  # flax has its own kinds for shapes that differ
+        shape = "x".join(map(str, image_shape))
+        raise Refused(f"these weights do not take images of {shape}: {one_line(error)}") from error
+
+
+def evaluate_weights(
+    folder: Path,
+    data: Data,
+    data_dir: str | None,
+    split: str,
+    say: Say,
+    *,
+    keep: Callable[[Accumulator], None] = lambda accumulator: None,
+) -> dict:
+    """`loss`, `top1_error` and `examples` of imported weights on "test" or "train" of `data`.
+
+    Images are normalised as the weights want them unless `data.normalization` says otherwise; a
+    folder of images is brought to the size that the weights are for.
+
+    Raises:
+      Refused: no such weights or data, or they do not fit.
+    """
+    start_backend()
+    described, network = described_weights(folder), load_weights(folder)
+    if data.normalization == "default":
+        data = replace(data, normalization=described["normalization"])
+    height, width, _ = network.image_shape
+    streamed = data.name.startswith(PREFIX) or data.streaming == "always"
+    if streamed and data.image_size is None and height == width:
+        data = replace(data, image_size=height)
+    dataset = load_dataset(data, data_dir, say)
+    on_device(data, dataset)  # settings that do not go with the data are refused
+    check_fits(network.module, network.variables, dataset.image_shape)
+    task = Classification(model=network.module, data=data_spec(dataset))
+    task.check()
+    variables = dict(network.variables)
+    params = variables.pop("params", {})
+    state = TrainState(jnp.zeros((), jnp.int32), params, variables, opt_state=())
+    accumulator = task.accumulator(detailed=True)
+    figures = evaluate(task, data, state, dataset, split, accumulator=accumulator)
+    if accumulator is not None:
+        keep(accumulator)
+    about = {
+        "task": "classification",
+        "model": network.model.name,
+        "data": dataset.name,
+        "split": split,
+    }
+    return {**about, "normalization": data.normalization, **figures}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A network with what an image file goes through on the way to it.
+
+    Attributes:
+      see: the encoded image to uint8 [h, w, c], as a test image of the network's data is seen.
+      normal: `mean` and, if needed, `deviation`, where a fully bright pixel is 1.
+      label_names: of the classes, None where they are not known.
+      crops: 10 averages corners, centre and flips.
+    """
+
+    network: Network
+    see: Callable[[bytes], np.ndarray]
+    normal: Mapping[str, Any]
+    label_names: tuple[str, ...] | None
+    crops: int = 1
+
+    def probabilities(self, encoded: bytes) -> Float[np.ndarray, " classes"]:
+        """Of each class.
+
+        Raises:
+          Failed: the bytes are no image, or the network gives no numbers.
+        """
+        figures = {name: self.normal[name] for name in ("mean", "deviation") if name in self.normal}
+        size, module = self.network.image_shape[0], self.network.module
+        chances = _probabilities(
+            module, self.crops, size, dict(self.network.variables), self.see(encoded), figures
+        )
+        if not np.isfinite(chances).all():
+            raise Failed(f"{self.network.model.name} gives no finite logits")
+        return np.asarray(chances)
+
+
+def read_image(path: Path) -> bytes:
+    """An encoded image that can be decoded.
+
+    Raises:
+      Refused: there is none, or it cannot.
+    """
+    try:
+        encoded = path.read_bytes()
+        decode(encoded)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read ({error.strerror}); give an image") from None
+    except Failed as error:
+        raise Refused(f"{path}: {error}") from None
+    return encoded
+
+
+def load_predictor(folder: Path, data_dir: str | None, say: Say) -> Predictor:
+    """The network in `folder`, which holds a run or imported weights, ready for images.
+
+    Args:
+      data_dir: where a run's data lie; default where they lay while it trained.
+
+    Raises:
+      Refused: the folder holds neither, is damaged, or a run's data are not there.
+    """
+    if holds(folder) == "weights":
+        described, network = described_weights(folder), load_weights(folder)
+        _require_pictures(network.image_shape)
+        normal = fixed_normalization(described["normalization"], network.image_shape[2])
+        see = partial(central_view, image_shape=network.image_shape)
+        return Predictor(network, see, normal, None)
+    described = read_run(folder)
+    recipe, task, state = restore_run(folder, say)
+    dataset = dataset_of(folder, described, recipe, data_dir, say)
+    _require_pictures(dataset.image_shape)
+    network = Network(recipe.model, task.model, evaluated(state), task.data.image_shape)
+    normal = normalization_arrays(recipe.data, dataset)
+    if isinstance(dataset, StreamedDataset):
+        see = partial(fixed_view, view=dataset.view)
+    else:
+        see = partial(_fitted, shape=dataset.image_shape)
+    return Predictor(network, see, normal, dataset.label_names, recipe.data.test_crops)
+
+
+def predict_stored(
+    folder: Path, network: Network, images: np.ndarray, batch_size: int, say: Say
+) -> Float[np.ndarray, "n outputs"]:
+    """The outputs of a run's network for stored images, normalised as its test images.
+
+    Raises:
+      Refused: the images are not uint8 [n, h, w, c] of the run's size.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[1:] != tuple(network.image_shape):
+        shape = "x".join(map(str, network.image_shape))
+        raise Refused(
+            f"images are {images.dtype}{list(images.shape)}; they are to be uint8 [n, {shape}]"
+        )
+    described = read_run(folder)
+    recipe, _, _ = restore_run(folder, say)
+    dataset = dataset_of(folder, described, recipe, None, say)
+    figures = normalization_arrays(recipe.data, dataset)
+    scales = {name: jnp.asarray(array) for name, array in figures.items() if name != "colours"}
+
+    @jax.jit
+    def outputs(images: Any) -> Any:
+        return network.module.apply(network.variables, normalize(images, **scales), train=False)
+
+    padded = -len(images) % batch_size
+    whole = np.pad(images, ((0, padded), (0, 0), (0, 0), (0, 0)))
+    parts = np.split(whole, len(whole) // batch_size) if len(whole) else []
+    found = [np.asarray(outputs(part)) for part in parts]
+    return np.concatenate(found)[: len(images)] if found else np.zeros((0, 0), np.float32)
+
+
+def _fitted(encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    """As a set in memory is brought to one size."""
+    return fit(decode(encoded, shape[2]), shape)
+
+
+def _require_pictures(image_shape: tuple[int, int, int]) -> None:
+    if image_shape[2] not in (1, 3):
+        raise Refused(
+            f"images of {image_shape[2]} channels are not read from files: 1 (grey) or 3 (red,"
+            " green, blue)"
+        )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _probabilities(
+    module: Any, crops: int, size: int, variables: Any, image: Any, figures: Any
+) -> Any:
+    images = normalize(image[None], max_value=jnp.asarray(255.0), **figures)
+    views = ten_crops(images, size)[0] if crops == 10 else images
+    return jax.nn.softmax(module.apply(variables, views, train=False)).mean(axis=0)

@@ -1,0 +1,106 @@
+"""What a training starts from: random numbers, another run, imported weights or a file."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cnnjax.core.errors import Refused
+from cnnjax.core.recipe import Recipe
+from cnnjax.core.user_code import located
+from cnnjax.interop.mapping import Mismatch, OtherClasses
+from cnnjax.interop.weights import FILES, carry_over, read_variables
+from cnnjax.tasks.network import NetworkTask, evaluated
+from cnnjax.tasks.state import TrainState
+from cnnjax.training.initial import fresh_state
+from cnnjax.training.restore import restore_run
+
+Say = Callable[[str], None]
+_SHOWN = 6  # lines of a mismatch in one message
+
+
+def first_state(
+    task: NetworkTask, recipe: Recipe, seed: int, say: Say = lambda line: None
+) -> TrainState:
+    """The state that a training begins with.
+
+    Args:
+      say: is told what of the weights was left out.
+
+    Raises:
+      Refused: no such weights, or they are of another network.
+    """
+    state = fresh_state(task, recipe, seed)
+    if recipe.init.weights is None:
+        return state
+    variables, notes = _read(task, recipe, state)
+    for note in notes:
+        say(f"init.weights={recipe.init.weights}: {note}")
+    params = variables.pop("params")
+    average = None
+    if state.average is not None:
+        average = {"params": params, "model_state": variables}
+    inner = task.update.init(params).inner  # an optimiser's state may hold a copy of them
+    return state.replace(
+        params=params,
+        model_state=variables,
+        opt_state=state.opt_state._replace(inner=inner),
+        average=average,
+    )
+
+
+def check_weights(task: NetworkTask, recipe: Recipe) -> None:
+    """Refuse `init.weights` that do not fit, before anything is written or trained."""
+    if recipe.init.weights is not None:
+        first_state(task, recipe, 0)
+
+
+def weights_digest(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of the weights that a recipe starts from: a part of a run's identity.
+
+    Raises:
+      Refused: there are none.
+    """
+    if recipe.init.weights is None:
+        return {}
+    path = located(recipe.init.weights)
+    if (path / "run.json").is_file():
+        file = _newest(path)
+    else:
+        file = path / FILES[1] if path.is_dir() else path
+    try:
+        with file.open("rb") as data:
+            return {recipe.init.weights: hashlib.file_digest(data, "sha256").hexdigest()}
+    except OSError:
+        raise Refused(
+            f"init.weights={recipe.init.weights}: there are no weights in {path}; give the folder"
+            " of a run or of cnnjax import-weights, or a file"
+        ) from None
+
+
+def _newest(run: Path) -> Path:
+    """The seal of the newest state of a run: it has the digests of all its files."""
+    seals = [seal for seal in (run / "checkpoints").glob("*.json") if seal.stem.isdigit()]
+    return max(seals, key=lambda seal: int(seal.stem), default=run / "checkpoints")
+
+
+def _read(task: NetworkTask, recipe: Recipe, state: TrainState) -> Any:
+    assert recipe.init.weights is not None
+    path, head = located(recipe.init.weights), recipe.init.head
+    fresh = {"params": state.params, **state.model_state}
+    shape = task.data.image_shape
+    given = f"init.weights={recipe.init.weights}"
+    try:
+        if (path / "run.json").is_file():
+            _, _, other = restore_run(path, lambda line: None)
+            return carry_over(evaluated(other), task.model, shape, given, head=head, fresh=fresh)
+        return read_variables(path, task.model, shape, head=head, fresh=fresh)
+    except OtherClasses as error:
+        raise Refused(
+            f"{given} has {error.given} classes, and data set {task.data.name} {error.wanted};"
+            " --set init.head=new begins with a new classifier"
+        ) from None
+    except Mismatch as error:
+        more = len(error.lines) - _SHOWN
+        lines = "; ".join(error.lines[:_SHOWN]) + (f"; ... ({more} more)" if more > 0 else "")
+        raise Refused(f"{given} is of another network: {lines}") from None

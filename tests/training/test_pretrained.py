@@ -1,0 +1,107 @@
+"""A training that starts from weights: of a run, imported, of a file; with a new classifier."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax import Init, Model, Refused, small_images
+from cnnjax.core.config import canonical
+from cnnjax.interop.mapping import to_torch
+from cnnjax.training.make import make_task
+from cnnjax.training.pretrained import first_state, weights_digest
+from cnnjax.training.run import train_run
+
+SMALL = small_images.replace(model=Model("cifar_resnet8", {"width": 0.25}), steps=3)
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    """digits, of three classes."""
+    kept = {split: np.flatnonzero(getattr(digits, split).labels < 3) for split in ("train", "test")}
+    return dataclasses.replace(
+        digits,
+        train=digits.train.at(kept["train"]),
+        test=digits.test.at(kept["test"]),
+        label_names=("0", "1", "2"),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(digits, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pretrained") / "run"
+    train_run(canonical(SMALL), 0, digits, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    from cnnjax import load_network
+
+    return load_network(folder)
+
+
+def state_of(recipe, dataset, seed=5):
+    said = []
+    task = make_task(canonical(recipe), dataset)
+    return first_state(task, recipe, seed, said.append), said
+
+
+def same(first, second):
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return [bool((np.asarray(a) == np.asarray(b)).all()) for a, b in pairs]
+
+
+def test_a_run_goes_over_whole(folder, trained, digits):
+    state, _ = state_of(SMALL.replace(init=Init(str(folder))), digits)
+    assert all(same({"params": state.params, **state.model_state}, dict(trained.variables)))
+    assert int(state.step) == 0
+
+
+def test_a_file_of_pytorchs_names_goes_over_too(trained, digits, tmp_path):
+    arrays = to_torch(trained.module, trained.variables, trained.image_shape)
+    np.savez(tmp_path / "weights.npz", **arrays)
+    state, _ = state_of(SMALL.replace(init=Init(str(tmp_path / "weights.npz"))), digits)
+    assert all(same({"params": state.params, **state.model_state}, dict(trained.variables)))
+
+
+def test_another_number_of_classes_needs_a_new_head(folder, trained, few):
+    with pytest.raises(Refused, match=r"has 10 classes, .* 3; --set init.head=new") as refusal:
+        state_of(SMALL.replace(init=Init(str(folder))), few)
+    assert "\n" not in str(refusal.value)
+    recipe = SMALL.replace(init=Init(str(folder), "new"))
+    state, said = state_of(recipe, few)
+    fresh, _ = state_of(SMALL, few)
+    assert all(same(state.params["head"], fresh.params["head"]))
+    rest = {name: tree for name, tree in state.params.items() if name != "head"}
+    assert all(same(rest, {name: trained.variables["params"][name] for name in rest}))
+    assert "head" in said[0]
+
+
+def test_weights_of_another_network_are_refused_with_the_lines(folder, digits):
+    deeper = SMALL.replace(model=Model("cifar_resnet14", {"width": 0.25}), init=Init(str(folder)))
+    with pytest.raises(
+        Refused, match=r"another network: - batch_stats.stage1_block1.*\+ "
+    ) as refusal:
+        state_of(deeper.replace(model=Model("cifar_plain8", {"width": 0.5})), digits)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(Refused, match=r"another network: - "):
+        state_of(deeper, digits)
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(Refused, match="there are no weights in"):
+        weights_digest(SMALL.replace(init=Init(str(tmp_path / "nothing"))))
+
+
+def test_the_weights_are_part_of_the_identity(folder, trained, digits, tmp_path):
+    file = tmp_path / "weights.npz"
+    arrays = to_torch(trained.module, trained.variables, trained.image_shape)
+    np.savez(file, **arrays)
+    recipe = canonical(SMALL.replace(init=Init(str(file))))
+    train_run(recipe, 0, digits, tmp_path / "run")
+    name = next(iter(arrays))
+    np.savez(file, **{**arrays, name: arrays[name] + 1})
+    with pytest.raises(Refused, match=r"holds another run \(sources"):
+        train_run(recipe, 0, digits, tmp_path / "run")
