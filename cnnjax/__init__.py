@@ -7,62 +7,111 @@ and `cnnjax --help` import neither jax nor flax.
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from cnnjax.api import Outcome, Run, init_network, load_run, run_study, train
     from cnnjax.cli.study import study_command
+    from cnnjax.core.architectures import create_model, list_models, register_models
     from cnnjax.core.errors import Refused
-    from cnnjax.core.recipe import Data, Model, Optimizer, Recipe, Schedule
-    from cnnjax.core.registry import create_model, list_models, register_models
+    from cnnjax.core.recipe import (
+        Data,
+        Init,
+        Loss,
+        Model,
+        Optimizer,
+        Recipe,
+        Schedule,
+        Streams,
+        Task,
+    )
+    from cnnjax.data.dataset import Dataset
     from cnnjax.data.load import load_dataset
-    from cnnjax.interop.weights import load_network
+    from cnnjax.interop.weights import Network
     from cnnjax.study.spec import Arm, Contrast, Preset, Study
-    from cnnjax.train.recipes import RECIPES, he2015_cifar, lecun1998, small_images
+    from cnnjax.tasks.network import NetworkTask
+    from cnnjax.tasks.task import Metric
+    from cnnjax.training.make import make_task
+    from cnnjax.training.network import load_network
+    from cnnjax.training.pretrained import first_state
+    from cnnjax.training.recipes import RECIPES, he2015_cifar, lecun1998, small_images
 
 _HOME = {
     "Arm": "cnnjax.study.spec",
     "Contrast": "cnnjax.study.spec",
     "Data": "cnnjax.core.recipe",
+    "Dataset": "cnnjax.data.dataset",
+    "Init": "cnnjax.core.recipe",
+    "Loss": "cnnjax.core.recipe",
+    "Metric": "cnnjax.tasks.task",
     "Model": "cnnjax.core.recipe",
+    "Network": "cnnjax.interop.weights",
+    "NetworkTask": "cnnjax.tasks.network",
     "Optimizer": "cnnjax.core.recipe",
+    "Outcome": "cnnjax.api",
     "Preset": "cnnjax.study.spec",
-    "RECIPES": "cnnjax.train.recipes",
+    "RECIPES": "cnnjax.training.recipes",
     "Recipe": "cnnjax.core.recipe",
     "Refused": "cnnjax.core.errors",
+    "Run": "cnnjax.api",
     "Schedule": "cnnjax.core.recipe",
+    "Streams": "cnnjax.core.recipe",
     "Study": "cnnjax.study.spec",
-    "create_model": "cnnjax.core.registry",
-    "he2015_cifar": "cnnjax.train.recipes",
-    "lecun1998": "cnnjax.train.recipes",
-    "list_models": "cnnjax.core.registry",
+    "Task": "cnnjax.core.recipe",
+    "create_model": "cnnjax.core.architectures",
+    "first_state": "cnnjax.training.pretrained",
+    "he2015_cifar": "cnnjax.training.recipes",
+    "init_network": "cnnjax.api",
+    "lecun1998": "cnnjax.training.recipes",
+    "list_models": "cnnjax.core.architectures",
     "load_dataset": "cnnjax.data.load",
-    "load_network": "cnnjax.interop.weights",
-    "register_models": "cnnjax.core.registry",
-    "small_images": "cnnjax.train.recipes",
+    "load_network": "cnnjax.training.network",
+    "load_run": "cnnjax.api",
+    "make_task": "cnnjax.training.make",
+    "register_models": "cnnjax.core.architectures",
+    "run_study": "cnnjax.api",
+    "small_images": "cnnjax.training.recipes",
     "study_command": "cnnjax.cli.study",
+    "train": "cnnjax.api",
 }
 
 __all__ = [  # noqa: RUF022  (the order of _HOME)
     "Arm",
     "Contrast",
     "Data",
+    "Dataset",
+    "Init",
+    "Loss",
+    "Metric",
     "Model",
+    "Network",
+    "NetworkTask",
     "Optimizer",
+    "Outcome",
     "Preset",
     "RECIPES",
     "Recipe",
     "Refused",
+    "Run",
     "Schedule",
+    "Streams",
     "Study",
+    "Task",
     "create_model",
+    "first_state",
     "he2015_cifar",
+    "init_network",
     "lecun1998",
     "list_models",
     "load_dataset",
     "load_network",
+    "load_run",
+    "make_task",
     "register_models",
+    "run_study",
     "small_images",
     "study_command",
+    "train",
 ]
 
 
@@ -73,4 +122,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*__all__, "__version__"])

@@ -1,20 +1,22 @@
-"""`cnnjax data info|preview|prepare`."""
+"""`cnnjax data info|preview|check|prepare`."""
 
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from cnnjax.cli.options import changed, only
 from cnnjax.cli.output import (
+    ProgressLine,
     data_dir_option,
     data_set_option,
+    duration,
     echo,
     json_option,
     print_json,
     print_table,
     say,
 )
-from cnnjax.cli.settings import changed, only
 
 
 @click.group()
@@ -25,20 +27,38 @@ def data() -> None:
     an image and a label is read from --data-dir, where it was prepared as array_record.
     `folder:DIR` is a folder of images: DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg (or val/);
     files that are no images and folders without images are left out with a word.
+
+    \b
+    Arrays of your own:
+      FILE.npz           with train_images, train_labels, test_images, test_labels, further
+                         train_X and test_X, and label_names if you like
+      FILE.py:function   or package.module:function: returns Dataset.from_arrays(...)
+
+    Of a set with one part data.test_share=0.2 holds out a share of each class (then DIR/CLASS/*.jpg
+    is a set too); data.validation_share=0.1 tests on a part of the training set instead of the test
+    part; data.train_examples=300 keeps fewer.
     """
 
 
 # Of a recipe's settings those that change what is read, and so what these commands show.
-_SHOWN = tuple(f"data.{name}" for name in ("train_split", "test_split", "image_size", "streaming"))
+_READ = ("train_split", "test_split", "image_size", "streaming", "test_share", "validation_share",
+         "train_examples", "split_seed", "unreadable")  # fmt: skip
+_SHOWN = tuple(f"data.{name}" for name in _READ)
+# Of those, what decides which images there are to check.
+_CHECKED = ("data.train_split", "data.test_split", "data.test_share")
 
 
 def _load(name: str, data_dir: str | None, settings: tuple[str, ...]):
-    from cnnjax.core.recipe import Recipe
     from cnnjax.data.load import load_dataset
 
-    only(settings, _SHOWN, f"the set is {name}, and of its settings count {', '.join(_SHOWN)}")
-    recipe = changed(Recipe(), {"data.name": ("", name)}, settings)
-    return load_dataset(recipe.data, data_dir, say)
+    return load_dataset(_data(name, settings, _SHOWN), data_dir, say)
+
+
+def _data(name: str, settings: tuple[str, ...], counting: tuple[str, ...]):
+    from cnnjax.core.recipe import Recipe
+
+    only(settings, counting, f"the set is {name}, and of its settings count {', '.join(counting)}")
+    return changed(Recipe(), {"data.name": ("", name)}, settings).data
 
 
 @data.command()
@@ -65,6 +85,10 @@ def info(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bo
         "train_examples": len(dataset.train),
         "test_examples": len(dataset.test),
         "num_classes": dataset.num_classes,
+        "fields": {
+            field: {"shape": list(about.shape), "dtype": str(about.dtype)}
+            for field, about in dataset.fields.items()
+        },
         "augmentation": dataset.augmentation,
         "fingerprint": dataset.fingerprint,
     }
@@ -78,9 +102,12 @@ def info(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bo
         print_json({**facts, "label_names": names, **per_class, "left_out": left_out})
         return
     facts["image_shape"] = "x".join(map(str, dataset.image_shape))
+    facts["fields"] = ", ".join(f"{field} {about}" for field, about in dataset.fields.items())
     rows = [(key.replace("_", " "), value) for key, value in facts.items()]
     rows += [("left out", one) for one in dataset.left_out]
     print_table(("", ""), rows)
+    if not dataset.label_names:
+        return
     shown = [f"{split} images" for split in counts]
     columns = [found or ["not counted"] * dataset.num_classes for found in counts.values()]
     echo("")
@@ -118,16 +145,58 @@ def preview(
 @data.command()
 @click.argument("name")
 @data_dir_option
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help=f"{', '.join(_CHECKED)}; may be repeated.",
+)
+@json_option
+def check(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bool) -> int:
+    """Decode every image of data set NAME and list those that cannot be read.
+
+    All processors work at it. The exit code is 1 where an image cannot be read. To train without
+    them: --set data.unreadable=skip.
+    """
+    import time
+
+    from cnnjax.core.errors import EXIT_DONE, EXIT_FAILED
+    from cnnjax.data.load import load_encoded
+    from cnnjax.data.readable import find_unreadable
+
+    dataset = load_encoded(_data(name, settings, _CHECKED), data_dir, say)
+    began = time.monotonic()
+    with ProgressLine(f"checking {dataset.name}") as line:
+
+        def show(done: int, of: int) -> None:
+            left = (of - done) * (time.monotonic() - began) / max(done, 1)
+            line.update(done / of, f"{done:,}/{of:,} images, {duration(left)} left")
+
+        bad = find_unreadable(dataset, show)
+    count = len(dataset.train) + len(dataset.test)
+    if as_json:
+        listed = [asdict(one) for one in bad]
+        print_json({"name": dataset.name, "images": count, "unreadable": listed})
+    else:
+        if bad:
+            print_table(("split", "image", "why"), [(b.split, b.where, b.reason) for b in bad])
+        echo(f"{dataset.name}: {count:,} images, {len(bad):,} of them cannot be read")
+    return EXIT_FAILED if bad else EXIT_DONE
+
+
+@data.command()
+@click.argument("name")
+@data_dir_option
 def prepare(name: str, data_dir: str | None) -> None:
     """Download NAME with tensorflow-datasets and write it as array_record.
 
     Needs TensorFlow, only here: pip install tensorflow importlib_resources
     """
     from cnnjax.core.errors import Refused
-    from cnnjax.data.folder import PREFIX
-    from cnnjax.data.load import EMBEDDED
+    from cnnjax.data.load import is_prepared
     from cnnjax.data.tfds import prepare as prepare_set
 
-    if name in EMBEDDED or name.startswith(PREFIX):
+    if not is_prepared(name):
         raise Refused(f"{name} needs no preparation; it is read as it is")
     echo(prepare_set(name, data_dir))

@@ -1,35 +1,124 @@
 """`cnnjax eval`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cnnjax.cli.output import data_dir_option, json_option, print_json, print_table, say, shown
+from cnnjax.cli.options import changed, only
+from cnnjax.cli.output import (
+    data_dir_option,
+    json_option,
+    print_json,
+    print_table,
+    say,
+    set_option,
+    shown,
+    units_of,
+)
+
+# What decides which images weights are judged on, and how they look.
+_DATA = (
+    *("data.train_split", "data.test_split", "data.image_size", "data.streaming"),
+    *("data.normalization", "data.test_crops"),
+)
+_WEIGHTS = ("weights.json", "weights.safetensors")
 
 
 @click.command(name="eval")
 @click.argument("workdir", metavar="DIR")
+@click.option(
+    "--data",
+    help="For imported weights: digits, any set of tensorflow-datasets, or folder:DIR.  [a run: its"
+    " own]",
+)
 @click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
 @data_dir_option
+@click.option(
+    "--predictions",
+    metavar="FILE.npz",
+    help="Write label, prediction and probabilities of every example, in the order of the set.",
+)
+@set_option
 @json_option
-def evaluate(workdir: str, split: str, data_dir: str | None, as_json: bool) -> None:
-    """Evaluate the newest intact checkpoint of the run in DIR.
+def evaluate(
+    workdir: str,
+    data: str | None,
+    split: str,
+    predictions: str | None,
+    data_dir: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Evaluate the newest intact checkpoint of the run in DIR, or imported weights.
 
-    Prints top-1 error in per cent, mean loss in nats and the number of examples; every example
-    counts exactly once. The data are looked for where they lay while it trained, unless --data-dir
-    says otherwise.
+    \b
+      cnnjax eval runs/first
+      cnnjax eval weights/resnet50 --data folder:photographs
+
+    Prints the metrics of its task (for classification errors in per cent and mean loss in nats;
+    with --json the confusion matrix too) and the number of examples; every example counts exactly
+    once. A run's data are looked for where they lay while it trained, unless
+    --data-dir says otherwise. Weights need --data; images are normalised as import-weights was
+    told, unless --set data.normalization says otherwise, and those of a folder are brought to the
+    size that the weights are for.
     """
     from cnnjax.core.environment import configure_xla, start_backend
-    from cnnjax.train.run import read_run
+    from cnnjax.core.errors import Refused
+    from cnnjax.core.recipe import Recipe
+    from cnnjax.core.user_code import paths_of
+    from cnnjax.training.restore import read_run
 
     configure_xla()
-    read_run(Path(workdir))  # a wrong folder is refused before jax is started
-    start_backend()
+    folder = Path(workdir)
+    out = None if predictions is None else Path(predictions)
+    if out is not None and (out.suffix != ".npz" or not out.absolute().parent.is_dir()):
+        raise Refused(f"--predictions {out}: give a .npz file in a folder that is there")
+    kept: list[Any] = []
+    if (folder / "run.json").is_file() or not any((folder / name).is_file() for name in _WEIGHTS):
+        read_run(folder)  # a wrong folder is refused before jax is started
+        given = [f"--data {data}"] * (data is not None) + [f"--set {text}" for text in settings]
+        if given:
+            raise Refused(f"{given[0]} has no effect: a run is judged on the data of its recipe")
+        start_backend()
 
-    from cnnjax.train.run import evaluate_run
+        from cnnjax.training.run import evaluate_run
 
-    figures = evaluate_run(Path(workdir), data_dir, split, say)
+        figures = evaluate_run(folder, data_dir, split, say, keep=kept.append)
+    else:
+        if data is None:
+            raise Refused(
+                f"{folder} holds weights, which no data belong to; give --data, e.g. --data"
+                " folder:photographs"
+            )
+        only(settings, _DATA, f"of the data count {', '.join(_DATA)}")
+        recipe = changed(Recipe(), {"data.name": ("--data", data)}, settings)
+        start_backend()
+
+        from cnnjax.training.network import evaluate_weights
+
+        figures = evaluate_weights(folder, recipe.data, data_dir, split, say, keep=kept.append)
+    if out is not None:
+        if not kept or not hasattr(kept[0], "arrays"):
+            raise Refused(f"--predictions: task {figures['task']} keeps none")
+        _write(out, kept[0].arrays())
     if as_json:
         print_json(figures)
-    else:
-        print_table(("", ""), [(key, shown(key, value)) for key, value in figures.items()])
+        return
+    about = read_run(folder) if (folder / "run.json").is_file() else {}
+    with paths_of(about):  # a task of one's own lies where the run was typed
+        units = units_of(figures["task"])
+    plain = {key: value for key, value in figures.items() if not isinstance(value, list)}
+    print_table(("", ""), [(key, shown(value, units.get(key))) for key, value in plain.items()])
+
+
+def _write(path: Path, arrays: dict[str, Any]) -> None:
+    import io
+
+    import numpy as np
+
+    from cnnjax.core.files import atomic_write
+
+    data = io.BytesIO()
+    np.savez_compressed(data, **arrays)
+    atomic_write(path, data.getvalue())

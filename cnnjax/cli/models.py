@@ -8,7 +8,7 @@ from cnnjax.cli.output import echo, json_option, print_json, print_table, print_
 @click.command()
 @click.argument("pattern", default="*")
 @json_option
-@click.option("--markdown", is_flag=True, help="The table of docs/models.md on standard output.")
+@click.option("--markdown", is_flag=True, help="docs/reference/models.md on standard output.")
 def models(pattern: str, as_json: bool, markdown: bool) -> None:
     """List the networks whose name matches PATTERN (e.g. 'vgg*').
 
@@ -26,14 +26,14 @@ def models(pattern: str, as_json: bool, markdown: bool) -> None:
         params_deviation,
     )
     from cnnjax.analysis.cost import CONVENTION
+    from cnnjax.core.architectures import MODELS, list_models
     from cnnjax.core.errors import Refused, unknown
-    from cnnjax.core.registry import find, list_models
 
     if as_json and markdown:
         raise Refused("--json and --markdown: give one of them")
     names = list_models(pattern)
     if not names and not any(character in pattern for character in "*?["):
-        names = [find(pattern).name]
+        names = [MODELS.find(pattern).name]
     if not names:
         raise unknown("model that matches", pattern, list_models(), "see: cnnjax models")
     rows = [catalogue_row(name) for name in names]

@@ -34,8 +34,8 @@ set_option = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Any setting by its path, e.g. optimizer.learning_rate=0.05; may be repeated; an unknown"
-    " KEY is answered with the nearest.",
+    help="Any setting by its path, e.g. optimizer.learning_rate=0.05; may be repeated; see: cnnjax"
+    " settings.",
 )
 
 
@@ -53,7 +53,9 @@ data_set_option = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="data.train_split, data.test_split (TFDS slices), data.image_size; may be repeated.",
+    help="data.train_split, data.test_split (TFDS slices), data.image_size, data.streaming,"
+    " data.test_share, data.validation_share, data.train_examples, data.split_seed,"
+    " data.unreadable; may be repeated.",
 )
 
 
@@ -263,11 +265,26 @@ class ProgressLine:
             say(f"{self._what}: {100 * fraction:.0f} %, {text}")
 
 
-def shown(key: str, value: object) -> str:
-    """A figure for the eye: errors in per cent, other floats to four digits."""
+def shown(value: object, unit: str | None = None) -> str:
+    """A figure for the eye: per cent with two digits, other numbers to four."""
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.2f} %" if key.endswith("error") else f"{value:.4g}"
+    return f"{value:.2f} %" if unit == "%" else f"{value:.4g}{f' {unit}' if unit else ''}"
+
+
+def units_of(task_name: str) -> dict[str, str]:
+    """The unit of each metric of a task: by its name, its short one, and both with a split."""
+    from cnnjax.tasks.registry import TASKS
+    from cnnjax.tasks.task import SPLITS
+
+    task: Any = TASKS.find(task_name).make
+    units = {metric.name: metric.unit for metric in task.metrics}
+    units |= {short: units[name] for short, name in task.aliases.items()}
+    return {
+        f"{split}{name}": unit
+        for name, unit in units.items()
+        for split in ("", *(f"{split}_" for split in SPLITS))
+    }
 
 
 def duration(seconds: float | None) -> str:

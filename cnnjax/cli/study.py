@@ -51,7 +51,10 @@ def study() -> None:
     help="Folder of the study.  [default: runs/NAME-PRESET]",
 )
 @click.option("--preset", default="quick", show_default=True, help="Size; see: cnnjax study list.")
-@click.option("--data", help="Another data set for all cells.")
+@click.option(
+    "--data",
+    help="Another data set for all cells: a name, folder:DIR, FILE.npz or FILE.py:function.",
+)
 @data_dir_option
 @set_option
 @click.option(
@@ -127,6 +130,7 @@ def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None
 
     from cnnjax.study.run import repeat_cell
     from cnnjax.study.store import Store
+    from cnnjax.tasks.task import figures_in
 
     store = Store(Path(workdir))
     plan, _ = store.read()
@@ -135,7 +139,7 @@ def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None
         raise unknown("cell", cell, cells, f"see: cnnjax study status {workdir}")
     with tempfile.TemporaryDirectory() as folder:
         new, old = repeat_cell(store, cells[cell], Path(folder), data_dir, say)
-    compared = ("status", "steps", "train_error", "test_error", "train_loss", "test_loss")
+    compared = ("status", "steps", *figures_in(new))
     differing = [key for key in compared if old is not None and old[key] != new[key]]
     verdict = "no earlier result" if old is None else "differs" if differing else "same bits"
     found = {"cell": cell, "verdict": verdict, **{key: new[key] for key in compared}}
@@ -177,14 +181,7 @@ def list_(as_json: bool) -> None:
 
 
 def study_command(study: "Study") -> None:
-    """`cnnjax study run` for a study at hand: the main of a study's file.
-
-    Does nothing where a worker of that study imports the file, so that no guard is needed.
-    """
-    caller = inspect.currentframe().f_back  # type: ignore[union-attr]
-    if caller is not None and caller.f_globals.get("__name__") == "__mp_main__":
-        return
-
+    """`cnnjax study run` for a study at hand: the main of a study's file."""
     from cnnjax.cli.main import run as run_command
 
     name = study.name if study.name in installed_studies() else sys.argv[0]
@@ -207,23 +204,33 @@ def installed_studies() -> dict:
 
 
 def find_study(name: str) -> "tuple[Study, Path | None]":
-    """An installed study, or the `study` of FILE.py with the folder where its paths start.
+    """An installed study, the `study` of FILE.py, or what package.module:NAME is.
+
+    Returns:
+      It, and the folder where its relative paths start: that of the file; None: the current one.
 
     Raises:
       Refused: there is none.
     """
     from cnnjax.core.errors import Refused, unknown
-    from cnnjax.core.user_code import expanded, load_file
+    from cnnjax.core.user_code import is_own, load_file, load_object, located
     from cnnjax.study.spec import Study
 
     if name.endswith(".py"):
         found = getattr(load_file(name, "study"), "study", None)
         if not isinstance(found, Study):
             raise Refused(f"{name} has no `study = Study(...)` at its top level")
-        return found, expanded(name).resolve().parent
+        return found, located(name).resolve().parent
+    if is_own(name):
+        found, _ = load_object(name, "study")
+        if not isinstance(found, Study):
+            raise Refused(f"{name} is no study: give a Study(...)")
+        file = name.rpartition(":")[0]
+        return found, located(file).resolve().parent if file.endswith(".py") else None
     studies = installed_studies()
     if name not in studies:
-        raise unknown("study", name, studies, "see: cnnjax study list, or give a FILE.py")
+        hint = "see: cnnjax study list, or give FILE.py or package.module:NAME"
+        raise unknown("study", name, studies, hint)
     return studies[name](), None
 
 
@@ -258,7 +265,7 @@ def _run(
     from cnnjax.report.page import write_report
     from cnnjax.study.outcome import as_json as outcome_json
     from cnnjax.study.run import run_study
-    from cnnjax.train.signals import StopRequest
+    from cnnjax.training.signals import StopRequest
 
     stop = StopRequest()
     with paths_from(base), ProgressLine(f"{found.name} ({preset})") as line:
@@ -291,22 +298,30 @@ def _run(
 
 
 def _from_here(value: str) -> str:
-    """A folder:DIR or FILE.py:Class with its path made absolute."""
+    """A folder:DIR, FILE.py:name or FILE.npz with its path made absolute."""
     from cnnjax.core.user_code import expanded
 
     mark = "folder:" if value.startswith("folder:") else ""
-    if not mark and ".py:" not in value:
+    if not mark and ".py:" not in value and not value.endswith(".npz"):
         return value
     return f"{mark}{expanded(value.removeprefix(mark)).absolute()}"
 
 
+# Settings that may name a file.
+_PLACES = ("model.name", "data.name", "task.name", "optimizer.name", "init.weights")
+
+
 def _setting_from_here(text: str) -> str:
     from cnnjax.core.config import assignment
+    from cnnjax.core.user_code import expanded
 
     given = assignment(text)
-    if given.path not in ("model.name", "data.name") or not isinstance(given.value, str):
+    if given.path not in _PLACES or not isinstance(given.value, str):
         return text
-    return f"{given.path}={_from_here(given.value)}"
+    value = given.value
+    if given.path == "init.weights":
+        return f"{given.path}={expanded(value).absolute()}"
+    return f"{given.path}={_from_here(value)}"
 
 
 def _words(status: "Status") -> str:
@@ -336,13 +351,13 @@ def _command(
 
 
 def _print_outcome(outcome: "Outcome") -> None:
-    from cnnjax.report.tables import contrast_table, error_table
+    from cnnjax.report.tables import contrast_table, metric_table
     from cnnjax.study.outcome import counted
 
     plan = outcome.plan
     cells = plan.cells
     print_text(f"{plan.question}\n({plan.source}; preset {plan.preset})\n")
-    for table in (error_table(outcome), contrast_table(outcome)):
+    for table in (metric_table(outcome), contrast_table(outcome)):
         if not table.rows:
             continue
         print_text(table.caption)

@@ -66,13 +66,13 @@ def summary(
     use_processor()
     from cnnjax.analysis.cost import CONVENTION, model_cost
     from cnnjax.analysis.receptive_field import field_record
-    from cnnjax.cli.settings import model_from
+    from cnnjax.cli.options import model_from
+    from cnnjax.core.architectures import MODELS, create_model
     from cnnjax.core.errors import Refused
-    from cnnjax.core.registry import create_model, find
 
     wanted = model_from(model, settings)
     network = create_model(wanted.name, **wanted.fields)
-    shape = input_shape or find(wanted.name).input_shape
+    shape = input_shape or MODELS.find(wanted.name).input_shape
     if shape is None:
         raise Refused(f"{model} has no default input; give one, e.g. --input 32 32 3")
     cost = model_cost(network, shape, batch, train=train)

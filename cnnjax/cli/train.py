@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cnnjax.cli.options import changed
 from cnnjax.cli.output import (
     Folder,
     ProgressLine,
@@ -19,11 +20,11 @@ from cnnjax.cli.output import (
     seed_option,
     set_option,
     shown,
+    units_of,
 )
-from cnnjax.cli.settings import changed
 
 if TYPE_CHECKING:
-    from cnnjax.train.progress import Progress
+    from cnnjax.training.progress import Progress
 
 
 @click.command()
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     "  [default: the recipe's]",
 )
 @click.option(
-    "--data", help="digits, any set of tensorflow-datasets, or folder:DIR.  [default: the recipe's]"
+    "--data",
+    help="digits, any set of tensorflow-datasets, folder:DIR, FILE.npz or FILE.py:function (see:"
+    " cnnjax data --help).  [default: the recipe's]",
 )
 @data_dir_option
 @click.option(
@@ -91,10 +94,11 @@ def train(
     The same command goes on where it stopped: interrupt it (Ctrl-C saves), kill it, run it again;
     the result is bit-identical. It keeps checkpoints, metrics.jsonl and TensorBoard events.
     """
-    from cnnjax.core.config import canonical, plain
+    from cnnjax.core.config import canonical
     from cnnjax.core.environment import configure_xla, start_backend
     from cnnjax.core.errors import Refused, unknown
-    from cnnjax.train.recipes import RECIPES
+    from cnnjax.core.values import plain
+    from cnnjax.training.recipes import RECIPES
 
     configure_xla()
     if recipe_name not in RECIPES:
@@ -110,16 +114,16 @@ def train(
     }
     recipe = canonical(changed(RECIPES[recipe_name], options, settings))
 
-    from cnnjax.core.registry import create_model
+    from cnnjax.core.architectures import create_model
     from cnnjax.data.load import load_dataset
 
     create_model(recipe.model.name, **recipe.model.fields)  # refused before the data are read
     start_backend()
     dataset = load_dataset(recipe.data, data_dir, say)
 
-    from cnnjax.train.compile_cache import open_cache
-    from cnnjax.train.run import train_run
-    from cnnjax.train.signals import StopRequest
+    from cnnjax.training.compile_cache import open_cache
+    from cnnjax.training.run import train_run
+    from cnnjax.training.signals import StopRequest
 
     stop = StopRequest().listen()
     cache = open_cache()
@@ -146,9 +150,11 @@ def train(
     if as_json:
         print_json(result)
     else:
-        keys = ("status", "steps", "train_error", "test_error", "train_loss", "test_loss",
-                 "train_seconds", "compile_seconds")  # fmt: skip
-        print_table(("", ""), [(key, shown(key, result[key])) for key in keys])
+        from cnnjax.tasks.task import figures_in
+
+        keys = ("status", "steps", *figures_in(result), "train_seconds", "compile_seconds")
+        units = units_of(recipe.task.name)
+        print_table(("", ""), [(key, shown(result[key], units.get(key))) for key in keys])
     if result["status"] == "diverged":
         where = result["diverged"]
         say(f"diverged at step {where['step']}: {where['leaf']} is not finite")
@@ -159,8 +165,8 @@ def _words(progress: "Progress") -> str:
     text = f"epoch {progress.epoch + 1}, step {progress.step}/{progress.steps}"
     if progress.seconds_left is None:
         return f"{progress.phase}, {text}"
-    if progress.loss is not None:
-        text += f", loss {progress.loss:.3f}"
+    if progress.figure:
+        text += f", {progress.figure}"
     if progress.phase == "training":
         text += f", {progress.images_per_second:,.0f} img/s"
     else:

@@ -1,10 +1,12 @@
 """`cnnjax visualize`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cnnjax.cli.options import changed, only
 from cnnjax.cli.output import (
     Folder,
     data_dir_option,
@@ -15,13 +17,12 @@ from cnnjax.cli.output import (
     seed_option,
     set_option,
 )
-from cnnjax.cli.settings import changed, only
 
 # What decides how an image looks on the way into a network that is not trained.
-_DATA = tuple(
-    f"data.{name}"
-    for name in ("name", "train_split", "test_split", "image_size", "streaming", "normalization")
-)
+_READ = ("name", "train_split", "test_split", "image_size", "streaming", "test_share",
+         "validation_share", "train_examples", "split_seed", "unreadable",
+         "normalization")  # fmt: skip
+_DATA = tuple(f"data.{name}" for name in _READ)
 _WORDS = ", ".join(_DATA)
 _STORED = ("run.json", "weights.json", "weights.safetensors")
 _PICTURES = ("channels.png", "filters.png", "maps.png")
@@ -38,7 +39,8 @@ _PICTURES = ("channels.png", "filters.png", "maps.png")
 )
 @click.option(
     "--data",
-    help="digits, any set of tensorflow-datasets, or folder:DIR.  [default: the run's, or digits]",
+    help="digits, any set of tensorflow-datasets, folder:DIR, FILE.npz or FILE.py:function."
+    "  [default: the run's, or digits]",
 )
 @data_dir_option
 @click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
@@ -73,12 +75,12 @@ def visualize(
     holds a run of NAME or imported weights, those are drawn, else fresh weights of --seed. A class
     of your own needs a method feature_maps(images, *, train) -> {stride: map}.
     """
-    from cnnjax.core.config import convert
+    from cnnjax.core.architectures import create_model
     from cnnjax.core.environment import configure_xla, start_backend
     from cnnjax.core.errors import Refused
     from cnnjax.core.folders import own_folder
     from cnnjax.core.recipe import Recipe
-    from cnnjax.core.registry import create_model
+    from cnnjax.core.values import convert
 
     configure_xla()
     folder = Path(workdir)
@@ -96,7 +98,7 @@ def visualize(
         only(settings, ("model.", *_DATA), f"of the data count {_WORDS}, of the model its fields")
     recipe, described = Recipe(), {}
     if (folder / "run.json").is_file():
-        from cnnjax.train.run import read_run
+        from cnnjax.training.restore import read_run
 
         described = read_run(folder)
         recipe = convert(described["recipe"], Recipe, f"{folder}/run.json")
@@ -110,13 +112,13 @@ def visualize(
     import jax
 
     from cnnjax.core.files import atomic_write
-    from cnnjax.core.user_code import refused
+    from cnnjax.core.user_code import paths_of, refused
     from cnnjax.data.load import load_dataset
     from cnnjax.data.normalization import normalization_arrays
-    from cnnjax.interop.weights import check_fits, load_network
+    from cnnjax.interop.weights import described_weights
     from cnnjax.report.visualize import draw, network_maps, stored_image
-    from cnnjax.train.loop import make_task
-    from cnnjax.train.run import paths_of
+    from cnnjax.training.make import make_task
+    from cnnjax.training.network import check_fits, load_network
 
     start_backend()
     network = load_network(folder, say) if stored_weights else None
@@ -128,6 +130,7 @@ def visualize(
     with paths_of(own_data):
         dataset = load_dataset(recipe.data, data_dir or own_data.get("data_dir"), say)
     stored, label = stored_image(dataset, split, index)
+    seen = recipe.data
     if network is None:
         task = make_task(recipe, dataset)
         task.check()
@@ -135,6 +138,8 @@ def visualize(
         variables = task.fresh_variables
     else:
         check_fits(network.module, network.variables, dataset.image_shape)
+        if not described and seen.normalization == "default":  # weights know what they want
+            seen = replace(seen, normalization=described_weights(folder)["normalization"])
         module, whose = network.module, f"weights of {folder.name}"
         stored_variables = network.variables
 
@@ -142,7 +147,7 @@ def visualize(
             return stored_variables
 
     image = stored / dataset.max_value
-    normal = normalization_arrays(recipe.data, dataset)
+    normal = normalization_arrays(seen, dataset)
     normalized = (image - normal["mean"]) / normal.get("deviation", 1.0)
     key = jax.random.key(seed)
     with refused(f"{model} has no feature maps that can be drawn"):

@@ -1,6 +1,7 @@
 """`cnnjax import-weights` and `cnnjax export-weights`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,6 +32,18 @@ _LISTED = 20  # lines of what does not fit
     metavar="H W C",
     help="Image shape that the weights are for.  [default: the model's own]",
 )
+@click.option(
+    "--key",
+    help="Which entry of FILE to read, where it has several, e.g. model_ema.  [default: the plain"
+    " one]",
+)
+@click.option(
+    "--normalization",
+    type=click.Choice(["imagenet", "inception", "lecun1998", "none"]),
+    help="Of the images that the weights are for: ImageNet's mean and deviation, -1 to 1, the"
+    " paper's of LeNet-5, or 0 to 1; predict and eval go by it.  [default: as the network's"
+    " published weights]",
+)
 @model_set_option
 @json_option
 def import_weights(
@@ -38,6 +51,8 @@ def import_weights(
     file: str,
     out: str,
     input_shape: tuple[int, int, int] | None,
+    key: str | None,
+    normalization: Any,
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -46,24 +61,36 @@ def import_weights(
     \b
       cnnjax import-weights resnet50 resnet50.safetensors --out weights/resnet50
 
-    FILE is a state dict as .safetensors, .npz, or .pth (that one needs torch, which reads it
-    without opening a pickle), with torchvision's names, or for a class of your own with its own
-    (see export-weights, which this undoes). Names and shapes must agree; if they do not, what is
-    missing (-) and what is left over (+) is listed and nothing is written; so it is for a layer
-    whose layout in PyTorch is not known. Running statistics of batch normalisation come along.
-    visualize and export-weights take the folder (eval does not: it judges a run). Weights of a net
-    for other images or classes need --input or --set. Weights in DIR that are lost in part or
-    damaged are written anew.
+    FILE is a state dict as safetensors, npz or a file of PyTorch's, whatever its name (these need
+    torch, which reads them without opening a pickle), with torchvision's or timm's names, or for a
+    class of your own with its own (see export-weights, which this undoes). What training programs
+    put around it is taken off, and said in one line: entries beside it (epoch, optimizer, ...; of
+    several with weights the plain one is read, another is chosen with --key), prefixes of names
+    (module., _orig_mod., model., ...), auxiliary heads that the network does without.
+
+    Names and shapes must agree; if they do not, what is missing (-) and what is left over (+) is
+    listed and nothing is written; so it is for a layer whose layout in PyTorch is not known.
+    Running statistics of batch normalisation come along. eval, predict, visualize and
+    export-weights take the folder. Weights of a net for other images or classes need --input or
+    --set. Weights in DIR that are lost in part or damaged are written anew.
     """
-    from cnnjax.cli.settings import model_from
+    from cnnjax.cli.options import model_from
     from cnnjax.core.environment import configure_xla, use_processor
-    from cnnjax.interop.weights import Mismatch
+    from cnnjax.interop.mapping import Mismatch
     from cnnjax.interop.weights import import_weights as read
 
     configure_xla()
     use_processor()
     try:
-        about = read(model_from(model, settings), Path(file), Path(out), input_shape, say)
+        about = read(
+            model_from(model, settings),
+            Path(file),
+            Path(out),
+            input_shape,
+            key=key,
+            normalization=normalization,
+            say=say,
+        )
     except Mismatch as error:
         for line in error.lines[:_LISTED]:
             say(line)
@@ -103,8 +130,9 @@ def export_weights(folder: str, file: str, as_json: bool) -> None:
     differs from PyTorch's default (epsilon, padding before and after), is said on standard error.
     """
     from cnnjax.core.environment import configure_xla, use_processor
+    from cnnjax.interop.mapping import to_torch
     from cnnjax.interop.state_dict import require_writable, write_state_dict
-    from cnnjax.interop.weights import load_network, to_torch
+    from cnnjax.training.network import load_network
 
     require_writable(Path(file))
     configure_xla()

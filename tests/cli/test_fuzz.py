@@ -76,7 +76,7 @@ def tried(cli, monkeypatch, tmp_path, seed, count):
     def no_training(*arguments, **options):
         raise Failed("nothing is trained here")
 
-    monkeypatch.setattr("cnnjax.train.run.fit", no_training)
+    monkeypatch.setattr("cnnjax.training.run.fit", no_training)
     monkeypatch.setattr("cnnjax.study.run.run_cells", no_training)
     monkeypatch.setattr("cnnjax.report.visualize.draw", no_training)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))

@@ -62,7 +62,6 @@ def test_bad_input_is_refused_in_one_line(cli, tmp_path, arguments, message):
         (("summary", "lenet5", "--input", "30", "30", "1"), "LeNet-5 takes 32x32"),
         (("summary", "lenet5", "--set", "model.num_classes=7"), 'set model.output="dense"'),
         (("import-weights", "vgg16", "no.npz", "--out", "w"), "there is no such file"),
-        (("import-weights", "vgg16", "weights.h5", "--out", "w"), "read from .safetensors"),
         (("export-weights", ".", "out.npz"), "holds neither a run"),
         (("data", "info", "mnits"), "did you mean mnist"),
         (("data", "preview", "digits", "--out", "x.gif"), "ends in .png"),
@@ -121,7 +120,8 @@ def test_labels_out_of_range_are_refused_before_training(cli, tmp_path, monkeypa
         good = load_digits()
         labels = good.train.labels.copy()
         labels[5] = 77
-        return dataclasses.replace(good, train=dataclasses.replace(good.train, labels=labels))
+        train = dataclasses.replace(good.train, arrays={**good.train.arrays, "labels": labels})
+        return dataclasses.replace(good, train=train)
 
     monkeypatch.setitem(__import__("cnnjax.data.load").data.load.EMBEDDED, "digits", broken)
     code, _, err = cli("train", "--data", "digits", "--workdir", tmp_path / "run")

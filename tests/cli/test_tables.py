@@ -26,6 +26,7 @@ COMMANDS = {
     "models": ("models", "vgg1*"),
     "compare": ("compare",),
     "summary": ("summary", "resnet50"),
+    "settings": ("settings", "optimizer"),
     "study": ("study", "status"),
 }
 

@@ -208,7 +208,7 @@ BROKEN = {
     "nul": ("x = 1\0\n", ("null bytes",)),
     "latin1": ("x = 'caf\udce9'\n", ("SyntaxError", "utf-8")),
     "surrogate": ("raise ValueError('\\udcff')\n", ("net.py, line 1",)),
-    "nothing": ("", ("no network in net.py: 'Net'; there is none",)),
+    "nothing": ("", ("no model in net.py: 'Net'; there is none",)),
     "other_name": (GOOD.replace("class Net", "class Nets"), ("did you mean Nets",)),
     "plain_class": ("class Net: pass\n", ("is no network", "derives from nn.Module")),
     "function": ("def Net(): pass\n", ("is no network",)),
@@ -311,10 +311,12 @@ BROKEN_STUDIES = {
     "setting_object": (_levels('{"batch_size": object()}'), ("batch_size=",)),
     "setting_seed": (_levels('{"streams.order": 2**32}'), ("a seed is 0 to 4294967295",)),
     "setting_group": (_levels('{"optimizer": 0.5}'), ("is a group of settings",)),
-    "setting_in_group": (_levels('{"optimizer": {"momentun": 0.5}}'), ("did you mean momentum",)),
+    "setting_in_group": (
+        _levels('{"optimizer": {"momentun": 0.5}}'), ("did you mean optimizer.momentum",)
+    ),
     "setting_idle": (_levels('{"epochs": 3}'), ("epochs=3 has no effect", "steps=2 ends the run")),
     "setting_same": (_levels('{"model.shortcut": "A"}'), ("A and B have the same settings",)),
-    "setting_nothing": (_levels('{"source": "B"}'), ("A and B are the same network",)),
+    "setting_nothing": (_levels('{"source": "B"}'), ("A and B have the same settings",)),
     "model_unknown": (_levels('{"model.name": "vgg61"}'), ("did you mean vgg",)),
     "model_depth": (_levels('{"model.depth": 21}'), ("depth 21 is impossible",)),
     "model_no_file": (_levels('{"model.name": "no.py:Net"}'), ("no model file no.py",)),
@@ -329,7 +331,7 @@ BROKEN_STUDIES = {
     ),
     "base_field": (
         study(base='small_images.replace(model=Model("cifar_resnet8", {"widht": 1}))'),
-        ("no field of cifar_resnet8 'widht'", "did you mean width"),
+        ("no setting of model cifar_resnet8: 'widht'", "did you mean width"),
     ),
     "base_word": (study(base='small_images.replace(batch_size="3")'), ("line 6: TypeError",)),
     "base_half": (
@@ -340,7 +342,7 @@ BROKEN_STUDIES = {
     "base_seed": (study(base="small_images.replace(streams=7)"), ("$.streams",)),
     # Metrics and contrasts.
     "metric_word": (study(metrics='"train_error"'), ("write (...,)",)),
-    "metric_unknown": (study(metrics='("loss",)'), ("no metric 'loss'; there is train_error and",)),
+    "metric_unknown": (study(metrics='("loss",)'), ("'loss'; did you mean test_loss",)),
     "metric_none": (study(metrics="()"), ("it needs a metric",)),
     "metric_twice": (study(metrics='("train_error",) * 2'), ("each once",)),
     "contrast_alone": (
@@ -355,7 +357,7 @@ BROKEN_STUDIES = {
     "contrast_bound": (_contrast('"A", "B", "train_error", bound=1'), ("`bound` goes with",)),
     "contrast_no_bound": (_contrast('"A", "B", "train_error", "equal"'), ("`bound` goes with",)),
     **{f"contrast_bound_{bound}": (
-        _contrast(f'"A", "B", "train_error", "equal", {bound}'), ("must be above 0, in points",))
+        _contrast(f'"A", "B", "train_error", "equal", {bound}'), ("must be above 0",))
        for bound in ("-1", "0", "True", '"2"', 'float("nan")', "100")},
     "contrast_number": (_contrast('3, "B", "train_error"'), ("first=3 must be a str",)),
     "contrast_twice": (

@@ -1,0 +1,59 @@
+"""What several commands read from their options."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from cnnjax.core.recipe import Model, Recipe
+
+
+def changed(
+    recipe: Recipe, options: Mapping[str, tuple[str, Any]], settings: tuple[str, ...]
+) -> Recipe:
+    """`recipe` with options and --set.
+
+    Args:
+      options: by the path that they set, the flag and its value; None: not given.
+      settings: "KEY=VALUE".
+
+    Raises:
+      Refused: a setting is unknown, given twice, or has no effect.
+    """
+    from cnnjax.core.config import Assignment, assignment, override_all
+
+    given = [
+        Assignment(path, value, f"{flag} {value}")
+        for path, (flag, value) in options.items()
+        if value is not None
+    ]
+    return override_all(recipe, [*given, *(assignment(text) for text in settings)])
+
+
+def model_from(name: str, settings: tuple[str, ...]) -> Model:
+    """The model `name` with what --set says.
+
+    Raises:
+      Refused: no such model or field; a setting that is not the model's.
+    """
+    from cnnjax.core.architectures import MODELS
+
+    MODELS.find(name)
+    only(settings, ("model.",), "only model.FIELD=VALUE counts here")
+    return changed(Recipe(), {"model.name": ("the model", name)}, settings).model
+
+
+def only(settings: tuple[str, ...], allowed: tuple[str, ...], why: str) -> None:
+    """Refuse a --set outside of what has an effect here.
+
+    Args:
+      allowed: whole paths, or beginnings that end in a dot.
+    """
+    from cnnjax.core.config import assignment
+    from cnnjax.core.errors import Refused
+
+    for text in settings:
+        path = assignment(text).path
+        if not any(path == a or (a.endswith(".") and path.startswith(a)) for a in allowed):
+            near = difflib.get_close_matches(path, allowed, n=1, cutoff=0.9)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise Refused(f"--set {text} has no effect: {why}{hint}")
