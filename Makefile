@@ -1,41 +1,75 @@
-# Everything that a new clone needs is python3; the first target that needs .venv makes it.
-PYTHON ?= python3
-BIN := .venv/bin
+# Everything that a new clone needs is a Python; the first target that needs VENV makes it.
+# make setup PYTHON=python3.13 takes another one, with the pinned set of its version.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
+VERSION := $(or $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null),missing)
+PINS := constraints/$(VERSION).txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS)
 
-.PHONY: help setup study test test-long lint docs clean
+.PHONY: help setup study test test-only core-only test-core test-matrix test-long lint docs clean
 
 help: ## what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/ready ## make .venv with the pinned set (about a minute)
+setup: $(VENV)/ready-$(VERSION) ## make .venv with the pinned set (about a minute)
 
-.venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+$(VENV)/ready-$(VERSION): pyproject.toml $(PINS)
+	@test "`$(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null`" = $(VERSION) \
+	  || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) -e '.[dev]'
 	@touch $@
 
+constraints/%.txt:
+	@echo "$(PYTHON) is $(if $(filter missing,$*),not there,Python $*);" \
+	  "cnnjax runs on 3.11 to 3.13: make setup PYTHON=python3.12" >&2; false
+
 # PyTorch is an oracle of tests only. Where it does not install, they are skipped and say so.
-.venv/oracles: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e '.[oracles]' && touch $@ || echo "PyTorch did not install: its tests will be skipped"
+$(VENV)/oracles-$(VERSION): $(VENV)/ready-$(VERSION)
+	$(PIP) -e '.[oracles]' && touch $@ || echo "PyTorch did not install: its tests will be skipped"
 
 study: setup ## run the degradation study on the embedded data, show table, verdict, report
 	$(BIN)/cnnjax study run degradation
 
-test: setup .venv/oracles lint ## lint, types, import contracts and the fast tests
+test: lint test-only ## lint, types, import contracts and the fast tests
+
+test-only: setup $(VENV)/oracles-$(VERSION)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-long: setup .venv/oracles ## the long tests: kills, real data, full presets, the whole family
+core-only: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'core and not long'
+
+test-core: ## the core of the tests on every other Python that is found, each in .venv-VERSION
+	@$(call on_each,core-only,$(VERSION))
+
+test-matrix: ## the fast tests on every Python that is found, each in .venv-VERSION
+	@$(call on_each,test-only)
+
+# A shim of pyenv's that is not active is no Python: then pyenv's own folder is looked into.
+define on_each
+failed=; for v in 3.11 3.12 3.13; do \
+  case "$$v" in "$2") continue;; esac; found=; \
+  for p in python$$v "`pyenv root 2>/dev/null`"/versions/$$v.*/bin/python; do \
+    "$$p" -c '' 2>/dev/null && { found=$$p; break; }; \
+  done; \
+  if [ -z "$$found" ]; then echo "Python $$v: not found, not tested"; continue; fi; \
+  echo "Python $$v: $$found"; \
+  $(MAKE) --no-print-directory $1 PYTHON="$$found" VENV=.venv-$$v || failed="$$failed $$v"; \
+done; [ -z "$$failed" ] || { echo "failed on Python$$failed"; exit 1; }
+endef
+
+test-long: setup $(VENV)/oracles-$(VERSION) ## the long tests: kills, real data, full presets, the whole family
 	$(BIN)/python -m pytest -n 0 -m long
 
 lint: setup ## ruff, basedpyright, import-linter
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/basedpyright --level error
+	$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
 
-docs: setup ## write docs/models.md anew
-	$(BIN)/cnnjax models --markdown > docs/models.md
+docs: setup ## write docs/reference/ and the notebook anew
+	$(BIN)/cnnjax models --markdown > docs/reference/models.md
+	$(BIN)/python docs/generate.py
 
-clean: ## remove .venv and runs/
-	rm -rf .venv runs
+clean: ## remove .venv, those of other Pythons, and runs/
+	rm -rf .venv .venv-* runs

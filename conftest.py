@@ -44,7 +44,8 @@ pytest_collect_file = Sybil(
         SkipParser(),
     ],
     patterns=["*.md"],
-    excludes=["CHANGELOG.md", "CONTRIBUTING.md"],
+    # docs/python.md is executed as the notebook that is made of it: tests/test_docs.py.
+    excludes=["CHANGELOG.md", "CONTRIBUTING.md", "**/python.md"],
     setup=_setup,
     teardown=lambda namespace: namespace["scratch"].cleanup(),
 ).pytest()

@@ -1,19 +1,23 @@
 """Two CPU devices, strict rank promotion, a cache folder of its own, deterministic examples."""
 
+import gc
 import os
+import resource
 import sys
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("PJRT_NPROC", "1")  # before jax starts; the tests use one thread each
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # quickest
 
 import hypothesis
 import jax
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.devices()  # reads the flags
+del os.environ["XLA_FLAGS"]  # a command that a test types in a process of its own runs as a user's
 hypothesis.settings.register_profile(
     "cnnjax",
     deadline=None,
@@ -22,6 +26,17 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("cnnjax")
+
+_MOST_MEMORY = 1.5 * 2**20  # KiB
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_memory():
+    """A process keeps each program that it ever compiled; what a file left goes when it is much."""
+    yield
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _MOST_MEMORY:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
