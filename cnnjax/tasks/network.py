@@ -84,8 +84,8 @@ class NetworkTask:
 
         Args:
           batch: images float32 [n, h, w, c], the other fields as they are stored.
-          keys: one for each example: of the epoch and its index while training, of its index alone
-            in an evaluation, so that its draws are the same each time.
+          keys: one for each example: of the update and its index while training, of its index
+            alone in an evaluation, so that its draws are the same each time.
         """
         return batch
 

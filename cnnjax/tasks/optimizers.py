@@ -213,6 +213,8 @@ class _Optimizers(Registry[Entry]):
 
     def verify(self, name: str, values: Mapping[str, Any]) -> None:
         for key, value in values.items():
+            if is_own(name) and key not in (*_COMMON, "learning_rate"):
+                continue  # what it means is its author's
             if isinstance(value, int | float) and not isinstance(value, bool):
                 if not 0 <= value <= LARGEST:
                     raise ValueError(f"{key}={value}: must be 0 or more, and finite")

@@ -166,7 +166,7 @@ def fit(
 
 def named(task: Task, split: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     """`{split}_{metric}` for each metric that there is, and for its short name."""
-    short = {split_name: name for split_name, name in task.aliases.items() if name in figures}
+    short = {alias: name for alias, name in task.aliases.items() if name in figures}
     names = {**short, **{metric.name: metric.name for metric in task.judged}}
     return {f"{split}_{key}": figures[name] for key, name in names.items() if name in figures}
 

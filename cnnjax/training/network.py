@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from cnnjax.core.environment import start_backend
 from cnnjax.core.errors import Failed, Refused, one_line
-from cnnjax.core.recipe import Data
+from cnnjax.core.recipe import Data, Task
 from cnnjax.data.augment import normalize, ten_crops
 from cnnjax.data.dataset import StreamedDataset
 from cnnjax.data.decode import decode
@@ -186,6 +186,8 @@ def load_predictor(folder: Path, data_dir: str | None, say: Say) -> Predictor:
         return Predictor(network, see, normal, None)
     described = read_run(folder)
     recipe, task, state = restore_run(folder, say)
+    if recipe.task.name != Task().name:  # another task's outputs are no classes of the data
+        raise Refused(f"{folder} was trained on task {recipe.task.name}: it has no classes to name")
     dataset = dataset_of(folder, described, recipe, data_dir, say)
     _require_pictures(dataset.image_shape)
     network = Network(recipe.model, task.model, evaluated(state), task.data.image_shape)
