@@ -5,15 +5,13 @@ Two kinds of object have fields: a dataclass, and a `Named` (whose `fields` belo
 that its registry knows by that name).
 """
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
 from cnnjax.core.errors import Refused, unknown
-from cnnjax.core.recipe import Model, Named, Optimizer, Recipe, Task
-from cnnjax.core.registry import Registry
+from cnnjax.core.recipe import Model, Named, Optimizer, Recipe, Task, registry_of
 from cnnjax.core.values import convert, json_or_word, plain, shown
 
 FORMAT = 2  # of a recipe in run.json, study.json and config.json
@@ -33,12 +31,6 @@ class Assignment:
     path: str
     value: Any
     given: str
-
-
-def registry_of(part: Named) -> Registry:
-    """Which settings a name of this part has."""
-    module, _, name = part.registry.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def setting_types(config: Any) -> dict[str, Any]:
@@ -108,12 +100,6 @@ def assignment(text: str) -> Assignment:
     if not separator or not path.strip():
         raise Refused(f"--set {text}: write it as key=value, e.g. batch_size=64")
     return Assignment(path.strip(), json_or_word(value.strip()), f"--set {text}")
-
-
-def override_text(config: Any, text: str) -> Any:
-    """`override` from what a user types: "optimizer.learning_rate=0.05"."""
-    given = assignment(text)
-    return override(config, given.path, given.value)
 
 
 def override_all(recipe: Recipe, assignments: Sequence[Assignment]) -> Recipe:

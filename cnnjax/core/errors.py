@@ -1,8 +1,9 @@
 """One exception for everything that is refused, and the exit codes of the command line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+Say = Callable[[str], None]  # is told what a user should know, a line each
 _LISTED = 8  # names in one line, at most
 
 EXIT_DONE = 0

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from cnnjax.core.config import registry_of, setting_types
+from cnnjax.core.config import setting_types
 from cnnjax.core.errors import unknown
-from cnnjax.core.recipe import Named, Recipe
+from cnnjax.core.recipe import Named, Recipe, registry_of
 from cnnjax.core.registry import REQUIRED
 from cnnjax.core.sentences import allowed_values, field_sentences, type_in_words
 from cnnjax.core.values import plain

@@ -51,12 +51,17 @@ class Named:
         if name in fields:
             return fields[name]
         if not name.startswith("_"):
-            module, _, registry = self.registry.partition(":")
             with contextlib.suppress(Refused):  # whoever asks for an attribute expects this error
-                known = getattr(importlib.import_module(module), registry).settings(self.name)
+                known = registry_of(self).settings(self.name)
                 if name in known:
                     return known[name].default
         raise AttributeError(f"{type(self).__name__}({self.name!r}) has no setting {name!r}")
+
+
+def registry_of(part: Named) -> Any:
+    """The `Registry` that knows which settings a name of this part has."""
+    module, _, name = part.registry.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ FILE.py:name and package.module:name work wherever a name does.
 
 import importlib
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, is_dataclass
 from dataclasses import fields as dataclass_fields
@@ -47,7 +48,7 @@ _Entry = TypeVar("_Entry", bound=Entry)
 _digests: dict[tuple[str, Any], str] = {}
 
 
-class Registry(Generic[_Entry]):
+class Registry(ABC, Generic[_Entry]):
     """The things of one kind; a subclass says what its kind is."""
 
     kind: str  # in messages, and the group of settings in a recipe: "model"
@@ -57,13 +58,13 @@ class Registry(Generic[_Entry]):
     def __init__(self):
         self._entries: dict[str, _Entry] = {}
 
+    @abstractmethod
     def own(self, name: str, thing: Any) -> _Entry:
         """The entry of a user's own thing.
 
         Raises:
           Refused: it is not of this kind.
         """
-        raise NotImplementedError
 
     def hidden(self, make: Callable[..., Any]) -> Iterable[str]:
         """Fields or parameters that are no settings."""

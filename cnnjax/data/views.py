@@ -119,18 +119,6 @@ def central_view(encoded: bytes, image_shape: tuple[int, int, int]) -> UInt8[np.
     return _centre(image, (round(height * RESIZE), round(width * RESIZE)), (height, width))
 
 
-def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """A uint8 image at height, width: shorter side resized (antialiased), centre cropped."""
-    if image.shape == shape:
-        return image
-    from PIL import Image, ImageOps
-
-    channels = image.shape[-1]
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    resized = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.BILINEAR)
-    return np.asarray(resized).reshape(shape)
-
-
 def _centre(image: np.ndarray, cover: tuple[int, int], crop: tuple[int, int]) -> np.ndarray:
     """The centre of an image, resized as little as covers `cover`; all are height, width."""
     from PIL import Image

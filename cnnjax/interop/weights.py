@@ -175,13 +175,7 @@ def described_weights(folder: Path) -> dict[str, Any]:
     Raises:
       Refused: it is lost or damaged.
     """
-    about = _read(folder, FILES[0], read_sealed)
-    if "normalization" not in about:  # written by an earlier development version
-        model = convert(about["model"], Model, f"{folder}/weights.json")
-        with paths_of(about):
-            module = create_model(model.name, **model.fields)
-        about["normalization"] = usual_normalization(module, tuple(about["input"]))
-    return about
+    return _read(folder, FILES[0], read_sealed)
 
 
 def usual_normalization(module: Any, image_shape: tuple[int, int, int]) -> FixedNormalization:

@@ -13,10 +13,9 @@ from cnnjax.core.config import (
     canonical,
     compact,
     override_all,
-    registry_of,
 )
 from cnnjax.core.errors import Refused, unknown
-from cnnjax.core.recipe import Recipe
+from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.values import digest, plain, shown
 from cnnjax.study.spec import Arm, Contrast, Levels, Study
 from cnnjax.tasks.task import SPLITS, Metric, aliased

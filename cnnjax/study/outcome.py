@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnjax.core.errors import Say
 from cnnjax.study.cells import Cell, Plan
-from cnnjax.study.store import Say, Store
+from cnnjax.study.store import Store
 from cnnjax.study.verdict import Judgement, judge
 from cnnjax.tasks.task import figures_in
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from cnnjax.core.architectures import create_model
 from cnnjax.core.config import compact
 from cnnjax.core.environment import check_platform
-from cnnjax.core.errors import Refused
+from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import append_line
 from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
 from cnnjax.core.recipe import Data, Model
 from cnnjax.core.registry import check_sources
-from cnnjax.core.user_code import located, paths_from
+from cnnjax.core.user_code import located, paths_of
 from cnnjax.core.values import digest
 from cnnjax.data.dataset import AnyDataset, Dataset
 from cnnjax.data.load import load_dataset, reading, reading_words
@@ -28,7 +28,6 @@ from cnnjax.study.verdict import power_note
 from cnnjax.study.worker import Datasets, Shared, train_cell
 from cnnjax.tasks.task import Task, aliased
 
-Say = Callable[[str], None]
 SHARED = ".shared-data"  # in a study's folder while it runs
 
 
@@ -110,8 +109,7 @@ def repeat_cell(
     except ValueError as error:
         say(f"{error}; there is nothing to compare with")
         old = None
-    base = document.get("folder")
-    with paths_from(base if base and Path(base).is_dir() else None):
+    with paths_of(document):
         datasets = load_datasets(plan, data_dir or document["data_dir"], say)
         if describe_data(datasets) != document["data"]:
             raise Refused(

@@ -13,7 +13,7 @@ cells/<variant>-s<seed>-<hash>/
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 from cnnjax.core.config import FORMAT, compact, effective, full, idle_settings, spelled_out
 from cnnjax.core.environment import bits, machine, versions
-from cnnjax.core.errors import Refused
+from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import atomic_write, read_lines, read_sealed, write_json, write_sealed
 from cnnjax.core.user_code import expanded, located
 from cnnjax.core.values import convert, differences, digest, plain
@@ -30,7 +30,6 @@ from cnnjax.study.spec import Contrast
 from cnnjax.tasks.task import Metric
 from cnnjax.training.restore import check_format
 
-Say = Callable[[str], None]
 _SESSION = {"began", "seconds", "workers", "cells", "cpu_seconds", "cores_busy", "stopped"}
 
 

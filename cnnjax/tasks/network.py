@@ -1,6 +1,7 @@
 """The common kind of task: one network, one loss, one optimiser. Derive your own from it."""
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ _OPTIONAL = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkTask:
+class NetworkTask(ABC):
     """Pure functions over the training state of one network.
 
     Derive a frozen dataclass, say what it needs and by what it is judged, and define `losses` and
@@ -89,13 +90,16 @@ class NetworkTask:
         """
         return batch
 
+    @abstractmethod
     def losses(self, outputs: Any, batch: Batch) -> Float[Array, " n"]:
         """What is minimised, of each example."""
-        raise NotImplementedError
 
     def figures(self, outputs: Any, batch: Batch) -> dict[str, Float[Array, " n"]]:
-        """Each metric's value of each example; a metric in per cent is 0 or 1 there."""
-        raise NotImplementedError
+        """Each metric's value of each example; a metric in per cent is 0 or 1 there.
+
+        None, where `sums` and `summary` or an accumulator give the metrics.
+        """
+        return {}
 
     def objective(self, outputs: Any, auxiliary: list[Any], batch: Batch) -> Float[Array, " n"]:
         """`losses`, with what the network's auxiliary heads add."""

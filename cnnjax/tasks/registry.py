@@ -19,6 +19,8 @@ class _Tasks(Registry[Entry]):
 
         if not isinstance(thing, type) or not issubclass(thing, NetworkTask):
             raise Refused(f"{name} is no task: give a class that derives from cnnjax.NetworkTask")
+        if missing := sorted(thing.__abstractmethods__):
+            raise Refused(f"{name} does not define {missing[0]}(self, outputs, batch)")
         metrics = thing.metrics
         if not isinstance(metrics, tuple) or not metrics:
             raise Refused(f"{name} declares no metric: metrics = (Metric(...), ...), a tuple")

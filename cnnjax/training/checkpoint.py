@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ import numpy as np
 
 from cnnjax.core.arrays import pack, unpack
 from cnnjax.core.environment import quiet_absl
-from cnnjax.core.errors import Failed, Refused, one_line
+from cnnjax.core.errors import Failed, Refused, Say, one_line
 from cnnjax.core.files import atomic_write, read_sealed, write_sealed
 from cnnjax.tasks.state import leaf_names
-
-Say = Callable[[str], None]
 
 
 class OrbaxSaves:

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from cnnjax.core.architectures import MODELS, create_model
-from cnnjax.core.config import idle_settings, registry_of
+from cnnjax.core.config import idle_settings
 from cnnjax.core.errors import Refused
-from cnnjax.core.recipe import Recipe
+from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.registry import source_digests
 from cnnjax.core.values import digest, plain
 from cnnjax.data.dataset import AnyDataset

@@ -12,15 +12,15 @@ import numpy as np
 from jaxtyping import Float
 
 from cnnjax.core.environment import start_backend
-from cnnjax.core.errors import Failed, Refused, one_line
+from cnnjax.core.errors import Failed, Refused, Say, one_line
 from cnnjax.core.recipe import Data, Task
 from cnnjax.data.augment import normalize, ten_crops
 from cnnjax.data.dataset import StreamedDataset
-from cnnjax.data.decode import decode
+from cnnjax.data.decode import decode, fit
 from cnnjax.data.folder import PREFIX
 from cnnjax.data.load import load_dataset
 from cnnjax.data.normalization import fixed_normalization, normalization_arrays
-from cnnjax.data.views import central_view, fit, fixed_view
+from cnnjax.data.views import central_view, fixed_view
 from cnnjax.interop.weights import Network, described_weights, holds_weights, load_weights
 from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.network import evaluated
@@ -29,7 +29,7 @@ from cnnjax.tasks.task import Accumulator
 from cnnjax.training.feed import on_device
 from cnnjax.training.loop import evaluate
 from cnnjax.training.make import data_spec
-from cnnjax.training.restore import Say, dataset_of, read_run, restore_run
+from cnnjax.training.restore import dataset_of, read_run, restore_run
 
 
 def holds(folder: Path) -> Literal["run", "weights"]:

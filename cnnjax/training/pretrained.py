@@ -1,11 +1,10 @@
 """What a training starts from: random numbers, another run, imported weights or a file."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.errors import Refused
+from cnnjax.core.errors import Refused, Say
 from cnnjax.core.recipe import Recipe
 from cnnjax.core.user_code import located
 from cnnjax.interop.mapping import Mismatch, OtherClasses
@@ -15,7 +14,6 @@ from cnnjax.tasks.state import TrainState
 from cnnjax.training.initial import fresh_state
 from cnnjax.training.restore import restore_run
 
-Say = Callable[[str], None]
 _SHOWN = 6  # lines of a mismatch in one message
 
 

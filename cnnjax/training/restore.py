@@ -1,11 +1,10 @@
 """What lies in a run's folder: its description, its data, its newest intact state."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cnnjax.core.config import FORMAT, full
-from cnnjax.core.errors import Refused
+from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import read_sealed
 from cnnjax.core.recipe import Recipe
 from cnnjax.core.registry import check_sources
@@ -21,7 +20,6 @@ from cnnjax.training.initial import fresh_state, saved_tree
 from cnnjax.training.make import sources_of, task_for
 
 IDENTITY = ("format", "recipe", "seed", "data", "sources")  # of run.json: what makes it this run
-Say = Callable[[str], None]
 
 
 def restore_run(workdir: Path, say: Say) -> tuple[Recipe, NetworkTask, TrainState]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cnnjax.core.config import FORMAT, canonical, compact, spelled_out
 from cnnjax.core.environment import bits, machine, start_backend, versions
-from cnnjax.core.errors import Refused
+from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import read_sealed, write_sealed
 from cnnjax.core.folders import own_folder, unicode_path
 from cnnjax.core.lock import hold
@@ -32,7 +32,7 @@ from cnnjax.training.make import data_spec, make_task, sources_of
 from cnnjax.training.metrics_log import MetricsLog
 from cnnjax.training.pretrained import check_weights, weights_digest
 from cnnjax.training.progress import Progress
-from cnnjax.training.restore import Say, check_format, dataset_of, read_run, restore_run
+from cnnjax.training.restore import check_format, dataset_of, read_run, restore_run
 from cnnjax.training.setup import prepare
 
 

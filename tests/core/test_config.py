@@ -14,12 +14,17 @@ from cnnjax.core.config import (
     full,
     override,
     override_all,
-    override_text,
 )
 from cnnjax.core.random import stream_keys
 from cnnjax.core.values import differences, digest, plain
 
 pytestmark = pytest.mark.core  # also on every other Python: make test-core
+
+
+def override_text(recipe, text):
+    """What a user types after --set."""
+    given = assignment(text)
+    return override(recipe, given.path, given.value)
 
 
 def test_a_path_reaches_a_nested_field_and_leaves_the_rest():

@@ -10,9 +10,9 @@ from cnnjax import Data, Refused, load_dataset
 from cnnjax.core.random import stream_keys
 from cnnjax.data import tfds as tfds_module
 from cnnjax.data.dataset import StreamedDataset, images_per_class
+from cnnjax.data.decode import fit
 from cnnjax.data.stream import evaluation_stream, training_stream
 from cnnjax.data.tfds import find_prepared
-from cnnjax.data.views import fit
 from cnnjax.testing import check_dataset
 from tests.data.prepared_set import write_prepared
 from tests.data.test_decode import halved, opencv, pillow

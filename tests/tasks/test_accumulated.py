@@ -14,6 +14,9 @@ class Judged(NetworkTask):
         Metric("worst_error", "%", "lower", "of the worst class"),
     )
 
+    def losses(self, outputs, batch):
+        return outputs
+
 
 class Gives:
     def __init__(self, **figures):

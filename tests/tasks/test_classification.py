@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from cnnjax import Refused, create_model
 from cnnjax.tasks.network import ONE
 from cnnjax.tasks.state import set_hyperparams
-from tests.runs import classification
+from tests.runs import classification, small_batch
 
 KEY = jax.random.key(0)
 
@@ -68,13 +68,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def batch():
-    rng = np.random.default_rng(0)
-    return {
-        "images": jnp.asarray(rng.normal(size=(6, 8, 8, 1)), jnp.float32),
-        "labels": jnp.asarray(rng.integers(0, 10, 6), jnp.int32),
-        "mask": jnp.ones(6),
-        "indices": jnp.arange(6),
-    }
+    return small_batch()
 
 
 def start(task, **hyperparams):

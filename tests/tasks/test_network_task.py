@@ -85,6 +85,7 @@ def test_a_task_of_ones_own_decides_the_outputs_and_needs_no_labels(written):
             r"rotation.py, line \d+: KeyError",
         ),
         ('metrics = (Metric("turn', 'metrics = () and (Metric("turn', "declares no metric"),
+        ("def losses", "def loss", r"does not define losses\(self, outputs, batch\)"),
         ("(NetworkTask)", "", "is no task: give a class that derives from cnnjax.NetworkTask"),
         ("turns: int = 4", "turns: int", "has no default for turns"),
     ],

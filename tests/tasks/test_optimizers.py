@@ -12,7 +12,7 @@ from cnnjax.core.config import canonical, override
 from cnnjax.layers.scan import stack_blocks, unstack_blocks
 from cnnjax.tasks.optimizers import OPTIMIZERS, hyperparams_of, kernels, update_of
 from cnnjax.tasks.state import set_hyperparams
-from tests.runs import classification
+from tests.runs import classification, small_batch
 
 KEY = jax.random.key(0)
 STEPS = 5
@@ -174,13 +174,7 @@ def test_norms_of_stacked_blocks_are_those_of_each(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def batch():
-    rng = np.random.default_rng(0)
-    return {
-        "images": jnp.asarray(rng.normal(size=(6, 8, 8, 1)), jnp.float32),
-        "labels": jnp.asarray(rng.integers(0, 10, 6), jnp.int32),
-        "mask": jnp.ones(6),
-        "indices": jnp.arange(6),
-    }
+    return small_batch()
 
 
 def task_with(optimizer, depth=14):
