@@ -68,6 +68,7 @@ class Run:
 
     folder: Path
     result: dict[str, Any]
+    _dataset: AnyDataset | None = None
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -89,7 +90,7 @@ class Run:
         """
         from cnnjax.training.network import predict_stored
 
-        return predict_stored(self.folder, self.network, images, batch_size, say)
+        return predict_stored(self.folder, self.network, images, batch_size, say, self._dataset)
 
 
 def run_study(
@@ -135,7 +136,7 @@ def run_study(
         for path, value in (settings or {}).items()
     ]
     plan = resolve(study, preset, data=data, settings=tuple(given), seeds=seeds)
-    with _shown(f"{study.name} ({preset})", progress) as line, StopRequest() as stop:
+    with _shown(f"{study.name} ({preset})", progress) as line, StopRequest(leaves=False) as stop:
         session = run(
             plan,
             folder,
@@ -186,7 +187,7 @@ def train(
     recipe = canonical(recipe)
     dataset = load_dataset(recipe.data, data_dir, say) if dataset is None else dataset
     title = f"{recipe.model.name} on {dataset.name}"
-    with _shown(title, progress) as line, StopRequest() as stop:
+    with _shown(title, progress) as line, StopRequest(leaves=False) as stop:
         result = train_run(
             recipe,
             seed,
@@ -200,7 +201,7 @@ def train(
     if result["status"] == "interrupted":
         raise KeyboardInterrupt(f"{workdir} is saved at step {result['steps']}; the same call"
                                 " goes on")  # fmt: skip
-    return Run(Path(workdir), result)
+    return Run(Path(workdir), result, dataset)
 
 
 def load_run(folder: str | Path) -> Run:

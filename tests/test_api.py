@@ -85,3 +85,24 @@ def test_what_dir_shows_is_the_interface_and_all_of_it_is_there():
     assert dir(cnnjax) == sorted([*cnnjax.__all__, "__version__"])
     assert {"Loss", "Streams", "Init", "Task", "Optimizer", "Schedule", "Data"} <= set(dir(cnnjax))
     assert all(getattr(cnnjax, name) is not None for name in cnnjax.__all__)
+
+
+def test_a_run_on_a_set_at_hand_predicts_without_looking_for_it(tmp_path, digits):
+    (tmp_path / "net.py").write_text(NET)
+    part = cnnjax.Dataset.from_arrays(
+        dict(digits.train.arrays), dict(digits.test.arrays), name="mine", max_value=17
+    )
+    recipe = small_images.replace(model=Model(f"{tmp_path}/net.py:Net"), steps=14)
+    run = cnnjax.train(recipe, workdir=tmp_path / "run", dataset=part, progress=False)
+    wrong = run.predict(part.test.images).argmax(-1) != part.test.labels
+    assert 100 * wrong.mean() == pytest.approx(run.result["test_error"])
+
+
+def test_a_second_interrupt_raises_where_the_process_is_the_users():
+    from cnnjax.training.signals import StopRequest
+
+    stop = StopRequest(leaves=False)
+    stop._note(2, None)
+    assert stop()
+    with pytest.raises(KeyboardInterrupt):
+        stop._note(2, None)

@@ -65,7 +65,7 @@ def run_study(
     for variant in plan.variants:  # refused before the data are read
         create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
-    costs, sources = check_variants(plan, datasets)
+    costs, sources = check_variants(plan, datasets, say)
     own_folder(workdir, "study folder", ("study.json", "cells"))
     store = Store(workdir)
     with hold(workdir, "the study"):
@@ -166,7 +166,7 @@ def describe_data(datasets: dict[Data, AnyDataset]) -> dict[str, dict]:
 
 
 def check_variants(
-    plan: Plan, datasets: dict[Data, AnyDataset]
+    plan: Plan, datasets: dict[Data, AnyDataset], say: Say = lambda line: None
 ) -> tuple[dict[str, dict], dict[str, str]]:
     """Parameters and MACs of each variant, and the digests of the users' files behind them.
 
@@ -194,7 +194,7 @@ def check_variants(
         key = (task, recipe.batch_size, recipe.init)
         if key not in counted:
             task.check(recipe.batch_size)
-            check_weights(task, recipe)
+            check_weights(task, recipe, say)
             cost = model_cost(task.model, task.data.image_shape)
             counted[key] = {"params": cost.params, "macs": cost.macs, "input": list(cost.input)}
         costs[variant.name] = counted[key]

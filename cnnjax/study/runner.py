@@ -68,11 +68,12 @@ class _Queue:
     """The cells that are left, by the program that they share."""
 
     costs: Mapping[str, float]
+    programs: Mapping[str, str]  # by variant, as `costs`
     waiting: dict[str, list[Cell]] = field(default_factory=lambda: defaultdict(list))
 
     def put(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
-            self.waiting[program_key(cell.variant.recipe)].append(cell)
+            self.waiting[self.programs[cell.variant.name]].append(cell)
 
     def take(self, program: str, taken: set[str]) -> Cell | None:
         """The next cell for a worker that has `program`, while others have `taken`."""
@@ -123,7 +124,9 @@ def run_cells(
       Refused: a worker cannot start jax on the platform that is chosen.
     """
     count = max(1, min(workers or default_workers(), len(cells)))
-    queue = _Queue(costs)
+    # Once: a user's file may be edited while cells run.
+    programs = {cell.variant.name: program_key(cell.variant.recipe) for cell in cells}
+    queue = _Queue(costs, programs)
     queue.put(cells)
     total, done, stopped = len(cells), 0, False
     start, before = time.perf_counter(), _children_seconds()
@@ -143,7 +146,7 @@ def run_cells(
         job = None
         worker.program, worker.part, worker.rate = "", 0.0, 0.0
         if worker.cell is not None:
-            worker.program = program_key(worker.cell.variant.recipe)
+            worker.program = programs[worker.cell.variant.name]
             job = worker.cell, folder_of(worker.cell)
         with contextlib.suppress(OSError):  # a worker that is dead is noticed by `wait`
             worker.connection.send(job)

@@ -8,6 +8,7 @@ from cnnjax.core.config import idle_settings
 from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.registry import source_digests
+from cnnjax.core.user_code import refused
 from cnnjax.core.values import digest, plain
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.normalization import chosen_normalization
@@ -46,9 +47,11 @@ def task_for(recipe: Recipe, data: DataSpec) -> Any:
                 raise Refused(f"{path}={getattr(part, name)} has no effect: {why}")
     settings = registry_of(recipe.task).converted(recipe.task.name, recipe.task.fields)
     update = update_of(recipe.optimizer)
-    with_data = entry.make(model=None, data=data, loss=recipe.loss, update=update, **settings)
+    with refused(f"task {recipe.task.name} cannot be made"):
+        with_data = entry.make(model=None, data=data, loss=recipe.loss, update=update, **settings)
+        outputs = with_data.num_outputs
+        hash(with_data)  # programs are kept by task: a list among its settings has no hash
     fields = dict(recipe.model.fields)
-    outputs = with_data.num_outputs
     if outputs is not None and "num_classes" in MODELS.settings(recipe.model.name):
         fields.setdefault("num_classes", outputs)
         if fields["num_classes"] != outputs:

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from cnnjax.core.config import full
 from cnnjax.core.environment import start_backend
 from cnnjax.core.errors import Failed, Refused, Say, one_line
 from cnnjax.core.recipe import Data, Task
 from cnnjax.data.augment import normalize, ten_crops
-from cnnjax.data.dataset import StreamedDataset
+from cnnjax.data.dataset import AnyDataset, StreamedDataset
 from cnnjax.data.decode import decode, fit
 from cnnjax.data.folder import PREFIX
 from cnnjax.data.load import load_dataset
@@ -200,9 +201,17 @@ def load_predictor(folder: Path, data_dir: str | None, say: Say) -> Predictor:
 
 
 def predict_stored(
-    folder: Path, network: Network, images: np.ndarray, batch_size: int, say: Say
+    folder: Path,
+    network: Network,
+    images: np.ndarray,
+    batch_size: int,
+    say: Say,
+    dataset: AnyDataset | None = None,
 ) -> Float[np.ndarray, "n outputs"]:
     """The outputs of a run's network for stored images, normalised as its test images.
+
+    Args:
+      dataset: on which it was trained, if it is at hand.
 
     Raises:
       Refused: the images are not uint8 [n, h, w, c] of the run's size.
@@ -214,8 +223,9 @@ def predict_stored(
             f"images are {images.dtype}{list(images.shape)}; they are to be uint8 [n, {shape}]"
         )
     described = read_run(folder)
-    recipe, _, _ = restore_run(folder, say)
-    dataset = dataset_of(folder, described, recipe, None, say)
+    recipe = full(described["recipe"], f"{folder}/run.json")
+    if dataset is None:
+        dataset = dataset_of(folder, described, recipe, None, say)
     figures = normalization_arrays(recipe.data, dataset)
     scales = {name: jnp.asarray(array) for name, array in figures.items() if name != "colours"}
 

@@ -47,10 +47,10 @@ def first_state(
     )
 
 
-def check_weights(task: NetworkTask, recipe: Recipe) -> None:
+def check_weights(task: NetworkTask, recipe: Recipe, say: Say = lambda line: None) -> None:
     """Refuse `init.weights` that do not fit, before anything is written or trained."""
     if recipe.init.weights is not None:
-        first_state(task, recipe, 0)
+        first_state(task, recipe, 0, say)
 
 
 def weights_digest(recipe: Recipe) -> dict[str, str]:
@@ -91,6 +91,8 @@ def _read(task: NetworkTask, recipe: Recipe, state: TrainState) -> Any:
     try:
         if (path / "run.json").is_file():
             _, _, other = restore_run(path, lambda line: None)
+            if str(int(other.step)) != _newest(path).stem:  # what is hashed is what is read
+                raise Refused(f"{given}: its newest state is damaged; train that run again")
             return carry_over(evaluated(other), task.model, shape, given, head=head, fresh=fresh)
         return read_variables(path, task.model, shape, head=head, fresh=fresh)
     except OtherClasses as error:

@@ -16,8 +16,10 @@ class StopRequest:
     hear.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, leaves: bool = True) -> None:
+        """With `leaves` a second signal ends the process; else it raises KeyboardInterrupt."""
         self.received: int | None = None
+        self._leaves = leaves
         self._previous: dict[int, Any] = {}
 
     def listen(self) -> "StopRequest":
@@ -42,5 +44,7 @@ class StopRequest:
 
     def _note(self, number: int, frame: Any) -> None:
         if self.received is not None:
-            os._exit(128 + number)
+            if self._leaves:
+                os._exit(128 + number)
+            raise KeyboardInterrupt
         self.received = number

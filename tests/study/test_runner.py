@@ -208,7 +208,8 @@ def test_ten_kills_at_random_moments(whole, cnnjax, tmp_path):
 
 def test_workers_share_programs_and_help_where_most_is_left():
     plan = resolve(degradation)
-    queue = _Queue({v.name: float(v.levels["depth"]) for v in plan.variants})
+    programs = {v.name: program_key(v.recipe) for v in plan.variants}
+    queue = _Queue({v.name: float(v.levels["depth"]) for v in plan.variants}, programs)
     queue.put(plan.cells)
     first = queue.take("", set())
     second = queue.take("", {program_key(first.variant.recipe)})

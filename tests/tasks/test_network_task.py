@@ -88,6 +88,13 @@ def test_a_task_of_ones_own_decides_the_outputs_and_needs_no_labels(written):
         ("def losses", "def loss", r"does not define losses\(self, outputs, batch\)"),
         ("(NetworkTask)", "", "is no task: give a class that derives from cnnjax.NetworkTask"),
         ("turns: int = 4", "turns: int", "has no default for turns"),
+        ("turns: int = 4", "turns: object = [4]", "cannot be made|mutable default"),
+        (
+            "    @property\n    def num_outputs",
+            "    def __post_init__(self):\n        raise ValueError('no')\n"
+            "    @property\n    def num_outputs",
+            r"cannot be made: rotation.py, line \d+: ValueError: no",
+        ),
     ],
 )
 def test_what_is_wrong_with_it_is_refused_in_one_line(written, old, new, message):
