@@ -131,10 +131,11 @@ def legend_below(figure: Figure, title: str, names: Sequence[tuple[str, Look]]) 
     )
 
 
-def spread(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
-    """Limits of an axis on which all `values` and 0 lie, never less than one unit apart."""
+def spread(values: Sequence[float], unit: str = "%", margin: float = 0.05) -> tuple[float, float]:
+    """Limits of an axis on which all `values` and 0 lie; points never less than one apart."""
     low, high = min((0.0, *values)), max((0.0, *values))
-    high = max(high, low + 1)
+    if unit in ("%", "points") or low == high:
+        high = max(high, low + 1)
     return low - margin * (high - low), high + margin * (high - low)
 
 

@@ -79,9 +79,7 @@ def pictures(outcome: Outcome) -> list[Picture]:
         drawn += [_final(outcome, metric) for metric in outcome.plan.metrics] + _curves(outcome)
     if _with_results(outcome, _arm_variants(outcome)):
         drawn.append(_arms(outcome))
-    if any(j.n for j in outcome.judgements):
-        drawn.append(_contrasts(outcome))
-    return drawn
+    return drawn + _contrasts(outcome)
 
 
 def _grid_variants(outcome: Outcome) -> list[Variant]:
@@ -144,7 +142,7 @@ def _final(outcome: Outcome, metric: str) -> Picture:
                 line = {"color": look.colour, "marker": look.marker or "_", **size}
                 axes.plot(*zip(*means, strict=True), **line)
                 drawn.append((name, look))
-        axes.set_ylim(*spread(shown))
+        axes.set_ylim(*spread(shown, outcome.plan.measures[metric].unit))
         axes.set_ylabel(labelled(metric, outcome.plan.measures[metric]))
         level_axis(axes, figure, factor, levels)
         legend_below(figure, ", ".join(others), drawn)
@@ -289,9 +287,22 @@ def _curve(
     return _Curve(level, epochs, diverged)
 
 
-def _contrasts(outcome: Outcome) -> Picture:
+def _contrasts(outcome: Outcome) -> list[Picture]:
+    """Contrasts in one unit share an axis: points and nats would not compare."""
+    units = dict.fromkeys(j.unit for j in outcome.judgements if j.mean_difference is not None)
+    return [
+        _contrasts_in(outcome, unit, f"contrasts-{unit or 'plain'}" if number else "contrasts")
+        for number, unit in enumerate(units)
+    ]
+
+
+def _contrasts_in(outcome: Outcome, unit: str, name: str) -> Picture:
     """Each contrast's mean difference with its interval, its words above."""
-    judged = [(j, d) for j in outcome.judgements if (d := j.mean_difference) is not None]
+    judged = [
+        (j, d)
+        for j in outcome.judgements
+        if (d := j.mean_difference) is not None and j.unit == unit
+    ]
     with drawing():
         texts = [
             fitted(f"{j.first} − {j.second}, {words(j.metric)}: {j.verdict}", NARROW - 0.5, 8.0)
@@ -299,7 +310,7 @@ def _contrasts(outcome: Outcome) -> Picture:
         ]
         rows = [0.36 + 0.14 * len(text.splitlines()) for text in texts]  # inches
         figure, axes = panel(height=sum(rows) + 0.6)
-        shown = [-0.5, 0.5]
+        shown = [-0.5, 0.5] if unit == "points" else [0.0]
         y = sum(rows)
         for (j, difference), text, row in zip(judged, texts, rows, strict=True):
             y -= row
@@ -322,16 +333,15 @@ def _contrasts(outcome: Outcome) -> Picture:
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             )
         axes.axvline(0, color="#333333", linewidth=0.8, zorder=0.9)
-        axes.set_xlim(*spread(shown))
+        axes.set_xlim(*spread(shown, unit))
         axes.set_ylim(-0.2, sum(rows) - 0.15)
         axes.set_yticks([])
-        units = " or ".join(dict.fromkeys(j.unit or "the metric itself" for j, _ in judged))
-        axes.set_xlabel(f"difference, first minus second ({units})")
+        axes.set_xlabel(f"difference, first minus second{f' ({unit})' if unit else ''}")
         caption = (
             "Contrasts: mean difference paired by seed and its 95 % interval; grey: the bound"
             " within which two are called equal."
         )
-        return _picture(figure, "contrasts", caption)
+        return _picture(figure, name, caption)
 
 
 def _arms(outcome: Outcome) -> Picture:
@@ -356,7 +366,8 @@ def _arms(outcome: Outcome) -> Picture:
         axes.set_yticks(range(len(shown)), reversed(names))
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.set_xlabel(labelled(metric, outcome.plan.measures[metric]))
-        axes.set_xlim(*spread([e for v in shown for e in values(outcome, v, metric)]))
+        all_values = [e for v in shown for e in values(outcome, v, metric)]
+        axes.set_xlim(*spread(all_values, outcome.plan.measures[metric].unit))
         caption = (
             f"Arms beside the grid, final {words(metric)}: every seed a dot; blue: the grid's"
             " variant that an arm starts from."

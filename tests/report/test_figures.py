@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -244,3 +245,16 @@ def test_text_is_broken_to_fit(inches):
         assert text_width(broken) <= inches + 0.01
         assert math.isclose(text_width("a" * 10), 10 * text_width("a"), rel_tol=0.1)
     assert "".join(broken.split()) == "".join(text.split())
+
+
+def test_points_and_nats_have_an_axis_each(tmp_path, drawn):
+    contrast = Contrast("8", "20", "train_error", "lower")
+    outcome = outcome_of(tmp_path, depth=("8", "20"), contrasts=(contrast,))
+    (judged,) = outcome.judgements
+    nats = replace(judged, unit="nats", mean_difference=0.02, ci_low=0.01, ci_high=0.03)
+    found = drawn(replace(outcome, judgements=[judged, nats]))
+    assert {"contrasts", "contrasts-nats"} <= set(found)
+    (axes,) = found["contrasts-nats"].axes
+    assert axes.get_xlabel().endswith("(nats)")
+    assert axes.get_xlim()[1] < 0.1  # on the scale of its own differences
+    assert len(axes.texts) == 1
