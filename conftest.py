@@ -53,5 +53,10 @@ pytest_collect_file = Sybil(
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """The user's cache folder is not touched."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    """The user's cache folder is not touched; workers of pytest-xdist share one, so that what a
+    command compiled for one test is there for those that come later.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")

@@ -14,10 +14,11 @@ from cnnjax.analysis.cost import count_params
 from cnnjax.core.architectures import MODELS
 from cnnjax.testing import check_model
 
-SLOW = (  # minutes of compiling: with make test-long
-    *("resnet34", "resnet101", "resnet152", "resnet50_v1", "preresnet50", "plain34", "plain50"),
-    *("plain101", "plain152", "32", "44", "56", "110", "1202", "vgg13", "vgg16", "vgg19"),
-    *("_aux", "googlenet_", "alexnet_"),
+# One network of each kind: a layer or a path of another kind each. The others are the same code
+# with other numbers, minutes of compiling: with make test-long.
+KINDS = (
+    *("lenet5", "lenet5_modern", "alexnet", "vgg11_bn", "googlenet", "resnet18", "resnet50"),
+    *("preresnet18", "cifar_resnet20", "cifar_preresnet20"),
 )
 CHECKS = ["deterministic", "logits", "finite", "independent", "gradients"]
 
@@ -39,7 +40,7 @@ def test_the_published_count_by_shapes_alone(name):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.long) if any(s in name for s in SLOW) else name
+        name if name in KINDS else pytest.param(name, marks=pytest.mark.long)
         for name in list_models()
         if "1202" not in name
     ],

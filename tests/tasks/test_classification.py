@@ -1,3 +1,5 @@
+from functools import cache, partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -67,18 +69,29 @@ def task():
 
 
 @pytest.fixture(scope="module")
+def train(task):
+    return jax.jit(lambda state, batch: task.train_step(state, batch, KEY, ONE))
+
+
+@pytest.fixture(scope="module")
 def batch():
     return small_batch()
 
 
+@cache
+def initializer(task):
+    return jax.jit(task.init)
+
+
 def start(task, **hyperparams):
     values = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.01, **hyperparams}
-    return set_hyperparams(task.init(KEY), **values)
+    return set_hyperparams(initializer(task)(KEY), **values)
 
 
-def test_two_steps_are_sgd_with_momentum_and_weight_decay_on_every_parameter(task, batch):
+def test_two_steps_are_sgd_with_momentum_and_weight_decay_on_every_parameter(task, train, batch):
     state = start(task)
 
+    @jax.jit
     def gradient(params, model_state):
         def loss(params):
             logits, _ = task.model.apply(
@@ -98,22 +111,22 @@ def test_two_steps_are_sgd_with_momentum_and_weight_decay_on_every_parameter(tas
         grads = jax.tree.map(lambda g, p: g + 0.01 * p, grads, params)
         velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grads)
         params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
-        state, _ = task.train_step(state, batch, KEY, ONE)
+        state, _ = train(state, batch)
     assert int(state.step) == 2
     chex.assert_trees_all_close(state.params, params, atol=3e-5, rtol=1e-3)
 
 
-def test_one_trace_serves_every_rate_and_stacked_and_ordinary_agree(task, batch):
+def test_one_trace_serves_every_rate_and_stacked_and_ordinary_agree(task, train, batch):
     step = jax.jit(chex.assert_max_traces(lambda s, b: task.train_step(s, b, KEY, ONE), 1))
     first, _ = step(start(task, learning_rate=0.1), batch)
     second, _ = step(start(task, learning_rate=0.05, weight_decay=0.0), batch)
     assert not np.array_equal(first.params["head"]["bias"], second.params["head"]["bias"])
-    packed, _ = task.train_step(task.pack(start(task)), batch, KEY, ONE)
+    packed, _ = train(task.pack(start(task)), batch)
     chex.assert_trees_all_close(task.unpack(packed).params, first.params, atol=1e-5)
 
 
 @pytest.mark.parametrize("where", ["images", "params", "batch_stats"])
-def test_a_step_that_is_not_finite_changes_nothing_and_names_the_leaf(task, batch, where):
+def test_a_step_that_is_not_finite_changes_nothing_and_names_the_leaf(task, train, batch, where):
     state = start(task)
     if where == "images":
         batch = {**batch, "images": batch["images"].at[0, 0, 0, 0].set(jnp.inf)}
@@ -122,7 +135,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_the_leaf(task, batc
     else:
         mean = state.model_state["batch_stats"]["stem"]["norm"]["mean"]
         state.model_state["batch_stats"]["stem"]["norm"]["mean"] = mean.at[0].set(jnp.inf)
-    new, metrics = task.train_step(state, batch, KEY, ONE)
+    new, metrics = train(state, batch)
     chex.assert_trees_all_equal(new, state)
     bad = np.flatnonzero(metrics["nonfinite"])
     names = task.checked_names(state)
@@ -134,13 +147,13 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_the_leaf(task, batc
     assert float(metrics["loss"]) == 0
 
 
-def test_a_good_step_counts_nothing_as_bad(task, batch):
-    _, metrics = task.train_step(start(task), batch, KEY, ONE)
+def test_a_good_step_counts_nothing_as_bad(task, train, batch):
+    _, metrics = train(start(task), batch)
     assert not metrics["nonfinite"].any()
     assert float(metrics["examples"]) == 6
 
 
-def test_collectives_see_counts_gradients_and_statistics(task, batch):
+def test_collectives_see_counts_gradients_and_statistics(task, train, batch):
     """Two replicas with the same part: counts double, gradients of sums over them stay."""
     seen = []
 
@@ -156,8 +169,9 @@ def test_collectives_see_counts_gradients_and_statistics(task, batch):
             return jax.tree.map(lambda leaf: 0 * leaf, tree)
 
     state = start(task, weight_decay=0.0)
-    new, sums = task.train_step(state, batch, KEY, Twice())
-    alone, _ = task.train_step(state, batch, KEY, ONE)
+    twice = jax.jit(partial(task.train_step, collectives=Twice()))
+    new, sums = twice(state, batch, KEY)
+    alone, _ = train(state, batch)
     assert seen == ["sum", "sum", "mean"]
     chex.assert_trees_all_close(new.params, alone.params, atol=1e-6)
     assert (new.model_state["batch_stats"]["stem"]["norm"]["var"] == 0).all()

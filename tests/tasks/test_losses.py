@@ -1,6 +1,7 @@
 """What is minimised, beside the cross-entropy: smoothing, LeNet's loss, mixing, auxiliary heads."""
 
 import dataclasses
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -67,24 +68,21 @@ def test_impossible_losses_are_refused(path, value, message):
         override(Recipe(), path, value)
 
 
+@cache
+def _program(task):
+    @jax.jit
+    def run(batch):
+        state = task.init(jax.random.key(0))
+        state = set_hyperparams(state, learning_rate=1.0, momentum=0.0, weight_decay=0.0)
+        new, sums = task.train_step(state, batch, jax.random.key(1), ONE)
+        return jax.tree.map(lambda old, later: old - later, state.params, new.params), sums
+
+    return run
+
+
 def step(task, batch):
     """Gradient step of rate 1 without momentum: the difference is the gradient."""
-    return steps([task], batch)[0]
-
-
-def steps(tasks, batch):
-    """Of tasks that differ in their loss alone, compiled together: they share the network."""
-    state = tasks[0].init(jax.random.key(0))
-    state = set_hyperparams(state, learning_rate=1.0, momentum=0.0, weight_decay=0.0)
-
-    @jax.jit
-    def run(state, batch):
-        return [task.train_step(state, batch, jax.random.key(1), ONE) for task in tasks]
-
-    return [
-        (jax.tree.map(lambda old, later: old - later, state.params, new.params), sums)
-        for new, sums in run(state, batch)
-    ]
+    return _program(task)(batch)
 
 
 def batch(size=8, channels=1, n=4):
@@ -120,20 +118,38 @@ def test_the_loss_of_a_recipe_is_the_one_that_is_minimised(task):
     smooth = task_for(
         override(recipe, "loss.label_smoothing", 0.2), DataSpec.of_images((8, 8, 1), 10)
     )
-    params = task.init(jax.random.key(0)).params
+    params = jax.jit(task.init)(jax.random.key(0)).params
 
+    @jax.jit
+    @jax.grad
     def by_hand(params):
         logits = task.model.apply({"params": params}, batch()["images"], train=True)
         return example_losses(logits, batch()["labels"], Loss(label_smoothing=0.2)).mean()
 
-    close(step(smooth, batch())[0], jax.grad(by_hand)(params))
+    close(step(smooth, batch())[0], by_hand(params))
 
 
 def test_auxiliary_losses_reach_their_heads_and_the_trunk():
     model = create_model("googlenet_torchvision_aux", num_classes=3, dropout=0.0, aux_dropout=0.0)
     wide = classification(model, (32, 32, 3), 3)
-    none = dataclasses.replace(wide, loss=Loss(auxiliary_weight=0.0))
-    (with_heads, _), (without, _) = steps([wide, none], batch(32, 3, 2))
+
+    @jax.jit  # the weight is an argument: one program serves both
+    def gradient(state, batch, weight):
+        loss = Loss()
+        object.__setattr__(loss, "auxiliary_weight", weight)
+        weighted = dataclasses.replace(wide, loss=loss)
+        new, _ = weighted.train_step(state, batch, jax.random.key(1), ONE)
+        return jax.tree.map(lambda old, later: old - later, state.params, new.params)
+
+    state = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(wide.init, jax.random.key(0)),
+    )
+    rng = np.random.default_rng(0)  # what the paper draws takes longer to compile than the step
+    drawn = jax.tree.map(lambda leaf: 0.1 * rng.normal(size=leaf.shape), state.params)
+    state = state.replace(params=jax.tree.map(np.float32, drawn))
+    state = set_hyperparams(state, learning_rate=1.0, momentum=0.0, weight_decay=0.0)
+    with_heads, without = (gradient(state, batch(32, 3, 2), weight) for weight in (0.3, 0.0))
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(with_heads["aux1_head"]))
     assert not any(np.any(leaf != 0) for leaf in jax.tree.leaves(without["aux1_head"]))
     assert np.any(with_heads["conv1"]["conv"]["kernel"] != without["conv1"]["conv"]["kernel"])
@@ -141,13 +157,14 @@ def test_auxiliary_losses_reach_their_heads_and_the_trunk():
 
 
 def test_views_are_judged_by_their_mean_probability(task):
-    state = task.init(jax.random.key(0))
+    state = jax.jit(task.init)(jax.random.key(0))
     views = jax.random.normal(jax.random.key(1), (3, 10, 8, 8, 1))
     labels, mask = jnp.asarray([0, 1, 2]), jnp.ones(3)
-    found, _ = task.eval_step(
+    found, _ = jax.jit(task.eval_step)(
         state, {"images": views, "labels": labels, "mask": mask, "indices": jnp.arange(3)}
     )
-    logits = task.model.apply({"params": state.params}, views.reshape(-1, 8, 8, 1), train=False)
+    evaluate = jax.jit(partial(task.model.apply, train=False))
+    logits = evaluate({"params": state.params}, views.reshape(-1, 8, 8, 1))
     mean = jax.nn.softmax(logits).reshape(3, 10, -1).mean(1)
     expected = task.sums(jnp.log(mean), {"labels": labels, "mask": mask})
     assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
@@ -157,8 +174,9 @@ def test_views_are_judged_by_their_mean_probability(task):
 def test_parameters_in_bfloat16_train_and_stay_bfloat16():
     model = create_model("cifar_resnet8", width=0.25, param_dtype="bfloat16", dtype="bfloat16")
     half = classification(model, (8, 8, 1), 10)
-    state = set_hyperparams(half.init(jax.random.key(0)), learning_rate=0.1, momentum=0.9)
-    new, sums = half.train_step(state, batch(), jax.random.key(1), ONE)
+    state = set_hyperparams(jax.jit(half.init)(jax.random.key(0)), learning_rate=0.1, momentum=0.9)
+    train = jax.jit(partial(half.train_step, collectives=ONE))
+    new, sums = train(state, batch(), jax.random.key(1))
     same = jax.tree.map(lambda a, b: a.dtype == b.dtype, state, new)
     assert all(jax.tree.leaves(same))
     assert jax.tree.leaves(new.params)[0].dtype == jnp.bfloat16

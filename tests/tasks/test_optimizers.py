@@ -1,5 +1,7 @@
 """Each optimiser against its update written by hand in float64; averages, norms, what is frozen."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -246,8 +248,8 @@ def test_frozen_normalisation_uses_its_running_statistics(batch):
     start = start.replace(model_state=moved)
     state = steps(task, start, batch, 1)
     variables = {"params": start.params, **moved}
-    maps = task.model.apply(variables, batch["images"], train=False, method="feature_maps")
-    features = maps[4].mean((1, 2))
+    maps = jax.jit(partial(task.model.apply, train=False, method="feature_maps"))
+    features = maps(variables, batch["images"])[4].mean((1, 2))
 
     def loss(head):
         logits = features @ head["kernel"] + head["bias"][None]
