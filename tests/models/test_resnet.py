@@ -31,6 +31,7 @@ def test_parameters_and_macs_of_the_cifar_family(name, shortcut, params, macs):
         assert cost.macs == macs
 
 
+@pytest.mark.long  # by default in tests/analysis/test_layers.py
 def test_depth_1202_is_counted_too():
     cost = model_cost(create_model("cifar_resnet1202"), CIFAR)
     assert (cost.params, cost.macs) == (19_421_274, 2_829_238_912)
@@ -69,9 +70,9 @@ def test_images_that_are_too_small_are_refused(name, size):
     [
         pytest.param("cifar_resnet14", {"width": 0.25}, (8, 8, 1), marks=pytest.mark.core),
         ("cifar_plain14", {"width": 0.25}, (9, 8, 3)),
-        ("cifar_resnet14", {"width": 0.25, "shortcut": "B"}, (8, 8, 1)),
+        ("cifar_resnet8", {"width": 0.25, "shortcut": "B"}, (8, 8, 1)),
         ("cifar_resnet14", {"width": 0.25, "shortcut": "C"}, (8, 8, 1)),
-        ("cifar_resnet14", {"width": 0.25, "initialization": "he_fan_out"}, (8, 8, 1)),
+        ("cifar_resnet8", {"width": 0.25, "initialization": "he_fan_out"}, (8, 8, 1)),
     ],
 )
 def test_the_contract_of_a_network(name, overrides, shape):
