@@ -1,5 +1,7 @@
 """What the papers say about LeNet-5, AlexNet, VGG and GoogLeNet beyond their counts."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,8 +86,18 @@ def test_bitmaps_are_ten_different_drawings():
     assert distances[~np.eye(10, dtype=bool)].min() >= 5
 
 
-@pytest.mark.parametrize(("size", "channels"), [(8, 1), (28, 1), (32, 3)])
-@pytest.mark.parametrize("name", ["lenet5", "lenet5_modern"])
+@pytest.mark.parametrize(
+    ("name", "size", "channels"),
+    [
+        ("lenet5", 8, 1),
+        ("lenet5", 28, 1),
+        ("lenet5", 32, 3),
+        ("lenet5_modern", 8, 1),
+        # Enlarging and padding are the same code.
+        pytest.param("lenet5_modern", 28, 1, marks=pytest.mark.long),
+        pytest.param("lenet5_modern", 32, 3, marks=pytest.mark.long),
+    ],
+)
 def test_lenet_takes_three_sizes_of_image(name, size, channels):
     assert len(check_model(create_model(name), (size, size, channels))) == 7
 
@@ -155,16 +167,39 @@ def test_the_towers_meet_in_conv3_and_not_before(groups, sees):
 @pytest.mark.parametrize(
     ("name", "fields", "size"),
     [
-        ("alexnet", {"pooling": "non_overlapping"}, 79),
-        ("alexnet", {"activation": "tanh", "lrn": False, "groups": 1, "dropout": 0.0}, 67),
-        ("vgg11", {"kernel": "5x5", "norm": "batch"}, 32),
-        ("googlenet", {"norm": "batch"}, 32),
+        ("alexnet", {"pooling": "non_overlapping", "activation": "tanh", "lrn": False, "groups": 1,
+                     "dropout": 0.0}, 79),
+        pytest.param("alexnet", {"pooling": "non_overlapping"}, 79, marks=pytest.mark.long),
+        pytest.param("alexnet", {"activation": "tanh", "lrn": False, "groups": 1, "dropout": 0.0},
+                     67, marks=pytest.mark.long),
+        pytest.param("vgg11", {"kernel": "5x5", "norm": "batch"}, 32, marks=pytest.mark.long),
+        pytest.param("googlenet", {"norm": "batch"}, 32, marks=pytest.mark.long),
         ("lenet5", {"connections": "full", "pooling": "max", "activation": "relu"}, 32),
     ],
-)
+)  # fmt: skip
 def test_every_switch_of_an_ablation_keeps_the_contract(name, fields, size):
     extra = {} if name == "lenet5" else {"num_classes": 10}
     assert len(check_model(create_model(name, **fields, **extra), (size, size, 3))) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "convolutions"),
+    [("vgg11", {"kernel": "5x5"}, 5), ("googlenet", {}, 57)],
+)
+def test_every_convolution_has_a_batch_normalisation(name, fields, convolutions):
+    """By shapes: what it does in numbers is in the contract of vgg11_bn."""
+    model = create_model(name, num_classes=10, norm="batch", **fields)
+    images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.float32)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    for train in (False, True):
+        logits, variables = jax.eval_shape(
+            partial(model.init_with_output, train=train), keys, images
+        )
+        assert (logits.shape, logits.dtype) == ((4, 10), jnp.float32)
+    leaves = [(path[-1].key, leaf) for path, leaf in jax.tree.leaves_with_path(variables["params"])]
+    assert sum(kind == "kernel" and leaf.ndim == 4 for kind, leaf in leaves) == convolutions
+    assert sum(kind == "scale" for kind, _ in leaves) == convolutions
+    assert len(jax.tree.leaves(variables["batch_stats"])) == 2 * convolutions
 
 
 def test_non_overlapping_pooling_has_the_same_sizes():
