@@ -1,3 +1,5 @@
+from functools import cache
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -35,6 +37,20 @@ def unrolled(model, variables, images):
     return x.mean((1, 2)) @ head["kernel"] + head["bias"][None], stats
 
 
+def gradient(variables, function):
+    def loss(params):
+        out, stats = function({**variables, "params": params})
+        return jnp.mean(out**2), (out, stats)
+
+    return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+
+@cache
+def expected(name, shortcut):
+    model, images, variables = setup(name, shortcut)
+    return gradient(variables, lambda given: unrolled(model, given, images))
+
+
 @pytest.mark.parametrize(("name", "shortcut"), MODELS)
 @pytest.mark.parametrize("stacked", [False, True])
 def test_scanned_blocks_equal_unrolled_ones(name, shortcut, stacked):
@@ -47,15 +63,8 @@ def test_scanned_blocks_equal_unrolled_ones(name, shortcut, stacked):
         out, updates = model.apply(given, images, train=True, mutable=["batch_stats"])
         return out, unstack_blocks(dict(updates), runs)["batch_stats"]
 
-    def loss(params, function):
-        out, stats = function({**variables, "params": params})
-        return jnp.mean(out**2), (out, stats)
-
-    found = jax.grad(lambda p: loss(p, scanned), has_aux=True)(variables["params"])
-    expected = jax.grad(lambda p: loss(p, lambda v: unrolled(model, v, images)), has_aux=True)(
-        variables["params"]
-    )
-    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-4)
+    found = gradient(variables, scanned)
+    chex.assert_trees_all_close(found, expected(name, shortcut), rtol=1e-3, atol=1e-4)
 
 
 def test_unstacking_gives_back_every_tree():

@@ -92,22 +92,31 @@ def test_max_pooling_its_indices_and_the_way_back(geometry):
     expected, where = functional.max_pool2d(
         to_torch(images), window, strides, padding, ceil_mode=ceil_mode, return_indices=True
     )
-    plain = ours.max_pool(jnp.asarray(images), window, strides, padding, ceil_mode=ceil_mode)
+
+    @jax.jit
+    def pooled(images):
+        geometry = (window, strides, padding)
+        values, indices = ours.max_pool_with_indices(images, *geometry, ceil_mode=ceil_mode)
+        return (
+            ours.max_pool(images, *geometry, ceil_mode=ceil_mode),
+            ours.min_pool(-images, *geometry, ceil_mode=ceil_mode),
+            values,
+            indices,
+            ours.max_unpool(values, indices, (height, width)),
+        )
+
+    plain, smallest, values, indices, unpooled = pooled(jnp.asarray(images))
     same(plain, expected)
-    smallest = ours.min_pool(jnp.asarray(-images), window, strides, padding, ceil_mode=ceil_mode)
     same(-smallest, expected)
-    values, indices = ours.max_pool_with_indices(
-        jnp.asarray(images), window, strides, padding, ceil_mode=ceil_mode
-    )
     same(values, expected)
     np.testing.assert_array_equal(indices, where.numpy().transpose(0, 2, 3, 1))
     back = torch.zeros((2, 3, height * width)).scatter_(2, where.flatten(2), expected.flatten(2))
-    same(ours.max_unpool(values, indices, (height, width)), back.reshape(2, 3, height, width))
+    same(unpooled, back.reshape(2, 3, height, width))
     if strides == window and padding == 0:
         theirs = functional.max_unpool2d(
             expected, where, window, strides, output_size=(height, width)
         )
-        same(ours.max_unpool(values, indices, (height, width)), theirs)
+        same(unpooled, theirs)
 
 
 @given(windows, st.booleans())
@@ -150,4 +159,4 @@ def test_gradients_of_pooling_equal_pytorchs():
         y += jnp.cos(ours.avg_pool(x, 3, 2, 1)).sum()
         return y + jnp.sin(local_response_norm(x, 5, k=1.0, mean=True)).sum()
 
-    same(jax.grad(loss)(jnp.asarray(images)), theirs.grad, atol=1e-5)
+    same(jax.jit(jax.grad(loss))(jnp.asarray(images)), theirs.grad, atol=1e-5)
