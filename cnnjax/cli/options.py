@@ -1,10 +1,37 @@
 """What several commands read from their options."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import click
+
+from cnnjax.core.place import PLACEMENTS
 from cnnjax.core.recipe import Model, Recipe
+
+
+def place_options(command: Callable) -> Callable:
+    """--placement, --devices, --model-shards."""
+    for option in (
+        click.option(
+            "--model-shards",
+            type=int,
+            default=1,
+            show_default=True,
+            help="Of sharded: over how many devices each parameter is divided.",
+        ),
+        click.option("--devices", type=int, help="How many devices.  [default: all; one for jit]"),
+        click.option(
+            "--placement",
+            default="jit",
+            show_default=True,
+            metavar="|".join(PLACEMENTS),
+            help="One device, the devices of a host, or a mesh of devices. The batch size is that"
+            " over all of them; figures are equal up to rounding.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def changed(

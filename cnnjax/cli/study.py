@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cnnjax.cli.options import place_options
 from cnnjax.cli.output import (
     Folder,
     ProgressLine,
@@ -24,6 +25,7 @@ from cnnjax.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from cnnjax.core.place import Place
     from cnnjax.study.outcome import Outcome
     from cnnjax.study.runner import Status
     from cnnjax.study.spec import Study
@@ -66,7 +68,18 @@ def study() -> None:
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Processes, one thread each.  [default: one a core]",
+    help="Processes, one thread each.  [default: one a core, or one a device]",
+)
+@click.option(
+    "--workers-per-device",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share an accelerator, for small networks.",
+)
+@place_options
+@click.option(
+    "--mixed-bits", is_flag=True, help="Go on under another placement than the study began with."
 )
 @click.option("--no-compile-cache", is_flag=True, help="Compile everything anew.")
 @json_option
@@ -246,16 +259,23 @@ def _run(
     settings: tuple[str, ...],
     seeds: int | None,
     workers: int | None,
+    workers_per_device: int,
+    placement: str,
+    devices: int | None,
+    model_shards: int,
+    mixed_bits: bool,
     no_compile_cache: bool,
     as_json: bool,
 ) -> int:
     """`base`: where the relative paths of the study start; None: in the current folder."""
     from cnnjax.core.environment import configure_xla, use_processor
     from cnnjax.core.errors import EXIT_DONE, EXIT_FAILED
+    from cnnjax.core.place import Place
     from cnnjax.core.user_code import paths_from
     from cnnjax.study.cells import resolve
 
     configure_xla(threads=1)  # of this process and, by inheritance, of each worker
+    place = Place(placement, devices, model_shards)
     folder = Path(workdir or f"runs/{found.name}-{preset}")
     command = (name, preset, folder, data, data_dir, settings)  # as it was typed
     if base is not None:  # what is typed is meant from here
@@ -274,9 +294,12 @@ def _run(
         session = run_study(
             plan,
             folder,
-            command=_command(*command, plan.seeds),
+            command=_command(*command, plan.seeds, place),
             data_dir=data_dir,
             workers=workers,
+            workers_per_device=workers_per_device,
+            place=place,
+            mixed_bits=mixed_bits,
             cached=not no_compile_cache,
             say=say,
             on_begin=stop.listen,
@@ -341,13 +364,14 @@ def _command(
     data_dir: str | None,
     settings: tuple[str, ...],
     seeds: int,
+    place: "Place",
 ) -> str:
     words = ["cnnjax", "study", "run", name, "--preset", preset, "--workdir", str(folder)]
     words += ["--data", data] if data else []
     words += ["--data-dir", data_dir] if data_dir else []
     for assignment in settings:
         words += ["--set", assignment]
-    return shlex.join([*words, "--seeds", str(seeds)])
+    return shlex.join([*words, "--seeds", str(seeds), *place.options])
 
 
 def _print_outcome(outcome: "Outcome") -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnjax.cli.options import changed
+from cnnjax.cli.options import changed, place_options
 from cnnjax.cli.output import (
     Folder,
     ProgressLine,
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Time between two checkpoints.",
 )
+@place_options
 @json_option
 def train(
     workdir: str,
@@ -84,6 +85,9 @@ def train(
     seed: int,
     settings: tuple[str, ...],
     save_every: float,
+    placement: str,
+    devices: int | None,
+    model_shards: int,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Train one network in the folder --workdir.
@@ -97,10 +101,12 @@ def train(
     from cnnjax.core.config import canonical
     from cnnjax.core.environment import configure_xla, start_backend
     from cnnjax.core.errors import Refused, unknown
+    from cnnjax.core.place import Place
     from cnnjax.core.values import plain
     from cnnjax.training.recipes import RECIPES
 
     configure_xla()
+    place = Place(placement, devices, model_shards)
     if recipe_name not in RECIPES:
         raise unknown("recipe", recipe_name, RECIPES)
     if not math.isfinite(save_every):
@@ -136,6 +142,7 @@ def train(
                 Path(workdir),
                 data_dir=data_dir,
                 save_seconds=save_every,
+                place=place,
                 on_progress=lambda progress: line.update(progress.part, _words(progress)),
                 stop=stop,
                 say=say,

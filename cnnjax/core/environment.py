@@ -44,6 +44,26 @@ def has_accelerator() -> bool:
     return chosen != "cpu" and any(importlib.util.find_spec(name) for name in _PLUGINS)
 
 
+def accelerators() -> list[dict[str, str]]:
+    """For each accelerator here the variables that show a process that one alone; opens none.
+
+    Of NVIDIA's those in CUDA_VISIBLE_DEVICES, if it is set.
+    """
+    if not has_accelerator():
+        return []
+    if any(importlib.util.find_spec(name) for name in _TPU):
+        chips = os.environ.get("TPU_VISIBLE_CHIPS") or ",".join(
+            str(number) for number, _ in enumerate(Path("/dev").glob("accel*"))
+        )
+        alone = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
+        return [{"TPU_VISIBLE_CHIPS": chip, **alone} for chip in filter(None, chips.split(","))]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        cards = Path("/proc/driver/nvidia/gpus").glob("*/information")
+        visible = ",".join(str(number) for number, _ in enumerate(cards))
+    return [{"CUDA_VISIBLE_DEVICES": card} for card in filter(None, visible.split(","))]
+
+
 def configure_xla(threads: int | None = None) -> None:
     """Fix XLA's CPU thread pool and flags; works only before jax is imported.
 
@@ -149,9 +169,14 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def bits() -> dict[str, str]:
-    """What may change the bits of a result although nothing asked for it."""
+def bits(placement: object = "jit") -> dict[str, str]:
+    """What may change the bits of a result although its recipe does not name it.
+
+    Args:
+      placement: where it was trained, in words or as such a thing.
+    """
     return {
+        "placement": str(placement),
         "PJRT_NPROC": os.environ.get("PJRT_NPROC", ""),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "program_level": _program_level(),

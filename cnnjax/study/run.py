@@ -13,6 +13,7 @@ from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import append_line
 from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
+from cnnjax.core.place import JIT, Place
 from cnnjax.core.recipe import Data, Model
 from cnnjax.core.registry import check_sources
 from cnnjax.core.user_code import located, paths_of
@@ -22,7 +23,7 @@ from cnnjax.data.load import load_dataset, reading, reading_words
 from cnnjax.data.order import total_steps
 from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
-from cnnjax.study.runner import Session, Status, run_cells
+from cnnjax.study.runner import Crew, Session, Status, run_cells
 from cnnjax.study.store import CellFiles, Store
 from cnnjax.study.verdict import power_note
 from cnnjax.study.worker import Datasets, Shared, train_cell
@@ -38,6 +39,9 @@ def run_study(
     command: str,
     data_dir: str | None = None,
     workers: int | None = None,
+    workers_per_device: int = 1,
+    place: Place = JIT,
+    mixed_bits: bool = False,
     cached: bool = True,
     say: Say = lambda line: None,
     on_begin: Callable[[], object] = lambda: None,
@@ -51,7 +55,9 @@ def run_study(
       workdir: its folder, made if absent.
       command: how a reader repeats the study.
       data_dir: where prepared data sets lie.
-      workers: processes; default one a core.
+      workers: processes; default one a core, or `workers_per_device` for each accelerator.
+      place: on which devices a cell is trained.
+      mixed_bits: go on under another placement than the study began with.
       cached: use the persistent compilation cache.
       say: is told what happens, a line each.
       on_begin: called when everything is checked and cells begin to run.
@@ -62,6 +68,7 @@ def run_study(
       Refused: anything that is wrong with the study, before any training.
     """
     check_platform()
+    crew = Crew.of(workers, workers_per_device, place)
     for variant in plan.variants:  # refused before the data are read
         create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
@@ -71,7 +78,17 @@ def run_study(
     with hold(workdir, "the study"):
         described = describe_data(datasets)
         asked = plan.seeds
-        plan, identity = store.claim(plan, described, costs, command, say, data_dir, sources)
+        plan, identity = store.claim(
+            plan,
+            described,
+            costs,
+            command,
+            say,
+            data_dir,
+            sources,
+            place=place,
+            mixed_bits=mixed_bits,
+        )
         if asked < plan.seeds:
             say(f"{workdir} has {plan.seeds} seeds already; seeds={asked} forgets none of them")
         results = store.results(plan, identity, say)
@@ -86,9 +103,9 @@ def run_study(
             session = run_cells(
                 missing,
                 lambda cell: store.files(cell).folder,
-                Shared(identity, laid, data_dir, sources, located(".").absolute(), cached),
+                Shared(identity, laid, data_dir, sources, located(".").absolute(), cached, place),
                 training_costs(plan, datasets, costs),
-                workers=workers,
+                crew=crew,
                 on_status=on_status,
                 on_failure=lambda cell, error: say(f"{cell.name} failed: {error}"),
                 stop=stop,

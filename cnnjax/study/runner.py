@@ -18,8 +18,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.environment import cores, has_accelerator
+from cnnjax.core.environment import accelerators, cores
 from cnnjax.core.errors import Refused
+from cnnjax.core.place import JIT, Place
 from cnnjax.study.cells import Cell
 from cnnjax.study.store import CellFiles
 from cnnjax.study.worker import Shared
@@ -27,6 +28,7 @@ from cnnjax.training.make import program_key
 
 _POLL_SECONDS = 0.25
 _LEAVE_SECONDS = 20.0
+_MEMORY = 0.9  # of a device's, shared by its workers
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Session:
 class _Worker:
     process: subprocess.Popen
     connection: Any
+    environment: Mapping[str, str]
     program: str = ""
     cell: Cell | None = None
     rate: float = 0.0
@@ -92,9 +95,46 @@ class _Queue:
         return (cell for cells in self.waiting.values() for cell in cells)
 
 
-def default_workers() -> int:
-    """One a core; one in all where jax has an accelerator, which one process owns."""
-    return 1 if has_accelerator() else cores()
+@dataclass(frozen=True)
+class Crew:
+    """The workers of a study: how many, and what the environment shows each.
+
+    Attributes:
+      environments: one for each worker.
+    """
+
+    environments: tuple[Mapping[str, str], ...]
+
+    @classmethod
+    def of(cls, workers: int | None = None, per_device: int = 1, place: Place = JIT) -> "Crew":
+        """One worker a core, or `per_device` for each accelerator, which sees that one alone.
+
+        Args:
+          workers: how many in all, if not that.
+          place: on several devices a cell has them all, and there is one worker.
+
+        Raises:
+          Refused: several workers would share the devices of one cell.
+        """
+        if place.placement != "jit":
+            if (workers or 1) > 1 or per_device > 1:
+                raise Refused(
+                    f"--placement {place.placement} gives every device to one cell; leave out"
+                    " --workers and --workers-per-device"
+                )
+            return cls(({},))
+        devices = accelerators()
+        if not devices:
+            if per_device > 1:
+                raise Refused(
+                    "--workers-per-device is for accelerators, and there is none here; type:"
+                    " --workers"
+                )
+            return cls(({},) * (workers or cores()))
+        count = workers or per_device * len(devices)
+        share = -(-count // len(devices))  # workers on the fullest device
+        fraction = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY / share:.3f}"}
+        return cls(tuple(devices[n % len(devices)] | fraction for n in range(count)))
 
 
 def run_cells(
@@ -103,7 +143,7 @@ def run_cells(
     shared: Shared,
     costs: Mapping[str, float],
     *,
-    workers: int | None = None,
+    crew: Crew | None = None,
     on_status: Callable[[Status], None] = lambda status: None,
     on_failure: Callable[[Cell, str], None] = lambda cell, error: None,
     stop: Callable[[], bool] = lambda: False,
@@ -115,7 +155,7 @@ def run_cells(
       folder_of: where a cell's files go.
       shared: what every cell needs.
       costs: relative cost of one cell of each variant, for order and ETA.
-      workers: processes; default `default_workers()`, and no more than cells.
+      crew: the workers, of which no more start than there are cells; default `Crew.of()`.
       on_status: called a few times a second at most.
       on_failure: called for each cell that raised an error, or whose worker died twice.
       stop: asked a few times a second; if true, workers are ended and a session is returned.
@@ -123,7 +163,8 @@ def run_cells(
     Raises:
       Refused: a worker cannot start jax on the platform that is chosen.
     """
-    count = max(1, min(workers or default_workers(), len(cells)))
+    environments = (crew or Crew.of()).environments[: max(1, len(cells))]
+    count = len(environments)
     # Once: a user's file may be edited while cells run.
     programs = {cell.variant.name: program_key(cell.variant.recipe) for cell in cells}
     queue = _Queue(costs, programs)
@@ -134,8 +175,8 @@ def run_cells(
     deaths: dict[str, int] = defaultdict(int)
     lifeline, held = Pipe(duplex=False)
 
-    def spawn() -> _Worker:
-        worker = _start_worker(lifeline)
+    def spawn(environment: Mapping[str, str]) -> _Worker:
+        worker = _start_worker(lifeline, environment)
         with contextlib.suppress(OSError):
             worker.connection.send(shared)
         return worker
@@ -153,8 +194,8 @@ def run_cells(
 
     team: list[_Worker] = []
     try:
-        for _ in range(count):
-            worker = spawn()
+        for environment in environments:
+            worker = spawn(environment)
             team.append(worker)
             feed(worker)
         while any(worker.cell for worker in team):
@@ -175,7 +216,7 @@ def run_cells(
                     worker.process.wait()
                     worker.connection.close()
                     deaths[cell.name] += 1
-                    team[team.index(worker)] = worker = spawn()
+                    team[team.index(worker)] = worker = spawn(worker.environment)
                     if deaths[cell.name] < 2:
                         queue.put([cell])
                         feed(worker)
@@ -206,7 +247,7 @@ def run_cells(
     return Session(seconds, count, done, cpu, min(1.0, cpu / (count * seconds)), stopped)
 
 
-def _start_worker(lifeline: Any) -> _Worker:
+def _start_worker(lifeline: Any, environment: Mapping[str, str]) -> _Worker:
     """A process of its own; it finds modules where this one does, and has one thread."""
     ours, theirs = Pipe()
     descriptors = theirs.fileno(), lifeline.fileno()
@@ -216,12 +257,13 @@ def _start_worker(lifeline: Any) -> _Worker:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
             "PJRT_NPROC": "1",
+            **environment,
         },
         pass_fds=descriptors,
         stdin=subprocess.DEVNULL,
     )
     theirs.close()
-    return _Worker(process, ours)
+    return _Worker(process, ours, environment)
 
 
 def _receive(connection: Connection) -> tuple[str, Any]:

@@ -23,6 +23,7 @@ from cnnjax.core.config import FORMAT, compact, effective, full, idle_settings, 
 from cnnjax.core.environment import bits, machine, versions
 from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import atomic_write, read_lines, read_sealed, write_json, write_sealed
+from cnnjax.core.place import JIT, Place
 from cnnjax.core.user_code import expanded, located
 from cnnjax.core.values import convert, differences, digest, plain
 from cnnjax.study.cells import Cell, Plan, Variant
@@ -138,6 +139,9 @@ class Store:
         say: Say,
         data_dir: str | None = None,
         sources: Mapping[str, str] | None = None,
+        *,
+        place: Place = JIT,
+        mixed_bits: bool = False,
     ) -> tuple[Plan, str]:
         """Write study.json, or check that the one there is this study; more seeds extend it.
 
@@ -148,6 +152,8 @@ class Store:
           command: how to repeat the study.
           data_dir: where the data lie, for the commands that a report prints.
           sources: `source_digests` of its networks.
+          place: on which devices its cells are trained.
+          mixed_bits: another placement than that of its beginning is no reason to refuse.
 
         Returns:
           The plan with as many seeds as the folder has seen, and the study's identity.
@@ -181,7 +187,7 @@ class Store:
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": versions(),
                 "machine": machine(),
-                "bits": bits(),
+                "bits": bits(place),
             }
         else:
             check_format(old, str(self.folder))
@@ -192,7 +198,13 @@ class Store:
                     f"{self.folder} holds another study ({shown});"
                     " give another --workdir, or the same settings"
                 )
-            if changed := differences(old["bits"], bits()):
+            began = {"placement": "jit", **old["bits"]}
+            if began["placement"] != str(place) and not mixed_bits:
+                raise Refused(
+                    f"{self.folder} was begun under placement {began['placement']}, and {place}"
+                    " gives other bits; type the same, or go on knowingly: --mixed-bits"
+                )
+            if changed := differences(began, bits(place)):
                 say(f"not bit-identical with the study's beginning: {'; '.join(changed)}")
             plan = _grown(plan, old["seeds"])
             document = dict(old)

@@ -18,6 +18,7 @@ from typing import Any
 from cnnjax.core.config import compact
 from cnnjax.core.environment import bits, configure_xla, start_backend, versions
 from cnnjax.core.errors import Refused
+from cnnjax.core.place import JIT, Place
 from cnnjax.core.recipe import Data
 from cnnjax.core.registry import check_sources
 from cnnjax.core.user_code import explained, paths_from
@@ -43,6 +44,7 @@ class Shared:
       sources: digests of the users' files behind its recipes.
       folder: where relative paths in recipes start.
       cached: use the persistent compilation cache.
+      place: on which devices a cell is trained.
     """
 
     identity: str
@@ -51,6 +53,7 @@ class Shared:
     sources: Mapping[str, str]
     folder: Path
     cached: bool
+    place: Place = JIT
 
 
 @dataclass
@@ -85,12 +88,13 @@ class Datasets:
         """What the programs take: the training set on the device, and what normalises it."""
         from cnnjax.data.dataset import Dataset
         from cnnjax.training.feed import make_source, stored
-        from cnnjax.training.placement import Jit
+        from cnnjax.training.placement import make_placement
 
+        placement = make_placement(self.shared.place)
         key, dataset = reading(data), self.read(data)
         if isinstance(dataset, Dataset) and key not in self.on_device:
-            self.on_device[key] = Jit().put(stored(dataset))
-        return make_source(data, dataset, Jit(), self.on_device.get(key))
+            self.on_device[key] = placement.put(stored(dataset), "whole")
+        return make_source(data, dataset, placement, self.on_device.get(key))
 
 
 def work(connection: Connection) -> None:
@@ -150,10 +154,13 @@ def train_cell(
     from cnnjax.training.loop import fit
     from cnnjax.training.make import make_task, sources_of
     from cnnjax.training.metrics_log import MetricsLog
+    from cnnjax.training.placement import check_batch, make_placement
     from cnnjax.training.pretrained import weights_digest
     from cnnjax.training.setup import prepare
 
     recipe = cell.variant.recipe
+    placement = make_placement(shared.place)
+    check_batch(placement, recipe)
     dataset = datasets.read(recipe.data)
     task = make_task(recipe, dataset)
     sources = sources_of(recipe, task) | weights_digest(recipe)
@@ -166,6 +173,7 @@ def train_cell(
         cell.seed,
         dataset,
         task=task,
+        placement=placement,
         source=datasets.source(recipe.data),
         on_progress=on_progress,
     )
@@ -181,7 +189,7 @@ def train_cell(
         "seed": cell.seed,
         **ended.flat(),
         "versions": versions(),
-        "bits": bits(),
+        "bits": bits(placement),
     }
     files.finish(result)
     return result

@@ -385,9 +385,9 @@ class NetworkTask(ABC):
 
 @dataclass(frozen=True)
 class OneReplica:
-    """The collectives of a single device: there is nothing to add or average."""
+    """The collectives of a single replica: there is nothing to add or average."""
 
-    axis: str | None = None
+    axis: ClassVar[str | None] = None
 
     def sum(self, tree: Any) -> Any:
         return tree

@@ -24,7 +24,7 @@ from cnnjax.data.stream import evaluation_stream, training_stream
 from cnnjax.data.views import ON_THE_HOST, HostAugmentation, View
 from cnnjax.tasks.state import TrainState
 from cnnjax.tasks.task import Accumulator, Metrics, Task
-from cnnjax.training.placement import Placement
+from cnnjax.training.placement import Argument, Placement
 from cnnjax.training.program import Source, evaluate_batch, train_batch, train_steps
 
 EVALUATION_BATCH = 512  # examples in memory; no result depends on it beyond rounding
@@ -106,9 +106,10 @@ def make_source(
     Args:
       examples: the training set, if it lies there already.
     """
-    source: Source = placement.put(normalization_arrays(data, dataset))
+    source: Source = placement.put(normalization_arrays(data, dataset), "whole")
     if isinstance(dataset, Dataset):
-        source["examples"] = placement.put(stored(dataset)) if examples is None else examples
+        found = placement.put(stored(dataset), "whole") if examples is None else examples
+        source["examples"] = found
     return source
 
 
@@ -134,21 +135,58 @@ def make_feed(
     keys = stream_keys(seed, recipe.streams)
     batch_size = recipe.batch_size
     if isinstance(dataset, Dataset):
-        arguments = (task, placement, augmentation, batch_size, _form(source))
+        arguments = (task, placement, augmentation, batch_size, _form(placement, source))
         (train, evaluate), seconds = _compiled(memory_programs, *arguments)
-        return MemoryFeed(train, evaluate, seconds, dataset, source, keys)
-    arguments = (task, placement, augmentation, batch_size, _form(source), dataset.view)
+        return MemoryFeed(placement, train, evaluate, seconds, dataset, source, keys)
+    arguments = (task, placement, augmentation, batch_size, _form(placement, source), dataset.view)
     (train, evaluate), seconds = _compiled(stream_programs, *arguments)
     host: Any = augmentation_of(recipe.data, dataset)
     steps = total_steps(recipe, len(dataset.train))
-    return StreamFeed(train, evaluate, seconds, dataset, source, keys, batch_size, host, steps)
+    return StreamFeed(
+        placement, train, evaluate, seconds, dataset, source, keys, batch_size, host, steps
+    )
 
 
-class MemoryFeed:
+class _Feed:
+    """What both feeds do alike."""
+
+    _placement: Placement
+    _evaluate: Any
+
+    def _total(
+        self,
+        state: TrainState,
+        source: Source,
+        batches: Iterator[dict[str, Any]],
+        count: int,
+        on_part: OnPart,
+        accumulator: Accumulator | None,
+    ) -> Metrics:
+        """The sums of `count` batches, on the host."""
+        put, fetch = self._placement.put, self._placement.fetch
+        total: Metrics | None = None
+        told = time.monotonic()
+        for number, batch in enumerate(batches, start=1):
+            sums, outputs = self._evaluate(state, put(batch, "split"), source)
+            total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+            if accumulator is not None:
+                real = batch["mask"] > 0
+                found = {name: values[real] for name, values in fetch(outputs, "split").items()}
+                accumulator.add(batch["indices"][real], found)
+            if time.monotonic() - told > _TELL_SECONDS:
+                jax.block_until_ready(total)
+                told = time.monotonic()
+                on_part(number / count)
+        assert total is not None, "a data set has examples"
+        return fetch(total, "whole")
+
+
+class MemoryFeed(_Feed):
     """The whole set is an argument of the programs; many steps are one dispatch."""
 
     def __init__(
         self,
+        placement: Placement,
         train: Any,
         evaluate: Any,
         compile_seconds: float,
@@ -156,7 +194,7 @@ class MemoryFeed:
         source: Source,
         keys: dict[str, Any],
     ):
-        self._train, self._evaluate = train, evaluate
+        self._placement, self._train, self._evaluate = placement, train, evaluate
         self.compile_seconds = compile_seconds
         self._dataset, self._source, self._keys = dataset, source, keys
         self._scales = _scales(source)
@@ -181,16 +219,18 @@ class MemoryFeed:
         accumulator: Accumulator | None = None,
     ) -> Metrics:
         examples = self._dataset.train if split == "train" else self._dataset.test
-        batches = evaluation_batches(examples, EVALUATION_BATCH)
-        parts = ((batch, self._evaluate(state, batch, self._scales)) for batch in batches)
-        return _total(parts, -(-len(examples) // EVALUATION_BATCH), on_part, accumulator)
+        size = _evaluation_batch(self._placement, streamed=False)
+        batches = evaluation_batches(examples, size)
+        count = -(-len(examples) // size)
+        return self._total(state, self._scales, batches, count, on_part, accumulator)
 
 
-class StreamFeed:
+class StreamFeed(_Feed):
     """Batches come from the host, read ahead by threads; one dispatch a step."""
 
     def __init__(
         self,
+        placement: Placement,
         train: Any,
         evaluate: Any,
         compile_seconds: float,
@@ -201,7 +241,7 @@ class StreamFeed:
         augmentation: HostAugmentation,
         steps: int,
     ):
-        self._train, self._evaluate = train, evaluate
+        self._placement, self._train, self._evaluate = placement, train, evaluate
         self.compile_seconds = compile_seconds
         self._dataset, self._source, self._keys = dataset, source, keys
         self._batch_size, self._steps = batch_size, steps
@@ -233,7 +273,7 @@ class StreamFeed:
                 np.int32(epoch),
                 np.int32(index),
                 rates[index],
-                next(self._batches),
+                self._placement.put(next(self._batches), "split"),
             )
         self._next = step + last - first
         return state, metrics
@@ -246,39 +286,15 @@ class StreamFeed:
         accumulator: Accumulator | None = None,
     ) -> Metrics:
         examples = self._dataset.train if split == "train" else self._dataset.test
-        batches = evaluation_stream(examples, self._dataset.view, STREAMED_EVALUATION_BATCH)
-        with closing(batches):
-            parts = ((batch, self._evaluate(state, batch, self._source)) for batch in batches)
-            count = -(-len(examples) // STREAMED_EVALUATION_BATCH)
-            return _total(parts, count, on_part, accumulator)
+        size = _evaluation_batch(self._placement, streamed=True)
+        with closing(evaluation_stream(examples, self._dataset.view, size)) as batches:
+            count = -(-len(examples) // size)
+            return self._total(state, self._source, batches, count, on_part, accumulator)
 
 
-def _total(
-    parts: Iterator[tuple[dict[str, Any], tuple[Metrics, dict[str, Any]]]],
-    count: int,
-    on_part: OnPart,
-    accumulator: Accumulator | None,
-) -> Metrics:
-    """The sums of all parts, each a batch and what its evaluation gave."""
-    total: Metrics | None = None
-    told = time.monotonic()
-    for number, (batch, (sums, outputs)) in enumerate(parts, start=1):
-        total = sums if total is None else jax.tree.map(jnp.add, total, sums)
-        if accumulator is not None:
-            real = batch["mask"] > 0
-            found = {name: np.asarray(values)[real] for name, values in outputs.items()}
-            accumulator.add(batch["indices"][real], found)
-        if time.monotonic() - told > _TELL_SECONDS:
-            jax.block_until_ready(total)
-            told = time.monotonic()
-            on_part(number / count)
-    assert total is not None, "a data set has examples"
-    return total
-
-
-def _form(source: Source) -> tuple:
+def _form(placement: Placement, source: Source) -> tuple:
     """Structure, shapes and dtypes of a source: what a program is compiled for."""
-    leaves, structure = jax.tree.flatten(source)
+    leaves, structure = jax.tree.flatten(placement.shapes(source))
     return structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
 
 
@@ -312,7 +328,8 @@ def memory_programs(
     keys = jax.eval_shape(lambda: stream_keys(0))
     train, train_seconds = placement.compile(
         partial(train_steps, task, placement, augmentation, batch_size),
-        (state, metrics, shapes, keys, scalar, scalar, scalar, rates),
+        (*_carried(state, metrics, shapes), *_handed(keys, scalar, scalar, scalar, rates)),
+        ("state", "whole"),
         donate=(0, 1),
     )
     evaluate, seconds = _evaluation(task, placement, state, None, _scales(shapes))
@@ -337,7 +354,12 @@ def stream_programs(
     rate = jax.ShapeDtypeStruct((), jnp.float32)
     train, train_seconds = placement.compile(
         partial(train_batch, task, placement, augmentation),
-        (state, metrics, shapes, keys, scalar, scalar, rate, batch),
+        (
+            *_carried(state, metrics, shapes),
+            *_handed(keys, scalar, scalar, rate),
+            Argument("split", batch),
+        ),
+        ("state", "whole"),
         donate=(0, 1),
     )
     evaluate, seconds = _evaluation(task, placement, state, view, shapes)
@@ -359,13 +381,29 @@ def _evaluation(
       outputs: whether it gives those of each example; default: if the task needs them.
     """
     outputs = task.accumulator() is not None if outputs is None else outputs
-    crops, batch = 1, _stored(EVALUATION_BATCH, task)
+    crops, pixels = 1, None
     if view is not None:
-        crops = 10 if view.margin else 1
-        batch = _stored(STREAMED_EVALUATION_BATCH, task, view.pixels)
+        crops, pixels = 10 if view.margin else 1, view.pixels
+    batch = _stored(_evaluation_batch(placement, view is not None), task, pixels)
     return placement.compile(
-        partial(evaluate_batch, task, placement, crops, outputs), (state, batch, source)
+        partial(evaluate_batch, task, placement, crops, outputs),
+        (Argument("state", state), Argument("split", batch), Argument("whole", source)),
+        ("whole", "split"),
     )
+
+
+def _carried(state: Any, metrics: Any, source: Any) -> tuple[Argument, ...]:
+    return Argument("state", state), Argument("whole", metrics), Argument("whole", source)
+
+
+def _handed(*values: Any) -> tuple[Argument, ...]:
+    return tuple(Argument("host", value) for value in values)
+
+
+def _evaluation_batch(placement: Placement, streamed: bool) -> int:
+    """Examples, of which the last batch is padded: the next number that divides over replicas."""
+    size = STREAMED_EVALUATION_BATCH if streamed else EVALUATION_BATCH
+    return -(-size // placement.replicas) * placement.replicas
 
 
 def evaluation_feed(
@@ -377,13 +415,13 @@ def evaluation_feed(
     outputs: bool = False,
 ) -> Feed:
     """A feed that evaluates and does not train; with `outputs` for an accumulator."""
-    source: Source = placement.put(normalization_arrays(data, dataset))
+    source: Source = placement.put(normalization_arrays(data, dataset), "whole")
     view = dataset.view if isinstance(dataset, StreamedDataset) else None
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
-    evaluate, _ = _evaluation(task, placement, shapes, view, _shapes(_form(source)), outputs)
+    shapes, scales = placement.shapes(state), placement.shapes(source)
+    evaluate, _ = _evaluation(task, placement, shapes, view, scales, outputs)
     if isinstance(dataset, Dataset):
-        return MemoryFeed(None, evaluate, 0.0, dataset, source, {})
-    return StreamFeed(None, evaluate, 0.0, dataset, source, {}, 1, "none", 0)
+        return MemoryFeed(placement, None, evaluate, 0.0, dataset, source, {})
+    return StreamFeed(placement, None, evaluate, 0.0, dataset, source, {}, 1, "none", 0)
 
 
 def _example_state(task: Task) -> tuple[TrainState, Metrics]:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.recipe import Data
@@ -19,7 +18,7 @@ from cnnjax.tasks.state import TrainState
 from cnnjax.tasks.task import SPLITS, Accumulator, Metrics, Task, figures_of
 from cnnjax.training.feed import evaluation_feed
 from cnnjax.training.initial import saved_tree
-from cnnjax.training.placement import Jit, Placement
+from cnnjax.training.placement import Jit, Placement, check_agreement
 from cnnjax.training.progress import Clock, Progress
 from cnnjax.training.setup import Training
 
@@ -89,12 +88,12 @@ def fit(
       on_epoch: called with the figures of each epoch, ready to be a JSON line.
       stop: asked about once a second; if true, state is saved and the result "interrupted".
     """
-    task, feed, per_epoch, steps = (
-        training.task, training.feed, training.per_epoch, len(training.rates)
-    )  # fmt: skip
+    task, placement, feed = training.task, training.placement, training.feed
+    per_epoch, steps = training.per_epoch, len(training.rates)
     clock = Clock(steps, per_epoch, training.batch_size, **training.sizes)
     state, sums, train_seconds = _begin(training, saves)
-    step = int(state.step)
+    so_far, made = placement.fetch((sums, state.step), "whole")
+    step = int(made)
     on_start(step)
 
     def judge(split: str) -> dict[str, Any]:
@@ -110,14 +109,15 @@ def fit(
         epoch, index = divmod(step, per_epoch)
         rates = training.rates[epoch * per_epoch : (epoch + 1) * per_epoch]
         if index == 0:
-            sums = jax.tree.map(jnp.zeros_like, sums)
+            sums = placement.put(jax.tree.map(np.zeros_like, so_far), "whole")
         last = min(index + in_dispatch, len(rates))
         start = time.perf_counter()
         state, sums = feed.advance(state, sums, epoch, index, last, _padded(rates, per_epoch))
-        nonfinite = np.asarray(sums["nonfinite"])
+        so_far, made = placement.fetch((sums, state.step), "whole")
         seconds = time.perf_counter() - start
         train_seconds += seconds
-        step = int(state.step)
+        step = int(made)
+        nonfinite = so_far["nonfinite"]
         if nonfinite.any():
             leaf = task.checked_names(state)[int(np.argmax(nonfinite > 0))]
             status, diverged = "diverged", {"step": step, "leaf": leaf.removeprefix("0_")}
@@ -125,7 +125,7 @@ def fit(
 
         done = last - index
         in_dispatch = max(1, min(4 * done, round(done * DISPATCH_SECONDS / max(seconds, 1e-6))))
-        figures = figures_of(task, sums)
+        figures = figures_of(task, so_far)
         shown = _shown(task, figures)
         clock.trained(done, seconds)
         on_progress(clock.progress("training", step, shown))
@@ -180,8 +180,9 @@ def _begin(training: Training, saves: Saves | None) -> tuple[TrainState, Metrics
         state, sums = restored["state"], restored["metrics"]
         seconds = float(restored["train_seconds"])
     # The programs take the packed form, so that they do not grow with depth.
-    state, sums = training.placement.put((task.pack(jax.device_get(state)), sums))
-    return state, sums, seconds
+    put = training.placement.put
+    packed = task.pack(jax.device_get(state))
+    return put(packed, "state"), put(sums, "whole"), seconds
 
 
 def _save(
@@ -194,8 +195,10 @@ def _save(
     *,
     force: bool = False,
 ) -> None:
-    ordinary = training.task.unpack(jax.device_get(state))
-    saves.save(step, saved_tree(ordinary, sums, seconds), force=force)
+    check_agreement(training.placement, state)
+    fetch = training.placement.fetch
+    ordinary = training.task.unpack(fetch(state, "state"))
+    saves.save(step, saved_tree(ordinary, fetch(sums, "whole"), seconds), force=force)
 
 
 def _judge(
@@ -235,7 +238,7 @@ def evaluate(
     assert split in SPLITS, split
     placement = placement or Jit()
     accumulator = accumulator or task.accumulator()
-    state = placement.put(task.pack(jax.device_get(state)))
+    state = placement.put(task.pack(jax.device_get(state)), "state")
     feed = evaluation_feed(task, placement, state, data, dataset, accumulator is not None)
     sums = feed.evaluate(state, split, accumulator=accumulator)
     return figures_of(task, sums, accumulator)

@@ -1,37 +1,77 @@
 """Where a program runs. A placement turns the pure programs of `program` into compiled ones.
 
-The programs see the placement's small functions and nothing else of it; pmap and sharded jit are
-other placements with the same interface, and neither step nor loop changes for them.
+The programs see the placement's collectives and nothing else of it, so neither step nor loop
+changes between one device (`Jit`), the devices of a host (`pmap.Pmap`) and a mesh of devices
+(`sharded.Sharded`). Batch sizes are global everywhere.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
 from cnnjax.core import environment
+from cnnjax.core.errors import Failed, Refused
+from cnnjax.core.place import JIT, Place
+from cnnjax.core.recipe import Recipe
 from cnnjax.tasks.network import OneReplica
+from cnnjax.tasks.state import leaf_names
 from cnnjax.tasks.task import Collectives
+
+# state: what is trained; whole: the same with every replica, for many calls; split: a batch, its
+# examples divided over the replicas; host: small values, handed in with each call.
+Layout = Literal["state", "whole", "split", "host"]
+
+
+class Argument(NamedTuple):
+    """Of a program: shapes, global ones, and how they lie."""
+
+    layout: Layout
+    shapes: Any
 
 
 @runtime_checkable
 class Placement(Collectives, Protocol):
     """The contract: collectives for the step, and how programs and arrays are laid out."""
 
-    def put(self, tree: Any) -> Any:
+    @property
+    def replicas(self) -> int:
+        """Among how many a batch is divided."""
+        ...
+
+    @property
+    def devices(self) -> int: ...
+
+    def local(self, indices: Any) -> Any:
+        """Inside a program: this replica's part of a global batch's indices."""
+        ...
+
+    def put(self, tree: Any, layout: Layout) -> Any:
         """Lay a tree of host arrays where the programs want it."""
         ...
 
-    def local(self, indices: Any) -> Any:
-        """This replica's part of a global batch's indices."""
+    def fetch(self, tree: Any, layout: Layout) -> Any:
+        """The inverse of `put`, as arrays on the host."""
+        ...
+
+    def shapes(self, tree: Any) -> Any:
+        """Of what was put as "state" or "whole": the shapes that it had, and dtypes."""
+        ...
+
+    def copies(self, leaf: Any) -> list[list[Any]]:
+        """Parts of one array of a state that several devices hold alike, as arrays on the host."""
         ...
 
     def compile(
-        self, function: Callable, shapes: tuple, donate: tuple[int, ...] = ()
+        self,
+        function: Callable,
+        arguments: Sequence[Argument],
+        outputs: Sequence[Layout],
+        donate: tuple[int, ...] = (),
     ) -> tuple[Callable, float]:
-        """The function compiled for arguments of these shapes, and the seconds that took."""
+        """The function compiled, and the seconds that took."""
         ...
 
 
@@ -39,16 +79,110 @@ class Placement(Collectives, Protocol):
 class Jit(OneReplica):
     """One device, by `jax.jit`: one replica, so there is nothing to split, average or add."""
 
-    def put(self, tree: Any) -> Any:
-        return jax.device_put(tree)
+    @property
+    def replicas(self) -> int:
+        return 1
+
+    @property
+    def devices(self) -> int:
+        return 1
+
+    def __str__(self) -> str:
+        return "jit"
 
     def local(self, indices: Any) -> Any:
         return indices
 
+    def put(self, tree: Any, layout: Layout) -> Any:
+        return tree if layout == "host" else jax.device_put(tree)
+
+    def fetch(self, tree: Any, layout: Layout) -> Any:
+        return jax.device_get(tree)
+
+    def shapes(self, tree: Any) -> Any:
+        return shapes_of(tree)
+
+    def copies(self, leaf: Any) -> list[list[Any]]:
+        return []
+
     def compile(
-        self, function: Callable, shapes: tuple, donate: tuple[int, ...] = ()
+        self,
+        function: Callable,
+        arguments: Sequence[Argument],
+        outputs: Sequence[Layout],
+        donate: tuple[int, ...] = (),
     ) -> tuple[Callable, float]:
-        start = time.perf_counter()
-        lowered = jax.jit(function, donate_argnums=donate).lower(*shapes)
-        compiled = lowered.compile(environment.compiler_options())
-        return compiled, time.perf_counter() - start
+        return compiled(jax.jit(function, donate_argnums=donate), arguments)
+
+
+def shapes_of(tree: Any) -> Any:
+    """Shape and dtype of each leaf."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+def compiled(jitted: Any, arguments: Sequence[Argument]) -> tuple[Callable, float]:
+    """A jitted function compiled for these shapes, with the seconds that took."""
+    start = time.perf_counter()
+    lowered = jitted.lower(*(argument.shapes for argument in arguments))
+    program = lowered.compile(environment.compiler_options())
+    return program, time.perf_counter() - start
+
+
+def make_placement(place: Place = JIT) -> Placement:
+    """The placement that is meant; starts jax's devices.
+
+    Raises:
+      Refused: there are fewer devices, or they do not divide.
+    """
+    if place.placement == "jit":
+        return Jit()
+    there = len(jax.local_devices() if place.placement == "pmap" else jax.devices())
+    count = place.devices or there
+    if count > there:
+        raise Refused(
+            f"--devices {count}: there {'is' if there == 1 else 'are'} {there} here"
+            f" ({jax.devices()[0].device_kind}); give 1 to {there}, or let a processor pass for"
+            f" several: JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES={count}"
+        )
+    if place.placement == "pmap":
+        from cnnjax.training.pmap import Pmap
+
+        return Pmap(count)
+    if count % place.model_shards:
+        divisors = [str(size) for size in range(1, count + 1) if count % size == 0]
+        raise Refused(
+            f"--model-shards {place.model_shards}: {count} devices divide by {', '.join(divisors)}"
+        )
+    from cnnjax.training.sharded import Sharded
+
+    return Sharded(count // place.model_shards, place.model_shards)
+
+
+def check_agreement(placement: Placement, state: Any) -> None:
+    """Compare what several devices hold alike, bit by bit.
+
+    Raises:
+      Failed: they differ, and every further step would be of several networks.
+    """
+    for name, leaf in zip(leaf_names(state), jax.tree.leaves(state), strict=True):
+        for alike in placement.copies(leaf):
+            first = alike[0].tobytes()
+            if differing := [n for n, copy in enumerate(alike) if copy.tobytes() != first]:
+                raise Failed(
+                    f"replicas disagree: {name} on replica {differing[0]} is not that of replica 0"
+                    " (a fault of the device or of the program); nothing was saved"
+                )
+
+
+def check_batch(placement: Placement, recipe: Recipe) -> None:
+    """Refuse a batch that does not divide over the replicas."""
+    size, replicas = recipe.batch_size, placement.replicas
+    pairs = bool(recipe.data.mixup or recipe.data.cutmix) and replicas > 1
+    unit = 2 * replicas if pairs else replicas
+    if rest := size % unit:
+        near = " or ".join(str(one) for one in (size - rest, size - rest + unit) if one)
+        what = " by whole pairs, which data.mixup and data.cutmix mix" if pairs else ""
+        raise Refused(
+            f"batch_size={size} does not divide over {replicas} replicas{what}; set batch_size to"
+            f" {near}"
+        )

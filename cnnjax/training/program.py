@@ -79,8 +79,8 @@ def train_batch(
     rate: Array,
     batch: dict[str, Array],
 ) -> tuple[TrainState, Metrics]:
-    """Step `index` of an epoch on a stored batch; nothing more after one that was not finite."""
-    batch = jax.tree.map(placement.local, batch)
+    """Step `index` of an epoch on a replica's part of a stored batch; nothing more after one that
+    was not finite."""
     new_state, new = _step(
         task, placement, augmentation, state, batch, source, keys, epoch, index, rate
     )
@@ -98,7 +98,10 @@ def evaluate_batch(
     batch: dict[str, Array],
     source: Source,
 ) -> tuple[Metrics, dict[str, Array]]:
-    """Sums over one stored batch (uint8 images), of one view or ten crops each, and `outputs`."""
+    """Sums over one stored batch (uint8 images), of one view or ten crops each, and `outputs`.
+
+    A replica has its part of the batch; the sums are of all, the outputs its own.
+    """
     images = _normalize(batch["images"], source)
     if crops == 10:
         images = ten_crops(images, task.data.image_shape[0])

@@ -18,6 +18,7 @@ from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import read_sealed, write_sealed
 from cnnjax.core.folders import own_folder, unicode_path
 from cnnjax.core.lock import hold
+from cnnjax.core.place import JIT, Place
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Recipe
 from cnnjax.core.user_code import expanded, located
@@ -30,6 +31,7 @@ from cnnjax.training.events import Events
 from cnnjax.training.loop import evaluate, fit
 from cnnjax.training.make import data_spec, make_task, sources_of
 from cnnjax.training.metrics_log import MetricsLog
+from cnnjax.training.placement import Placement, check_batch, make_placement
 from cnnjax.training.pretrained import check_weights, weights_digest
 from cnnjax.training.progress import Progress
 from cnnjax.training.restore import check_format, dataset_of, read_run, restore_run
@@ -44,6 +46,7 @@ def train_run(
     *,
     data_dir: str | None = None,
     save_seconds: float = 60.0,
+    place: Place = JIT,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
     say: Say = lambda line: None,
@@ -52,22 +55,25 @@ def train_run(
 
     Args:
       data_dir: where `dataset` lies: remembered for `evaluate_run`.
+      place: on which devices; a run may go on elsewhere, to other bits.
 
     Raises:
       Refused: the folder holds a run of another recipe, seed or data, or is in use.
     """
     start_backend()
+    placement = make_placement(place)
     recipe = canonical(recipe)
     total_steps(recipe, len(dataset.train))
     task = make_task(recipe, dataset)
     task.check(recipe.batch_size)  # refused before anything is written
+    check_batch(placement, recipe)
     stream_keys(seed, recipe.streams)
     check_weights(task, recipe)
     unicode_path(workdir, "run folder")
     own_folder(workdir, "run folder", ("run.json", "checkpoints"))
     with hold(workdir, "the run"):
         sources = sources_of(recipe, task) | weights_digest(recipe)
-        identity = _claim(workdir, recipe, seed, dataset, sources, data_dir, say)
+        identity = _claim(workdir, recipe, seed, dataset, sources, data_dir, placement, say)
         saves = OrbaxSaves(workdir / "checkpoints", identity, say, seconds=save_seconds)
         if result := _finished(workdir, identity, saves, say):
             say(f"{workdir}: already trained; to train anew, give another --workdir")
@@ -81,14 +87,22 @@ def train_run(
 
         with contextlib.closing(events):
             ended = fit(
-                prepare(recipe, seed, dataset, task=task, on_progress=on_progress, say=say),
+                prepare(
+                    recipe,
+                    seed,
+                    dataset,
+                    task=task,
+                    placement=placement,
+                    on_progress=on_progress,
+                    say=say,
+                ),
                 saves=saves,
                 on_start=log.start,
                 on_progress=on_progress,
                 on_epoch=on_epoch,
                 stop=stop,
             )
-        result = {**ended.flat(), "bits": bits()}
+        result = {**ended.flat(), "bits": bits(placement)}
         if ended.status != "interrupted":
             write_sealed(workdir / "result.json", {**result, "run": identity})
         return result
@@ -161,6 +175,7 @@ def _claim(
     dataset: AnyDataset,
     sources: dict[str, str],
     data_dir: str | None,
+    placement: Placement,
     say: Say,
 ) -> str:
     """Write run.json, or check that the one there is of the same run; the run's identity.
@@ -188,7 +203,7 @@ def _claim(
             ) from None
         if isinstance(error, ValueError):
             say(f"{workdir}/run.json: {error}; written anew")
-        about = {"versions": versions(), "machine": machine(), "bits": bits()}
+        about = {"versions": versions(), "machine": machine(), "bits": bits(placement)}
         write_sealed(workdir / "run.json", {**identity, **places, **about})
         return digest(identity)
     check_format(described, f"{workdir}")
@@ -200,7 +215,7 @@ def _claim(
         )
         changed = differences(old, new)
         raise Refused(f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir")
-    if changed := differences(described["bits"], bits()):
+    if changed := differences({"placement": "jit", **described["bits"]}, bits(placement)):
         say(f"not bit-identical with the run's beginning: {'; '.join(changed)}")
     if any(described.get(key) != place for key, place in places.items()):  # they have moved
         write_sealed(workdir / "run.json", {**described, **places})
