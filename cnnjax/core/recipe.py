@@ -239,6 +239,19 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Compute:
+    """How a step is computed: what changes its numbers and not what is meant.
+
+    precision: of convolutions and dense layers; parameters, statistics and loss are float32.
+    remat: keep only what enters each of the equal blocks of a network and compute the rest again
+      for the gradients: less memory, about a third more time.
+    """
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+
+
+@dataclass(frozen=True)
 class Streams:
     """Seeds of single random streams, 0 to 2^32 - 1; None: the run's seed (see `core.random`).
 
@@ -276,6 +289,7 @@ class Recipe:
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
+    compute: Compute = Compute()
     streams: Streams = Streams()
     batch_size: int = 128
     epochs: int = 10

@@ -23,11 +23,13 @@ class Context:
       norm_axis: over which replicas share batch statistics, or None.
       indices: of the examples in the training set, int32 [n]; None: their places in the batch.
       frozen: what does not learn.
+      remat: compute a scanned block again for its gradients, instead of keeping what is inside.
     """
 
     norm_axis: str | None = None
     indices: Any = None
     frozen: Freeze = NOTHING
+    remat: bool = False
 
 
 _outside = Context()

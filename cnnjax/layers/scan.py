@@ -149,6 +149,8 @@ def _scan(parent: nn.Module, block: nn.Module, names: Sequence[str], x: Array, *
         with in_context(inside):
             return block.apply(variables, x, train=train, rngs=keys, mutable=mutable)
 
+    if context().remat:
+        step = jax.checkpoint(step, prevent_cse=False)  # a scan's body is never merged
     with jax.named_scope(key):
         x, updates = jax.lax.scan(step, x, (stacked, streams))
     for name, update in updates.items():

@@ -15,7 +15,7 @@ from flax.core import DenyList
 from jaxtyping import Array, Float, Key
 
 from cnnjax.core.errors import Refused, unknown
-from cnnjax.core.recipe import Loss, Optimizer
+from cnnjax.core.recipe import Compute, Loss, Optimizer
 from cnnjax.core.user_code import refused
 from cnnjax.core.values import plain
 from cnnjax.layers.context import Context, in_context, keep_statistics
@@ -63,6 +63,7 @@ class NetworkTask(ABC):
       data: what the data set says of itself.
       loss: the recipe's; of tasks that use "loss".
       update: the form of an update.
+      compute: how a step is computed.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
@@ -74,6 +75,7 @@ class NetworkTask(ABC):
     data: DataSpec
     loss: Loss = CROSS_ENTROPY
     update: Update = SGD
+    compute: Compute = Compute()
 
     @property
     def num_outputs(self) -> int | None:
@@ -377,7 +379,7 @@ class NetworkTask(ABC):
         return Freeze(self.update.freeze)
 
     def _context(self, indices: Any = None, axis: str | None = None) -> Context:
-        return Context(axis, indices, self._frozen)
+        return Context(axis, indices, self._frozen, self.compute.remat)
 
     def _stop_if_frozen(self, path: Any, leaf: Array) -> Array:
         return jax.lax.stop_gradient(leaf) if self._frozen(_names(path)) else leaf
@@ -387,7 +389,9 @@ class NetworkTask(ABC):
 class OneReplica:
     """The collectives of a single replica: there is nothing to add or average."""
 
-    axis: ClassVar[str | None] = None
+    @property
+    def axis(self) -> str | None:
+        return None
 
     def sum(self, tree: Any) -> Any:
         return tree

@@ -48,7 +48,14 @@ def task_for(recipe: Recipe, data: DataSpec) -> Any:
     settings = registry_of(recipe.task).converted(recipe.task.name, recipe.task.fields)
     update = update_of(recipe.optimizer)
     with refused(f"task {recipe.task.name} cannot be made"):
-        with_data = entry.make(model=None, data=data, loss=recipe.loss, update=update, **settings)
+        with_data = entry.make(
+            model=None,
+            data=data,
+            loss=recipe.loss,
+            update=update,
+            compute=recipe.compute,
+            **settings,
+        )
         outputs = with_data.num_outputs
         hash(with_data)  # programs are kept by task: a list among its settings has no hash
     fields = dict(recipe.model.fields)
@@ -59,7 +66,19 @@ def task_for(recipe: Recipe, data: DataSpec) -> Any:
                 f"model.num_classes={fields['num_classes']}: {recipe.task.name} of data set"
                 f" {data.name} has {with_data.outputs_in_words}; leave it out"
             )
-    return replace(with_data, model=create_model(recipe.model.name, **fields))
+    if recipe.compute.precision != "float32":
+        if "dtype" not in MODELS.settings(recipe.model.name):
+            raise Refused(
+                f"compute.precision={recipe.compute.precision}: {recipe.model.name} has no field"
+                " dtype, in which it would compute"
+            )
+        fields.setdefault("dtype", recipe.compute.precision)
+    task = replace(with_data, model=create_model(recipe.model.name, **fields))
+    if recipe.compute.remat and not task.runs:
+        raise Refused(
+            f"compute.remat=true has no effect: {recipe.model.name} has no equal blocks to scan"
+        )
+    return task
 
 
 def sources_of(recipe: Recipe, task: Task) -> dict[str, str]:
@@ -77,7 +96,7 @@ def program_key(recipe: Recipe) -> str:
     """Recipes with the same value share one compiled program."""
     update = update_of(recipe.optimizer)
     form = [update.numbers, update.fixed, update.decayed, update.freeze]
-    parts = (recipe.task, recipe.model, recipe.data, recipe.loss)
+    parts = (recipe.task, recipe.model, recipe.data, recipe.loss, recipe.compute)
     return digest([*map(plain, parts), recipe.batch_size, recipe.optimizer.name, repr(form)])
 
 
