@@ -44,18 +44,17 @@ TORCH = (
 )
 
 
+_SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several processes on one device
+
+
 def part_tests(options: argparse.Namespace) -> dict:
     """The tests' tolerances are those of float32: TF32 is switched off for them."""
     tests = TESTS[:1] if options.dry else TESTS
     command = [sys.executable, "-m", "pytest", "-q", "-x" if options.dry else "--maxfail=40",
                "-o", "addopts=", "-m", "not long", "--jaxtyping-packages=cnnjax,beartype.beartype",
-               "-p", "no:cacheprovider", "-n", str(min(8, os.cpu_count() or 1)), "--dist",
+               "-p", "no:cacheprovider", "--confcutdir=tests", "-n", str(min(12, os.cpu_count() or 1)), "--dist",
                "loadfile", *tests]  # fmt: skip
-    environment = {
-        **os.environ,
-        "JAX_DEFAULT_MATMUL_PRECISION": "highest",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    }
+    environment = {**os.environ, "JAX_DEFAULT_MATMUL_PRECISION": "highest", **_SHARED}
     start = time.perf_counter()
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     lines = ran.stdout.splitlines()
@@ -88,9 +87,7 @@ def part_step(options: argparse.Namespace) -> dict:
             recipe = he2015_cifar.replace(model=Model(name), batch_size=batch)
             recipe = override(recipe, "compute.precision", precision)
             try:
-                figures = bench_step(
-                    recipe, dataset, rounds=5, matmul_flops=peaks[precision]
-                )
+                figures = bench_step(recipe, dataset, rounds=5, matmul_flops=peaks[precision])
                 found["steps"][f"{name}:{batch}:{precision}"] = {
                     key: value for key, value in vars(figures).items()
                     if key not in ("versions", "bits", "device")
@@ -162,7 +159,7 @@ def once(options: argparse.Namespace) -> dict:
 
 def part_study(options: argparse.Namespace) -> dict:
     """Warm: one cell of each variant was run before, so the programs are in the cache."""
-    numbers = (1,) if options.dry else (4, 8, 16)
+    numbers = (1,) if options.dry else options.workers
     preset = "smoke" if options.dry else "quick"
     found: dict = {"seconds": {}}
     with tempfile.TemporaryDirectory() as folder:
@@ -174,10 +171,12 @@ def part_study(options: argparse.Namespace) -> dict:
                 [sys.executable, "-c", "from cnnjax.cli.main import main; main()", "study", "run",
                  "degradation", "--preset", preset, "--workdir", f"{folder}/{name}", "--workers",
                  str(workers), *more], capture_output=True, text=True,
-                env={**os.environ, "PYTHONPATH": _path()})  # fmt: skip
+                env={**os.environ, **_SHARED, "PYTHONPATH": _path()})  # fmt: skip
             found["seconds"][name] = time.perf_counter() - start
             found["last"] = ran.stdout[-1500:] if ran.returncode == 0 else ran.stderr[-1500:]
-            print("study", name, found["seconds"][name], ran.returncode, file=sys.stderr, flush=True)
+            print(
+                "study", name, found["seconds"][name], ran.returncode, file=sys.stderr, flush=True
+            )
     if not options.dry:
         grid = _json(sys.executable, str(ROOT / "benchmarks/pytorch_nets.py"), "--grid")
         found["torch_one_seed"] = grid["seconds"]
@@ -224,6 +223,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("accelerator.json"))
     parser.add_argument("--data-dir", help="where CIFAR-10 lies, for the cell")
+    parser.add_argument("--workers", type=int, nargs="+", default=[4, 8, 16], help="of the study")
     parser.add_argument("--cases", default="", help="of steps, those that fit this expression")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
@@ -243,6 +243,7 @@ def main() -> None:
     for part in options.parts or PARTS:
         arguments = ["--inside", part, *(["--dry"] if options.dry else [])]
         arguments += ["--data-dir", options.data_dir] if options.data_dir else []
+        arguments += ["--workers", *map(str, options.workers)]
         arguments += ["--cases", options.cases] if options.cases else []
         start = time.perf_counter()
         found[part] = _json(sys.executable, __file__, *arguments)

@@ -82,9 +82,7 @@ def trainer(name: str, batch: int, precision: str, form: str):
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, classes, (4 * batch,), device=DEVICE)
     options = {"fused": True} if DEVICE == "cuda" else {}
-    optimizer = torch.optim.SGD(
-        model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4, **options
-    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4, **options)
 
     def step(indices):
         x = images[indices].float().div_(255).sub_(0.5)

@@ -60,8 +60,8 @@ class Feed(Protocol):
         split: str,
         on_part: OnPart = lambda part: None,
         accumulator: Accumulator | None = None,
-    ) -> Metrics:
-        """Sums over "train" or "test"; every example exactly once.
+    ) -> dict[str, Any]:
+        """Sums over "train" or "test", on the host; every example exactly once.
 
         Args:
           on_part: told about once a second which part of the split is done.
@@ -161,7 +161,7 @@ class _Feed:
         count: int,
         on_part: OnPart,
         accumulator: Accumulator | None,
-    ) -> Metrics:
+    ) -> dict[str, Any]:
         """The sums of `count` batches, on the host."""
         put, fetch = self._placement.put, self._placement.fetch
         total: Metrics | None = None
@@ -217,7 +217,7 @@ class MemoryFeed(_Feed):
         split: str,
         on_part: OnPart = lambda part: None,
         accumulator: Accumulator | None = None,
-    ) -> Metrics:
+    ) -> dict[str, Any]:
         examples = self._dataset.train if split == "train" else self._dataset.test
         size = _evaluation_batch(self._placement, streamed=False)
         batches = evaluation_batches(examples, size)
@@ -284,7 +284,7 @@ class StreamFeed(_Feed):
         split: str,
         on_part: OnPart = lambda part: None,
         accumulator: Accumulator | None = None,
-    ) -> Metrics:
+    ) -> dict[str, Any]:
         examples = self._dataset.train if split == "train" else self._dataset.test
         size = _evaluation_batch(self._placement, streamed=True)
         with closing(evaluation_stream(examples, self._dataset.view, size)) as batches:

@@ -1,0 +1,174 @@
+"""One step, whole batch and seed alike, is the same on one device and on several.
+
+With two devices that a processor plays, or with as many as there are up to two.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax import Refused, small_images
+from cnnjax.bench.step import noise
+from cnnjax.core.config import override
+from cnnjax.core.errors import Failed
+from cnnjax.core.place import Place
+from cnnjax.tasks.network import NetworkTask
+from cnnjax.training.loop import fit
+from cnnjax.training.placement import check_agreement, check_batch, make_placement
+from cnnjax.training.pmap import Pmap
+from cnnjax.training.setup import prepare
+from tests.training.test_loop import Recorder
+
+TWO = min(2, len(jax.devices()))
+PLACES = (
+    Place("pmap", TWO),
+    Place("sharded", TWO),
+    Place("sharded", TWO, model_shards=TWO),
+)
+ALL_ON = {
+    "batch_size": 8,
+    "steps": 1,
+    "data.augmentation": "pad_crop_flip",
+    "data.mixup": 0.2,
+    "data.cutmix": 1.0,
+}
+NETS = {  # with the size of their images
+    "residual": ({"model.name": "cifar_resnet8", "model.width": 0.25}, 8),
+    "plain": ({"model.name": "cifar_plain8", "model.width": 0.25}, 8),
+    "dropout": ({"model.name": "vgg11_bn"}, 32),
+    "inception": ({"model.name": "googlenet_torchvision_aux"}, 32),
+}
+SLOW = ("plain", "dropout", "inception")
+
+
+def recipe(net="residual", **settings):
+    changed = small_images
+    for path, value in {**ALL_ON, **NETS[net][0], **settings}.items():
+        changed = override(changed, path, value)
+    return changed
+
+
+def trained(recipe, place, size=8, examples=20):
+    """Result and state after the steps of a recipe; 20 examples: no batch of an evaluation is
+    full."""
+    saves = Recorder()
+    training = prepare(recipe, 0, noise((size, size, 3), examples), placement=make_placement(place))
+    return fit(training, saves=saves), saves.tree["state"]
+
+
+def distance(state, other):
+    """Of all leaves, relative to the largest parameter."""
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(state.params))
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True)
+    return max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in pairs) / largest
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return trained(recipe(), Place())
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_a_step_on_several_devices_is_that_of_one(alone, place):
+    result, state = trained(recipe(), place)
+    assert distance(alone[1], state) < 2e-5
+    for name, figure in alone[0].figures.items():
+        assert result.figures[name] == pytest.approx(figure, rel=1e-4), name
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("net", SLOW)
+def test_so_it_is_with_every_kind_of_network(net, place):
+    _, one = trained(recipe(net), Place(), NETS[net][1])
+    _, several = trained(recipe(net), place, NETS[net][1])
+    assert distance(one, several) < 2e-5
+
+
+@pytest.mark.skipif(TWO < 2, reason="one device")
+def test_gradients_that_are_not_added_are_noticed():
+    @dataclass(frozen=True)
+    class Forgetful(Pmap):
+        def sum(self, tree):
+            return tree
+
+    training = prepare(recipe(), 0, noise((8, 8, 3), 20), placement=Forgetful(2))
+    with pytest.raises(Failed, match="replicas disagree: params"):
+        fit(training, saves=Recorder())
+
+
+@pytest.mark.skipif(TWO < 2, reason="one device")
+@pytest.mark.parametrize("place", PLACES[:2], ids=str)
+def test_a_replica_that_went_astray_is_named(place, digits):
+    placement = make_placement(place)
+    task = prepare(recipe(), 0, noise((8, 8, 3), 20)).task
+    state = placement.put(task.pack(task.init(jax.random.key(0))), "state")
+    check_agreement(placement, state)
+    kernel = state.params["head"]["kernel"]
+    shards = [np.array(shard.data) for shard in kernel.addressable_shards]
+    shards[1].flat[0] += 1e-3
+    astray = jax.make_array_from_single_device_arrays(
+        kernel.shape,
+        kernel.sharding,
+        [jax.device_put(data, s.device) for data, s in zip(shards, kernel.addressable_shards,
+                                                           strict=True)],
+    )  # fmt: skip
+    state = state.replace(params={**state.params, "head": {**state.params["head"],
+                                                           "kernel": astray}})  # fmt: skip
+    with pytest.raises(Failed, match=r"params\.head\.kernel on replica 1 is not that of replica 0"):
+        check_agreement(placement, state)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(TWO < 2, reason="one device")
+def test_a_dropout_key_that_replicas_share_is_noticed(monkeypatch):
+    dropout = recipe("dropout", **{"data.mixup": 0.0, "data.cutmix": 0.0})
+    _, one = trained(dropout, Place(), 32)
+    context = NetworkTask._context
+
+    def by_place(self, indices=None, axis=None):
+        return replace(context(self, indices, axis), indices=None)
+
+    monkeypatch.setattr(NetworkTask, "_context", by_place)
+    _, several = trained(dropout.replace(source="mutant"), Place("pmap", 2), 32)
+    assert distance(one, several) > 1e-3
+
+
+def test_a_run_goes_on_under_another_placement(alone, digits):
+    longer = recipe(steps=4)
+    saves = Recorder(stop_after=2)
+    data = noise((8, 8, 3), 20)
+    first = prepare(longer, 0, data, placement=make_placement(PLACES[0]))
+    assert fit(first, saves=saves, stop=saves.stop).status == "interrupted"
+    again = fit(prepare(longer, 0, data), saves=saves)
+    assert (again.status, again.steps) == ("done", 4)
+
+
+def test_what_does_not_divide_is_refused_with_what_does():
+    two = make_placement(Place("pmap", TWO))
+    if TWO == 2:
+        with pytest.raises(Refused, match="batch_size=7 does not divide over 2 replicas; set"
+                           " batch_size to 6 or 8"):  # fmt: skip
+            check_batch(two, recipe(**{"batch_size": 7, "data.mixup": 0, "data.cutmix": 0}))
+        with pytest.raises(Refused, match="by whole pairs.* set batch_size to 4 or 8"):
+            check_batch(two, recipe(batch_size=6))
+    check_batch(two, recipe(batch_size=8))
+    check_batch(make_placement(), recipe(batch_size=7))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("pnap",), "no placement 'pnap'; did you mean pmap"),
+        (("jit", 2), "--devices 2: placement jit takes one"),
+        (("pmap", 0), "--devices 0: give 1 or more"),
+        (("pmap", 99), "--devices 99: there (is 1|are [0-9]) here"),
+        (("pmap", None, 2), "--model-shards 2: placement pmap divides no parameter"),
+        (("sharded", TWO, 3), f"--model-shards 3: {TWO} devices divide by 1"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(words, message):
+    with pytest.raises(Refused, match=message):
+        make_placement(Place(*words))
