@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/ops", "tests/layers", "tests/models/test_resnet_cifar.py", "tests/training")
+TESTS = ("tests/ops", "tests/layers", "tests/models/test_resnet.py", "tests/training")
 STEPS = {  # model: batches and precisions
     "cifar_resnet20": [(128, "float32"), (128, "bfloat16"), (1024, "float32"), (1024, "bfloat16")],
     "cifar_resnet56": [(128, "float32"), (128, "bfloat16"), (1024, "bfloat16")],
@@ -49,11 +49,13 @@ _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several processes on one
 
 def part_tests(options: argparse.Namespace) -> dict:
     """The tests' tolerances are those of float32: TF32 is switched off for them."""
-    tests = TESTS[:1] if options.dry else TESTS
-    command = [sys.executable, "-m", "pytest", "-q", "-x" if options.dry else "--maxfail=40",
-               "-o", "addopts=", "-m", "not long", "--jaxtyping-packages=cnnjax,beartype.beartype",
-               "-p", "no:cacheprovider", "--confcutdir=tests", "-n", str(min(12, os.cpu_count() or 1)), "--dist",
-               "loadfile", *tests]  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=40", "-o", "addopts=", "-m",
+               "not long", "--jaxtyping-packages=cnnjax,beartype.beartype", "-p",
+               "no:cacheprovider", "--confcutdir=tests", *TESTS]  # fmt: skip
+    # Collected whole in a dry run too: a file that is not there must not be found out elsewhere.
+    command += ["--collect-only"] if options.dry else [
+        "-n", str(min(12, os.cpu_count() or 1)), "--dist", "loadfile"
+    ]  # fmt: skip
     environment = {**os.environ, "JAX_DEFAULT_MATMUL_PRECISION": "highest", **_SHARED}
     start = time.perf_counter()
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -168,15 +170,12 @@ def part_study(options: argparse.Namespace) -> dict:
         ]:
             start = time.perf_counter()
             ran = subprocess.run(
-                [sys.executable, "-c", "from cnnjax.cli.main import main; main()", "study", "run",
-                 "degradation", "--preset", preset, "--workdir", f"{folder}/{name}", "--workers",
+                [sys.executable, "-m", "experiments.degradation", "--preset", preset, "--workdir", f"{folder}/{name}", "--workers",
                  str(workers), *more], capture_output=True, text=True,
                 env={**os.environ, **_SHARED, "PYTHONPATH": _path()})  # fmt: skip
             found["seconds"][name] = time.perf_counter() - start
             found["last"] = ran.stdout[-1500:] if ran.returncode == 0 else ran.stderr[-1500:]
-            print(
-                "study", name, found["seconds"][name], ran.returncode, file=sys.stderr, flush=True
-            )
+            print("study", name, found["seconds"][name], file=sys.stderr, flush=True)
     if not options.dry:
         grid = _json(sys.executable, str(ROOT / "benchmarks/pytorch_nets.py"), "--grid")
         found["torch_one_seed"] = grid["seconds"]
@@ -209,8 +208,8 @@ def _path() -> str:
 
 def _json(*command: str, env: dict[str, str] | None = None) -> dict:
     """What a program prints, or {"error": the end of what it complains}."""
-    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=None if env is None else None,
-                         text=True, env={**os.environ, "PYTHONPATH": _path(), **(env or {})})  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": _path(), **(env or {})}
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         return json.loads(ran.stdout)
     except ValueError:

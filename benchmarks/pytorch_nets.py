@@ -13,7 +13,7 @@ import time
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROUNDS = 5
@@ -32,14 +32,14 @@ class Block(nn.Module):
         self.more = features - features_in
 
     def forward(self, x):
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = functional.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
         if self.shortcut == "none":
-            return F.relu(y)
+            return functional.relu(y)
         x = x[:, :, :: self.strides, :: self.strides]
         if self.more:
-            x = F.pad(x, (0, 0, 0, 0, 0, self.more))
-        return F.relu(y + x)
+            x = functional.pad(x, (0, 0, 0, 0, 0, self.more))
+        return functional.relu(y + x)
 
 
 class ResNetCifar(nn.Module):
@@ -87,7 +87,7 @@ def trainer(name: str, batch: int, precision: str, form: str):
     def step(indices):
         x = images[indices].float().div_(255).sub_(0.5)
         with torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bfloat16"):
-            loss = F.cross_entropy(model(x), labels[indices])
+            loss = functional.cross_entropy(model(x), labels[indices])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -160,7 +160,7 @@ def grid(epochs: int = 15) -> dict:
                     rate = 0.025 * (1 + math.cos(math.pi * done / steps))
                     optimizer.param_groups[0]["lr"] = rate
                     batch = order[start : start + 96]
-                    loss = F.cross_entropy(model(train[batch]), labels[batch])
+                    loss = functional.cross_entropy(model(train[batch]), labels[batch])
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()
                     optimizer.step()

@@ -42,6 +42,7 @@ from cnnjax.tasks.task import Accumulator, Batch, Collectives, DataSpec, Metric,
 
 CROSS_ENTROPY = Loss()
 SGD = update_of(Optimizer())
+COMPUTE = Compute()
 _FRESH = DenyList(("intermediates", AUXILIARY))  # collections that initialisation fills: but these
 _TASK = zlib.crc32(b"task")  # the name of an example's stream for a task's own draws
 # Groups of a recipe that only some tasks use, with their settings.
@@ -75,7 +76,7 @@ class NetworkTask(ABC):
     data: DataSpec
     loss: Loss = CROSS_ENTROPY
     update: Update = SGD
-    compute: Compute = Compute()
+    compute: Compute = COMPUTE
 
     @property
     def num_outputs(self) -> int | None:

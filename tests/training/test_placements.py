@@ -152,7 +152,7 @@ def test_what_does_not_divide_is_refused_with_what_does():
         with pytest.raises(Refused, match="batch_size=7 does not divide over 2 replicas; set"
                            " batch_size to 6 or 8"):  # fmt: skip
             check_batch(two, recipe(**{"batch_size": 7, "data.mixup": 0, "data.cutmix": 0}))
-        with pytest.raises(Refused, match="by whole pairs.* set batch_size to 4 or 8"):
+        with pytest.raises(Refused, match=r"by whole pairs.* set batch_size to 4 or 8"):
             check_batch(two, recipe(batch_size=6))
     check_batch(two, recipe(batch_size=8))
     check_batch(make_placement(), recipe(batch_size=7))
