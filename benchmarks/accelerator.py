@@ -169,10 +169,10 @@ def part_study(options: argparse.Namespace) -> dict:
             (str(number), number, []) for number in numbers
         ]:
             start = time.perf_counter()
-            ran = subprocess.run(
-                [sys.executable, "-m", "experiments.degradation", "--preset", preset, "--workdir", f"{folder}/{name}", "--workers",
-                 str(workers), *more], capture_output=True, text=True,
-                env={**os.environ, **_SHARED, "PYTHONPATH": _path()})  # fmt: skip
+            command = [sys.executable, "-m", "experiments.degradation", "--preset", preset]
+            command += ["--workdir", f"{folder}/{name}", "--workers", str(workers), *more]
+            environment = {**os.environ, **_SHARED, "PYTHONPATH": _path()}
+            ran = subprocess.run(command, capture_output=True, text=True, env=environment)
             found["seconds"][name] = time.perf_counter() - start
             found["last"] = ran.stdout[-1500:] if ran.returncode == 0 else ran.stderr[-1500:]
             print("study", name, found["seconds"][name], file=sys.stderr, flush=True)

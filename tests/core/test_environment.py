@@ -15,9 +15,10 @@ from cnnjax.core.environment import bits, compiler_options, configure_xla
 configure_xla(threads=1)
 print([compiler_options(), bits()["XLA_FLAGS"], bits()["program_level"]])
 import jax
-from cnnjax.training.placement import Jit
+from cnnjax.training.placement import Argument, Jit
 import numpy as np
-compiled, _ = Jit().compile(lambda x: x * 2, (jax.ShapeDtypeStruct((3,), np.float32),))
+three = Argument("whole", jax.ShapeDtypeStruct((3,), np.float32))
+compiled, _ = Jit().compile(lambda x: x * 2, (three,), ("whole",))
 assert list(compiled(np.ones(3, np.float32))) == [2, 2, 2]
 """
 
