@@ -243,12 +243,19 @@ class Compute:
     """How a step is computed: what changes its numbers and not what is meant.
 
     precision: of convolutions and dense layers; parameters, statistics and loss are float32.
+    batch_norm_group: over how many consecutive examples of a batch batch normalisation takes its
+      statistics, wherever they lie; None: over the whole batch, on however many devices.
     remat: keep only what enters each of the equal blocks of a network and compute the rest again
       for the gradients: less memory, about a third more time.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
+    batch_norm_group: int | None = None
     remat: bool = False
+
+    def __post_init__(self):
+        if self.batch_norm_group is not None and self.batch_norm_group < 2:
+            raise ValueError(f"batch_norm_group={self.batch_norm_group}: must be 2 or more")
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,11 @@ The task says it around each call of the network; inside it is in force for ever
 scanned blocks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
-
-from flax import linen as nn
 
 from cnnjax.layers.freeze import NOTHING, Freeze
 
@@ -21,12 +19,14 @@ class Context:
 
     Attributes:
       norm_axis: over which replicas share batch statistics, or None.
+      norm_group: examples that are normalised together; None: the whole batch.
       indices: of the examples in the training set, int32 [n]; None: their places in the batch.
       frozen: what does not learn.
       remat: compute a scanned block again for its gradients, instead of keeping what is inside.
     """
 
     norm_axis: str | None = None
+    norm_group: int | None = None
     indices: Any = None
     frozen: Freeze = NOTHING
     remat: bool = False
@@ -49,20 +49,3 @@ def in_context(wanted: Context) -> Iterator[None]:
         yield
     finally:
         _context.reset(token)
-
-
-def keep_statistics(
-    call: Callable, arguments: Any, named: dict[str, Any], method: nn.module.InterceptorContext
-) -> Any:
-    """For `nn.intercept_methods`: frozen batch normalisation uses its running statistics and keeps
-    them."""
-    module = method.module
-    if (
-        isinstance(module, nn.BatchNorm)
-        and method.method_name == "__call__"
-        and context().frozen(module.path)
-    ):
-        # Given as a field or with the call; a bound module is a copy that is thrown away.
-        object.__setattr__(module, "use_running_average", None)
-        return call(arguments[0], use_running_average=True, mask=named.get("mask"))
-    return call(*arguments, **named)

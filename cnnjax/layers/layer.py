@@ -9,8 +9,6 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from cnnjax.layers.context import context
-
 Initialization = Literal["he_fan_in", "he_fan_out", "glorot", "krizhevsky2012", "lecun1998"]
 Dtype = Literal["float32", "bfloat16"]
 
@@ -74,15 +72,13 @@ class Layer(nn.Module, kw_only=True):
     def batch_norm(self, *, epsilon: float = 1e-5, name: str | None = None) -> nn.BatchNorm:
         """Batch normalisation (Ioffe & Szegedy 2015) with PyTorch's constants.
 
-        Batch statistics in float32 by two passes: E[x^2] - E[x]^2 cancels. The replicas that share
-        them are those of the context: it is read at each call, in `setup` too, which flax runs
-        then.
+        Batch statistics in float32 by two passes: E[x^2] - E[x]^2 cancels. Over which examples:
+        see `layers.batch_statistics`.
         """
         return nn.BatchNorm(
             momentum=0.9,  # PyTorch's 0.1
             epsilon=epsilon,
             use_fast_variance=False,
-            axis_name=context().norm_axis,
             dtype=jnp.dtype(self.dtype),
             param_dtype=jnp.dtype(self.param_dtype),
             name=name,

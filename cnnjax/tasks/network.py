@@ -3,7 +3,6 @@
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
@@ -18,7 +17,8 @@ from cnnjax.core.errors import Refused, unknown
 from cnnjax.core.recipe import Compute, Loss, Optimizer
 from cnnjax.core.user_code import refused
 from cnnjax.core.values import plain
-from cnnjax.layers.context import Context, in_context, keep_statistics
+from cnnjax.layers.batch_statistics import in_training
+from cnnjax.layers.context import Context, in_context
 from cnnjax.layers.freeze import Freeze
 from cnnjax.layers.scan import (
     Runs,
@@ -304,7 +304,7 @@ class NetworkTask(ABC):
         return state, {**sums, "nonfinite": bad}
 
     def _apply(self, params: Any, state: TrainState, images: Array, key: Array) -> Any:
-        with nn.intercept_methods(keep_statistics) if self.update.freeze else nullcontext():
+        with nn.intercept_methods(in_training):
             return self.model.apply(
                 {"params": params, **state.model_state},
                 images,
@@ -380,7 +380,8 @@ class NetworkTask(ABC):
         return Freeze(self.update.freeze)
 
     def _context(self, indices: Any = None, axis: str | None = None) -> Context:
-        return Context(axis, indices, self._frozen, self.compute.remat)
+        how = self.compute
+        return Context(axis, how.batch_norm_group, indices, self._frozen, how.remat)
 
     def _stop_if_frozen(self, path: Any, leaf: Array) -> Array:
         return jax.lax.stop_gradient(leaf) if self._frozen(_names(path)) else leaf

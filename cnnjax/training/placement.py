@@ -186,3 +186,12 @@ def check_batch(placement: Placement, recipe: Recipe) -> None:
             f"batch_size={size} does not divide over {replicas} replicas{what}; set batch_size to"
             f" {near}"
         )
+    group = recipe.compute.batch_norm_group
+    if group is not None and (size // replicas) % group:
+        share = size // replicas
+        fit = [str(one) for one in range(2, share + 1) if share % one == 0]
+        of_whom = f"a replica's {share}" if replicas > 1 else f"{share}"
+        raise Refused(
+            f"compute.batch_norm_group={group} does not divide {of_whom} examples; give"
+            f" {', '.join(fit) or 'none: one example has no statistics'}"
+        )

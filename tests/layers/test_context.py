@@ -6,8 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
 from cnnjax import create_model
+from cnnjax.layers.batch_statistics import in_training
 from cnnjax.layers.context import Context, in_context
 
 
@@ -24,7 +26,7 @@ def test_the_context_of_a_call_says_which_replicas_share_batch_statistics(name):
         return jax.vmap(statistics, axis_name="replicas")(images.reshape(2, 2, 8, 8, 1))
 
     whole, alone = jax.jit(lambda images: (statistics(images), of_two_replicas(images)))(images)
-    with in_context(Context(norm_axis="replicas")):
+    with in_context(Context(norm_axis="replicas")), nn.intercept_methods(in_training):
         shared = jax.jit(of_two_replicas)(images)
     twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), whole)
     chex.assert_trees_all_close(shared, twice, rtol=1e-4, atol=1e-5)

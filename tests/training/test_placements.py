@@ -38,7 +38,7 @@ NETS = {  # with the size of their images
     "residual": ({"model.name": "cifar_resnet8", "model.width": 0.25}, 8),
     "plain": ({"model.name": "cifar_plain8", "model.width": 0.25}, 8),
     "dropout": ({"model.name": "vgg11_bn"}, 32),
-    "inception": ({"model.name": "googlenet_torchvision_aux"}, 32),
+    "inception": ({"model.name": "googlenet"}, 32),
 }
 SLOW = ("plain", "dropout", "inception")
 
@@ -172,3 +172,40 @@ def test_what_does_not_divide_is_refused_with_what_does():
 def test_a_place_that_cannot_be_is_refused(words, message):
     with pytest.raises(Refused, match=message):
         make_placement(Place(*words))
+
+
+GROUPS = {"compute.batch_norm_group": 4}
+
+
+@pytest.mark.parametrize(
+    "place", [PLACES[0], pytest.param(PLACES[1], marks=pytest.mark.long)], ids=str
+)
+def test_groups_of_batch_normalisation_are_the_same_wherever_they_lie(alone, place):
+    _, one = trained(recipe(**GROUPS), Place())
+    _, several = trained(recipe(**GROUPS), place)
+    assert distance(one, several) < 2e-5
+    assert distance(alone[1], one) > 1e-3
+
+
+@pytest.mark.long
+def test_a_group_of_the_whole_batch_is_batch_normalisation_as_it_is():
+    # Without cutmix: it rounds the edges of its boxes, and another program may round another way.
+    _, plain = trained(recipe(**{"data.cutmix": 0.0}), Place())
+    _, whole = trained(recipe(**{"data.cutmix": 0.0, "compute.batch_norm_group": 8}), Place())
+    assert distance(plain, whole) < 2e-5
+
+
+@pytest.mark.long
+def test_remat_changes_memory_and_no_number():
+    deep = {"model.name": "cifar_resnet20", "model.width": 0.25}
+    _, kept = trained(recipe(**deep), Place())
+    _, again = trained(recipe(**{**deep, "compute.remat": True}), Place())
+    assert distance(kept, again) < 2e-5
+
+
+def test_bfloat16_computes_in_it_and_keeps_the_rest():
+    _, full = trained(recipe(), Place())
+    result, half = trained(recipe(**{"compute.precision": "bfloat16"}), Place())
+    assert 1e-5 < distance(full, half) < 0.1
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {np.dtype("float32")}
+    assert result.status == "done"
