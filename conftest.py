@@ -25,9 +25,15 @@ def _console(example: Example) -> None:
     """Each "$ command" must end with exit code 0."""
     program = str(Path(sys.executable).with_name("cnnjax"))
     for line in re.findall(r"^\$ (.*)$", example.parsed, re.MULTILINE):
-        name, *arguments = shlex.split(line)
-        assert name == "cnnjax", f"only cnnjax is typed here: {line}"
-        subprocess.run([program, *arguments], cwd=example.namespace["folder"], check=True)
+        words = shlex.split(line)
+        start = words.index("cnnjax")
+        given = dict(word.split("=", 1) for word in words[:start])  # VARIABLE=value before it
+        subprocess.run(
+            [program, *words[start + 1 :]],
+            cwd=example.namespace["folder"],
+            env={**os.environ, **given},
+            check=True,
+        )
 
 
 def _setup(namespace: dict) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from cnnjax.cli.study import study_command
     from cnnjax.core.architectures import create_model, list_models, register_models
     from cnnjax.core.errors import Refused
+    from cnnjax.core.place import Place
     from cnnjax.core.recipe import (
+        Compute,
         Data,
         Init,
         Loss,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Arm": "cnnjax.study.spec",
+    "Compute": "cnnjax.core.recipe",
     "Contrast": "cnnjax.study.spec",
     "Data": "cnnjax.core.recipe",
     "Dataset": "cnnjax.data.dataset",
@@ -49,6 +52,7 @@ _HOME = {
     "NetworkTask": "cnnjax.tasks.network",
     "Optimizer": "cnnjax.core.recipe",
     "Outcome": "cnnjax.api",
+    "Place": "cnnjax.core.place",
     "Preset": "cnnjax.study.spec",
     "RECIPES": "cnnjax.training.recipes",
     "Recipe": "cnnjax.core.recipe",
@@ -77,6 +81,7 @@ _HOME = {
 
 __all__ = [  # noqa: RUF022  (the order of _HOME)
     "Arm",
+    "Compute",
     "Contrast",
     "Data",
     "Dataset",
@@ -88,6 +93,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "NetworkTask",
     "Optimizer",
     "Outcome",
+    "Place",
     "Preset",
     "RECIPES",
     "Recipe",

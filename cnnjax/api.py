@@ -18,6 +18,7 @@ from cnnjax.core.architectures import MODELS, create_model
 from cnnjax.core.config import canonical
 from cnnjax.core.environment import configure_xla
 from cnnjax.core.files import read_lines
+from cnnjax.core.place import JIT, Place
 from cnnjax.core.recipe import Model, Recipe
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset
@@ -103,6 +104,8 @@ def run_study(
     settings: Mapping[str, Any] | None = None,
     seeds: int | None = None,
     workers: int | None = None,
+    workers_per_device: int = 1,
+    place: Place = JIT,
     progress: bool = True,
 ) -> Outcome:
     """Run the cells that `workdir` lacks, judge, write the report.
@@ -113,7 +116,8 @@ def run_study(
       study: as `cnnjax study run` takes it from a file.
       preset: one of its sizes.
       workdir: default runs/NAME-PRESET.
-      data, data_dir, seeds, workers: as the options of `cnnjax study run`.
+      data, data_dir, seeds, workers, workers_per_device: as the options of `cnnjax study run`.
+      place: on which devices a cell is trained: `Place("pmap")`.
       settings: {"path": value} over the base recipe.
       progress: show it on standard error.
 
@@ -143,6 +147,8 @@ def run_study(
             command=f"cnnjax.run_study(study, {preset!r}, workdir={str(folder)!r})",
             data_dir=data_dir,
             workers=workers,
+            workers_per_device=workers_per_device,
+            place=place,
             say=say if progress else lambda text: None,
             on_begin=stop.listen,
             on_status=lambda status: line(status.part, f"{status.done}/{status.total} cells"),
@@ -170,12 +176,14 @@ def train(
     seed: int = 0,
     dataset: AnyDataset | None = None,
     data_dir: str | None = None,
+    place: Place = JIT,
     progress: bool = True,
 ) -> Run:
     """Train one network in `workdir`, going on from what is there; see `cnnjax train`.
 
     Args:
       dataset: if it is at hand; default: `load_dataset(recipe.data, data_dir)`.
+      place: on which devices: `Place("sharded", devices=8)`.
 
     Raises:
       Refused: something is wrong with recipe, data or folder; nothing was run.
@@ -194,6 +202,7 @@ def train(
             dataset,
             Path(workdir),
             data_dir=data_dir,
+            place=place,
             on_progress=lambda p: line(p.part, f"{p.phase}, step {p.step}/{p.steps} {p.figure}"),
             stop=stop.listen(),
             say=say if progress else lambda text: None,

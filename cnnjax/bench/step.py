@@ -40,6 +40,7 @@ class StepFigures:
     image_shape: tuple[int, int, int]
     batch_size: int
     precision: str
+    placement: str
     devices: int
     device: str
     init_seconds: float
@@ -84,6 +85,7 @@ def bench_step(
     """
     placement = placement or Jit()
     task = make_task(recipe, dataset)
+    task.check(recipe.batch_size)
     training = prepare(recipe, 0, dataset, task=task, placement=placement)
     count = _steps(training)
     found = device.spread([1000 * took / count for took in _times(training, count, rounds)])
@@ -97,6 +99,7 @@ def bench_step(
         image_shape=shape,
         batch_size=recipe.batch_size,
         precision=precision,
+        placement=str(placement),
         devices=placement.devices,
         device=device.name(),
         init_seconds=training.init_seconds,
@@ -112,7 +115,7 @@ def bench_step(
         peak_share=6 * macs * rate / (best * placement.devices),
         peak_memory_bytes=device.peak_memory_bytes(),
         versions=versions(),
-        bits=bits(),
+        bits=bits(placement),
     )
 
 

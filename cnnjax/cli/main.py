@@ -33,6 +33,7 @@ COMMANDS = {
     "settings": ("cnnjax.cli.settings", "settings", "List what --set takes: defaults, values."),
     "import-weights": ("cnnjax.cli.weights", "import_weights", "Read PyTorch's weights."),
     "export-weights": ("cnnjax.cli.weights", "export_weights", "Write weights for PyTorch."),
+    "bench": ("cnnjax.cli.bench", "bench", "Measure how fast this machine trains."),
     "study": ("cnnjax.cli.study", "study", "Answer a question with seeds, tests and a report."),
 }
 

@@ -64,6 +64,11 @@ def accelerators() -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": card} for card in filter(None, visible.split(","))]
 
 
+def device_count() -> int:
+    """How many devices jax will see here, without starting it."""
+    return len(accelerators()) or int(os.environ.get("JAX_NUM_CPU_DEVICES") or 1)
+
+
 def configure_xla(threads: int | None = None) -> None:
     """Fix XLA's CPU thread pool and flags; works only before jax is imported.
 

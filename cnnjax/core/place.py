@@ -47,6 +47,10 @@ class Place:
             words.append(f"{self.model_shards} model shards")
         return ", ".join(words)
 
+    def replicas(self, devices: int) -> int:
+        """Over how many a batch is divided, where there are so many devices."""
+        return 1 if self.placement == "jit" else (self.devices or devices) // self.model_shards
+
     @property
     def options(self) -> list[str]:
         """Of a command that means it."""

@@ -44,6 +44,30 @@ def total_steps(recipe: Recipe, examples: int) -> int:
     return steps
 
 
+def check_batch(replicas: int, recipe: Recipe) -> None:
+    """Refuse a batch that does not divide over the replicas, or into the groups of batch
+    normalisation."""
+    size = recipe.batch_size
+    pairs = bool(recipe.data.mixup or recipe.data.cutmix) and replicas > 1
+    unit = 2 * replicas if pairs else replicas
+    if rest := size % unit:
+        near = " or ".join(str(one) for one in (size - rest, size - rest + unit) if one)
+        what = " by whole pairs, which data.mixup and data.cutmix mix" if pairs else ""
+        raise Refused(
+            f"batch_size={size} does not divide over {replicas} replicas{what}; set batch_size to"
+            f" {near}"
+        )
+    group = recipe.compute.batch_norm_group
+    if group is not None and (size // replicas) % group:
+        share = size // replicas
+        fit = [str(one) for one in range(2, share + 1) if share % one == 0]
+        of_whom = f"a replica's {share}" if replicas > 1 else f"{share}"
+        raise Refused(
+            f"compute.batch_norm_group={group} does not divide {of_whom} examples; give"
+            f" {', '.join(fit) or 'none: one example has no statistics'}"
+        )
+
+
 def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""] | int, examples: int) -> Int[Array, " n"]:
     """The permutation of the training set in an epoch, from the key of stream "order"."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cnnjax.core.architectures import create_model
 from cnnjax.core.config import compact
-from cnnjax.core.environment import check_platform
+from cnnjax.core.environment import check_platform, device_count
 from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import append_line
 from cnnjax.core.folders import own_folder
@@ -20,11 +20,11 @@ from cnnjax.core.user_code import located, paths_of
 from cnnjax.core.values import digest
 from cnnjax.data.dataset import AnyDataset, Dataset
 from cnnjax.data.load import load_dataset, reading, reading_words
-from cnnjax.data.order import total_steps
+from cnnjax.data.order import check_batch, total_steps
 from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.runner import Crew, Session, Status, run_cells
-from cnnjax.study.store import CellFiles, Store
+from cnnjax.study.store import CellFiles, Store, place_of
 from cnnjax.study.verdict import power_note
 from cnnjax.study.worker import Datasets, Shared, train_cell
 from cnnjax.tasks.task import Task, aliased
@@ -73,6 +73,9 @@ def run_study(
         create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
     costs, sources = check_variants(plan, datasets, say)
+    replicas = place.replicas(device_count())
+    for variant in plan.variants:
+        check_batch(replicas, variant.recipe)
     own_folder(workdir, "study folder", ("study.json", "cells"))
     store = Store(workdir)
     with hold(workdir, "the study"):
@@ -136,7 +139,10 @@ def repeat_cell(
         check_sources(document["sources"], sources, f"{store.folder} was run")
         files = CellFiles(folder)
         files.begin(cell, document["identity"])
-        shared = Shared(document["identity"], {}, None, sources, located("."), cached=False)
+        place = place_of(document)
+        shared = Shared(
+            document["identity"], {}, None, sources, located("."), cached=False, place=place
+        )
         read = {reading(data): dataset for data, dataset in datasets.items()}
         return train_cell(cell, files, shared, Datasets(shared, read)), old
 

@@ -188,6 +188,7 @@ class Store:
                 "versions": versions(),
                 "machine": machine(),
                 "bits": bits(place),
+                "place": plain(place),
             }
         else:
             check_format(old, str(self.folder))
@@ -198,13 +199,13 @@ class Store:
                     f"{self.folder} holds another study ({shown});"
                     " give another --workdir, or the same settings"
                 )
-            began = {"placement": "jit", **old["bits"]}
-            if began["placement"] != str(place) and not mixed_bits:
+            began = place_of(old)
+            if began != place and not mixed_bits:
                 raise Refused(
-                    f"{self.folder} was begun under placement {began['placement']}, and {place}"
-                    " gives other bits; type the same, or go on knowingly: --mixed-bits"
+                    f"{self.folder} was begun under placement {began}, and {place} gives other"
+                    " bits; type the same, or go on knowingly: --mixed-bits"
                 )
-            if changed := differences(began, bits(place)):
+            if changed := differences({"placement": str(began), **old["bits"]}, bits(place)):
                 say(f"not bit-identical with the study's beginning: {'; '.join(changed)}")
             plan = _grown(plan, old["seeds"])
             document = dict(old)
@@ -285,6 +286,11 @@ class Store:
     def curves(self, cell: Cell) -> list[dict]:
         """The figures of each epoch of a cell."""
         return read_lines(self.files(cell).metrics)
+
+
+def place_of(document: Mapping[str, Any]) -> Place:
+    """On which devices the study of study.json began."""
+    return convert(document.get("place", plain(JIT)), Place, "place")
 
 
 def plan_of(document: Mapping[str, Any]) -> Plan:

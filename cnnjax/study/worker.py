@@ -150,17 +150,18 @@ def train_cell(
     Raises:
       Refused: a user's file behind it was edited since the study began.
     """
+    from cnnjax.data.order import check_batch
     from cnnjax.training.checkpoint import LightSaves
     from cnnjax.training.loop import fit
     from cnnjax.training.make import make_task, sources_of
     from cnnjax.training.metrics_log import MetricsLog
-    from cnnjax.training.placement import check_batch, make_placement
+    from cnnjax.training.placement import make_placement
     from cnnjax.training.pretrained import weights_digest
     from cnnjax.training.setup import prepare
 
     recipe = cell.variant.recipe
     placement = make_placement(shared.place)
-    check_batch(placement, recipe)
+    check_batch(placement.replicas, recipe)
     dataset = datasets.read(recipe.data)
     task = make_task(recipe, dataset)
     sources = sources_of(recipe, task) | weights_digest(recipe)

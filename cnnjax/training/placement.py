@@ -15,7 +15,6 @@ import jax
 from cnnjax.core import environment
 from cnnjax.core.errors import Failed, Refused
 from cnnjax.core.place import JIT, Place
-from cnnjax.core.recipe import Recipe
 from cnnjax.tasks.network import OneReplica
 from cnnjax.tasks.state import leaf_names
 from cnnjax.tasks.task import Collectives
@@ -172,26 +171,3 @@ def check_agreement(placement: Placement, state: Any) -> None:
                     f"replicas disagree: {name} on replica {differing[0]} is not that of replica 0"
                     " (a fault of the device or of the program); nothing was saved"
                 )
-
-
-def check_batch(placement: Placement, recipe: Recipe) -> None:
-    """Refuse a batch that does not divide over the replicas."""
-    size, replicas = recipe.batch_size, placement.replicas
-    pairs = bool(recipe.data.mixup or recipe.data.cutmix) and replicas > 1
-    unit = 2 * replicas if pairs else replicas
-    if rest := size % unit:
-        near = " or ".join(str(one) for one in (size - rest, size - rest + unit) if one)
-        what = " by whole pairs, which data.mixup and data.cutmix mix" if pairs else ""
-        raise Refused(
-            f"batch_size={size} does not divide over {replicas} replicas{what}; set batch_size to"
-            f" {near}"
-        )
-    group = recipe.compute.batch_norm_group
-    if group is not None and (size // replicas) % group:
-        share = size // replicas
-        fit = [str(one) for one in range(2, share + 1) if share % one == 0]
-        of_whom = f"a replica's {share}" if replicas > 1 else f"{share}"
-        raise Refused(
-            f"compute.batch_norm_group={group} does not divide {of_whom} examples; give"
-            f" {', '.join(fit) or 'none: one example has no statistics'}"
-        )

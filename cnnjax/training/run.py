@@ -24,14 +24,14 @@ from cnnjax.core.recipe import Recipe
 from cnnjax.core.user_code import expanded, located
 from cnnjax.core.values import differences, digest, plain
 from cnnjax.data.dataset import AnyDataset
-from cnnjax.data.order import total_steps
+from cnnjax.data.order import check_batch, total_steps
 from cnnjax.tasks.task import Accumulator
 from cnnjax.training.checkpoint import OrbaxSaves, owners
 from cnnjax.training.events import Events
 from cnnjax.training.loop import evaluate, fit
 from cnnjax.training.make import data_spec, make_task, sources_of
 from cnnjax.training.metrics_log import MetricsLog
-from cnnjax.training.placement import Placement, check_batch, make_placement
+from cnnjax.training.placement import Placement, make_placement
 from cnnjax.training.pretrained import check_weights, weights_digest
 from cnnjax.training.progress import Progress
 from cnnjax.training.restore import check_format, dataset_of, read_run, restore_run
@@ -66,7 +66,7 @@ def train_run(
     total_steps(recipe, len(dataset.train))
     task = make_task(recipe, dataset)
     task.check(recipe.batch_size)  # refused before anything is written
-    check_batch(placement, recipe)
+    check_batch(placement.replicas, recipe)
     stream_keys(seed, recipe.streams)
     check_weights(task, recipe)
     unicode_path(workdir, "run folder")

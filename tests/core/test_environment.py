@@ -7,7 +7,9 @@ import sys
 import jax
 import pytest
 
+from cnnjax import Place, Refused
 from cnnjax.core import environment
+from cnnjax.study.runner import Crew
 
 LEVEL = "xla_backend_optimization_level"
 SHOW = """\
@@ -50,3 +52,44 @@ def test_a_process_compiles_at_level_1_and_programs_at_theirs():
     level = "2" if tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 12) else ""
     options = {LEVEL: level} if level else {}
     assert done.stdout.strip() == str([options, f"--{LEVEL}=1", level])
+
+
+@pytest.fixture
+def four_cards(monkeypatch):
+    monkeypatch.setattr(environment, "has_accelerator", lambda: True)
+    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2,5,GPU-77")
+
+
+def test_each_accelerator_is_shown_alone(four_cards, monkeypatch):
+    shown = [one["CUDA_VISIBLE_DEVICES"] for one in environment.accelerators()]
+    assert shown == ["0", "2", "5", "GPU-77"]
+    assert environment.device_count() == 4
+    monkeypatch.setattr(environment, "has_accelerator", lambda: False)
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "3")
+    assert (environment.accelerators(), environment.device_count()) == ([], 3)
+
+
+def test_a_study_has_a_worker_for_each_accelerator(four_cards):
+    one_each = Crew.of().environments
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in one_each] == ["0", "2", "5", "GPU-77"]
+    assert {one["XLA_PYTHON_CLIENT_MEM_FRACTION"] for one in one_each} == {"0.900"}
+    shared = Crew.of(per_device=3).environments
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in shared[:5]] == ["0", "2", "5", "GPU-77", "0"]
+    assert len(shared) == 12
+    assert {one["XLA_PYTHON_CLIENT_MEM_FRACTION"] for one in shared} == {"0.300"}
+    assert len(Crew.of(workers=6).environments) == 6
+    assert Crew.of(place=Place("pmap")).environments == ({},)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"per_device": 2}, "--workers-per-device is for accelerators, and there is none here"),
+        ({"workers": 2, "place": Place("pmap")}, "--placement pmap gives every device to one cell"),
+    ],
+)
+def test_a_crew_that_cannot_be_is_refused(monkeypatch, asked, message):
+    monkeypatch.setattr(environment, "has_accelerator", lambda: False)
+    with pytest.raises(Refused, match=message):
+        Crew.of(**asked)

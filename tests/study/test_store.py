@@ -3,9 +3,10 @@ import json
 import pytest
 
 from cnnjax import Contrast, Preset, Refused, Study, small_images
+from cnnjax.core.place import JIT, Place
 from cnnjax.study.cells import resolve
 from cnnjax.study.outcome import read_outcome
-from cnnjax.study.store import Store, plan_of
+from cnnjax.study.store import Store, place_of, plan_of
 
 pytestmark = pytest.mark.core  # also on every other Python: make test-core
 
@@ -29,11 +30,26 @@ DATA = {
 }  # fmt: skip
 
 
-def claim(folder, said=None, **arguments):
+def claim(folder, said=None, *, place=JIT, mixed_bits=False, **arguments):
     plan = resolve(STUDY, **arguments)
     said = [] if said is None else said
-    plan, _ = Store(folder).claim(plan, DATA, COSTS, "a command", said.append)
+    plan, _ = Store(folder).claim(
+        plan, DATA, COSTS, "a command", said.append, place=place, mixed_bits=mixed_bits
+    )
     return Store(folder), plan
+
+
+def test_another_placement_is_refused_unless_it_is_meant(tmp_path):
+    two = Place("pmap", 2)
+    store, _ = claim(tmp_path, place=two)
+    assert place_of(store.read()[1]) == two
+    claim(tmp_path, place=two)
+    with pytest.raises(Refused, match=r"begun under placement pmap, 2 devices, .* --mixed-bits"):
+        claim(tmp_path)
+    said = []
+    claim(tmp_path, said, mixed_bits=True)
+    assert "placement" in said[0]
+    assert place_of(store.read()[1]) == two
 
 
 def identity(store):

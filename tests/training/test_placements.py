@@ -14,9 +14,10 @@ from cnnjax.bench.step import noise
 from cnnjax.core.config import override
 from cnnjax.core.errors import Failed
 from cnnjax.core.place import Place
+from cnnjax.data.order import check_batch
 from cnnjax.tasks.network import NetworkTask
 from cnnjax.training.loop import fit
-from cnnjax.training.placement import check_agreement, check_batch, make_placement
+from cnnjax.training.placement import check_agreement, make_placement
 from cnnjax.training.pmap import Pmap
 from cnnjax.training.setup import prepare
 from tests.training.test_loop import Recorder
@@ -34,6 +35,7 @@ ALL_ON = {
     "data.mixup": 0.2,
     "data.cutmix": 1.0,
 }
+GROUPS = {"compute.batch_norm_group": 4}
 NETS = {  # with the size of their images
     "residual": ({"model.name": "cifar_resnet8", "model.width": 0.25}, 8),
     "plain": ({"model.name": "cifar_plain8", "model.width": 0.25}, 8),
@@ -147,15 +149,16 @@ def test_a_run_goes_on_under_another_placement(alone, digits):
 
 
 def test_what_does_not_divide_is_refused_with_what_does():
-    two = make_placement(Place("pmap", TWO))
-    if TWO == 2:
-        with pytest.raises(Refused, match="batch_size=7 does not divide over 2 replicas; set"
-                           " batch_size to 6 or 8"):  # fmt: skip
-            check_batch(two, recipe(**{"batch_size": 7, "data.mixup": 0, "data.cutmix": 0}))
-        with pytest.raises(Refused, match=r"by whole pairs.* set batch_size to 4 or 8"):
-            check_batch(two, recipe(batch_size=6))
-    check_batch(two, recipe(batch_size=8))
-    check_batch(make_placement(), recipe(batch_size=7))
+    with pytest.raises(
+        Refused, match="batch_size=7 does not divide over 2 replicas; set batch_size to 6 or 8"
+    ):
+        check_batch(2, recipe(**{"batch_size": 7, "data.mixup": 0, "data.cutmix": 0}))
+    with pytest.raises(Refused, match=r"by whole pairs.* set batch_size to 4 or 8"):
+        check_batch(2, recipe(batch_size=6))
+    with pytest.raises(Refused, match=r"=4 does not divide a replica's 6 examples; give 2, 3, 6"):
+        check_batch(2, recipe(**GROUPS, batch_size=12))
+    check_batch(2, recipe(batch_size=8))
+    check_batch(1, recipe(batch_size=7))
 
 
 @pytest.mark.parametrize(
@@ -172,9 +175,6 @@ def test_what_does_not_divide_is_refused_with_what_does():
 def test_a_place_that_cannot_be_is_refused(words, message):
     with pytest.raises(Refused, match=message):
         make_placement(Place(*words))
-
-
-GROUPS = {"compute.batch_norm_group": 4}
 
 
 @pytest.mark.parametrize(
