@@ -91,7 +91,13 @@ class Run:
         """
         from cnnjax.training.network import predict_stored
 
-        return predict_stored(self.folder, self.network, images, batch_size, say, self._dataset)
+        return predict_stored(self._outputs, self.network.image_shape, images, batch_size)
+
+    @functools.cached_property
+    def _outputs(self) -> Callable[[Any], Any]:
+        from cnnjax.training.network import stored_outputs
+
+        return stored_outputs(self.folder, self.network, say, self._dataset)
 
 
 def run_study(

@@ -105,7 +105,9 @@ def _pair(
             if result["status"] == "diverged"
         ]
         values = [value_of(result, contrast.metric, metric) for result in (first, second)]
-        if values[0] is None or values[1] is None:  # no worst value is declared
+        if None in values:  # no worst value is declared, or it is no number on these data
+            without = [name for name, value in zip(names, values, strict=True) if value is None]
+            diverged += [name for name in without if name not in diverged]
             continue
         pairs.append((values[0], values[1]))
     return _differences(pairs), tuple(diverged), tuple(missing)

@@ -104,6 +104,7 @@ def fit(
         return found
 
     in_dispatch, shown = 1, ""
+    finite: set[str] = set()  # metrics that were a number once: on some data one is none
     status, diverged, test = "done", None, None
     while step < steps:
         epoch, index = divmod(step, per_epoch)
@@ -126,11 +127,13 @@ def fit(
         done = last - index
         in_dispatch = max(1, min(4 * done, round(done * DISPATCH_SECONDS / max(seconds, 1e-6))))
         figures = figures_of(task, so_far)
+        finite |= {name for name, value in figures.items() if value is not None}
         shown = _shown(task, figures)
         clock.trained(done, seconds)
         on_progress(clock.progress("training", step, shown))
         if last == len(rates):
             test = judge("test")
+            finite |= {name for name, value in test.items() if value is not None}
             record = {
                 "epoch": epoch + 1,
                 "step": step,
@@ -156,7 +159,7 @@ def fit(
         if test is None or status == "diverged":  # else the last epoch has just judged this state
             test = judge("test")
         final = {**named(task, "train", train), **named(task, "test", test)}
-        bad = [metric.name for metric in task.judged if train[metric.name] is None]
+        bad = [one.name for one in task.judged if one.name in finite and train[one.name] is None]
         if status == "done" and bad:  # the last update of all blew it up
             status, diverged = "diverged", {"step": step, "leaf": f"{bad[0]} in evaluation"}
     return Result(

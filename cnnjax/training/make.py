@@ -12,6 +12,7 @@ from cnnjax.core.user_code import refused
 from cnnjax.core.values import digest, plain
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.normalization import chosen_normalization
+from cnnjax.tasks.network import NetworkTask
 from cnnjax.tasks.optimizers import update_of
 from cnnjax.tasks.task import DataSpec, Task
 from cnnjax.training.feed import on_device
@@ -74,6 +75,11 @@ def task_for(recipe: Recipe, data: DataSpec) -> Any:
             )
         fields.setdefault("dtype", recipe.compute.precision)
     task = replace(with_data, model=create_model(recipe.model.name, **fields))
+    if recipe.data.test_crops != 1 and type(task).over_views is NetworkTask.over_views:
+        raise Refused(
+            f"data.test_crops={recipe.data.test_crops}: task {recipe.task.name} has one output for"
+            " an image; define over_views to judge several views of it"
+        )
     if recipe.compute.remat and not task.runs:
         raise Refused(
             f"compute.remat=true has no effect: {recipe.model.name} has no equal blocks to scan"

@@ -200,28 +200,14 @@ def load_predictor(folder: Path, data_dir: str | None, say: Say) -> Predictor:
     return Predictor(network, see, normal, dataset.label_names, recipe.data.test_crops)
 
 
-def predict_stored(
-    folder: Path,
-    network: Network,
-    images: np.ndarray,
-    batch_size: int,
-    say: Say,
-    dataset: AnyDataset | None = None,
-) -> Float[np.ndarray, "n outputs"]:
-    """The outputs of a run's network for stored images, normalised as its test images.
+def stored_outputs(
+    folder: Path, network: Network, say: Say, dataset: AnyDataset | None = None
+) -> Callable[[Any], Any]:
+    """A compiled function: a run's network on stored images, normalised as its test images.
 
     Args:
       dataset: on which it was trained, if it is at hand.
-
-    Raises:
-      Refused: the images are not uint8 [n, h, w, c] of the run's size.
     """
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.shape[1:] != tuple(network.image_shape):
-        shape = "x".join(map(str, network.image_shape))
-        raise Refused(
-            f"images are {images.dtype}{list(images.shape)}; they are to be uint8 [n, {shape}]"
-        )
     described = read_run(folder)
     recipe = full(described["recipe"], f"{folder}/run.json")
     if dataset is None:
@@ -233,6 +219,26 @@ def predict_stored(
     def outputs(images: Any) -> Any:
         return network.module.apply(network.variables, normalize(images, **scales), train=False)
 
+    return outputs
+
+
+def predict_stored(
+    outputs: Callable[[Any], Any],
+    image_shape: tuple[int, int, int],
+    images: np.ndarray,
+    batch_size: int,
+) -> Float[np.ndarray, "n outputs"]:
+    """`stored_outputs` of any number of images, in batches of one size.
+
+    Raises:
+      Refused: the images are not uint8 [n, h, w, c] of the network's size.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[1:] != tuple(image_shape):
+        shape = "x".join(map(str, image_shape))
+        raise Refused(
+            f"images are {images.dtype}{list(images.shape)}; they are to be uint8 [n, {shape}]"
+        )
     padded = -len(images) % batch_size
     whole = np.pad(images, ((0, padded), (0, 0), (0, 0), (0, 0)))
     parts = np.split(whole, len(whole) // batch_size) if len(whole) else []
