@@ -99,15 +99,13 @@ def _pair(
         first, second = both
         if first is None or second is None:
             continue
+        values = [value_of(result, contrast.metric, metric) for result in (first, second)]
         diverged += [
             name
-            for name, result in ((names[0], first), (names[1], second))
-            if result["status"] == "diverged"
+            for name, result, value in zip(names, (first, second), values, strict=True)
+            if result["status"] == "diverged" or value is None  # no number on these data, say
         ]
-        values = [value_of(result, contrast.metric, metric) for result in (first, second)]
-        if None in values:  # no worst value is declared, or it is no number on these data
-            without = [name for name, value in zip(names, values, strict=True) if value is None]
-            diverged += [name for name in without if name not in diverged]
+        if values[0] is None or values[1] is None:  # no worst value is declared
             continue
         pairs.append((values[0], values[1]))
     return _differences(pairs), tuple(diverged), tuple(missing)
@@ -146,7 +144,7 @@ def _judge(
     if contrast.expect == "equal" and diverged:  # two failures are not evidence of equality
         verdict = f"not shown with {n} seeds"
     if diverged and metric.worst is None:
-        verdict = f"not judged: {words(contrast.metric)} of a diverged run is unknown"
+        verdict = f"not judged: {words(contrast.metric)} of {diverged[0]} is no number"
     needed = None
     wanted_sign = {"lower": -1, "higher": 1}.get(contrast.expect or "", 0)
     against = effect is not None and effect * wanted_sign < 0
@@ -216,7 +214,7 @@ def _sentence(contrast, metric, mean, verdict, needed, missing, diverged) -> str
         text += f"; diverged, counted as {with_unit(f'{metric.worst:g}', metric.unit)}:"
         text += f" {', '.join(diverged)}"
     elif diverged:
-        text += f"; diverged: {', '.join(diverged)}"
+        text += f"; diverged, or without a value: {', '.join(diverged)}"
     if missing:
         text += f"; not done: {', '.join(missing)}"
     return text + "."

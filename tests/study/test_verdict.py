@@ -182,8 +182,10 @@ def test_a_metric_without_a_worst_value_is_not_judged_where_a_run_diverged():
     assert "(difference −0.2 nats)" in judged.sentence
     found["20", 3] = {"status": "diverged", "test_loss": None}
     (judged,) = judge(resolve(study), found)
-    assert judged.verdict == "not judged: test loss of a diverged run is unknown"
-    assert judged.sentence.endswith("diverged: 20-s3.")
+    assert judged.verdict == "not judged: test loss of 20-s3 is no number"
+    assert judged.sentence.endswith("diverged, or without a value: 20-s3.")
+    found["20", 3]["status"] = "done"  # a mean over no example, say
+    assert judge(resolve(study), found) == [judged]
 
 
 plan_of_losses = Study(

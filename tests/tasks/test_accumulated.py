@@ -1,11 +1,19 @@
 """Metrics that an accumulator gives: declared like others, judged at evaluations alone."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
 import pytest
 
-from cnnjax import Metric, NetworkTask, Refused
+from cnnjax import Metric, Model, NetworkTask, Refused, make_task, small_images
+from cnnjax.core.config import override
+from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.task import DataSpec, figures_of
 from cnnjax.training.events import Events
-from cnnjax.training.loop import named
+from cnnjax.training.loop import fit, named
+from cnnjax.training.make import task_for
+from cnnjax.training.setup import prepare
 
 
 class Judged(NetworkTask):
@@ -57,3 +65,27 @@ def test_events_hold_the_figures_that_a_task_has(tmp_path):
     assert b"test_turn_error" in written
     assert b"batch_turn_error" not in written
     assert b"train_seconds" not in written
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undefined(Classification):
+    """Its last metric is no number on any data."""
+
+    metrics: ClassVar = (*Classification.metrics, Metric("recall", "%", "higher", "of no image"))
+
+    def figures(self, outputs, batch):
+        return {**super().figures(outputs, batch), "recall": jnp.full(len(outputs), jnp.nan)}
+
+
+def test_a_metric_that_never_was_a_number_is_no_divergence(digits):
+    recipe = small_images.replace(model=Model("cifar_resnet8", {"width": 0.25}), steps=1)
+    task = Undefined(**vars(make_task(recipe, digits)))
+    result = fit(prepare(recipe, 0, digits, task=task))
+    assert (result.status, result.figures["train_recall"]) == ("done", None)
+
+
+def test_views_that_a_task_cannot_judge_are_refused_before_compute(monkeypatch):
+    data = DataSpec.of_images((32, 32, 3), 10)
+    monkeypatch.setattr(Classification, "over_views", NetworkTask.over_views)
+    with pytest.raises(Refused, match=r"data.test_crops=10: task classification has one output"):
+        task_for(override(small_images, "data.test_crops", 10), data)
