@@ -17,6 +17,7 @@ NASTY = (
     "a b",
     "net.py:Net", "net.py:Nat", "net.py", "no.py:Net", "folder:folder", "folder:", "lenet5",
     "cifar_resnet8", "cifar_resnet9", "digits", "mnist", "train", "run", "x.png", "x.npz", "%s",
+    "jit", "pmap", "sharded",
 )  # fmt: skip
 SETTINGS = (
     "model.width", "model.name", "model.num_classes", "model", "model.depth", "data.name", "data",
@@ -79,6 +80,7 @@ def tried(cli, monkeypatch, tmp_path, seed, count):
 
     monkeypatch.setattr("cnnjax.training.run.fit", no_training)
     monkeypatch.setattr("cnnjax.study.run.run_cells", no_training)
+    monkeypatch.setattr("cnnjax.bench.step.prepare", no_training)
     monkeypatch.setattr("cnnjax.report.visualize.draw", no_training)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
     rng, codes = random.Random(seed), []
