@@ -72,7 +72,7 @@ def part_tests(options: argparse.Namespace) -> dict:
 
 def part_step(options: argparse.Namespace) -> dict:
     from cnnjax.bench import device
-    from cnnjax.bench.step import bench_step, noise
+    from cnnjax.bench.step import bench_step, epoch_of, noise
     from cnnjax.core.config import override
     from cnnjax.core.recipe import Model
     from cnnjax.training.recipes import he2015_cifar
@@ -85,7 +85,7 @@ def part_step(options: argparse.Namespace) -> dict:
         for batch, precision in forms:
             if not re.search(options.cases, f"{name}:{batch}:{precision}"):
                 continue
-            dataset = noise((size, size, 3), 4 * batch if size == 224 else 50 * batch, classes)
+            dataset = noise((size, size, 3), epoch_of((size, size, 3), batch), classes)
             recipe = he2015_cifar.replace(model=Model(name), batch_size=batch)
             recipe = override(recipe, "compute.precision", precision)
             try:
@@ -146,7 +146,7 @@ def once(options: argparse.Namespace) -> dict:
     put, task = training.placement.put, training.task
     state = put(task.pack(training.state), "state")
     sums = put(task.empty_metrics(training.state), "whole")
-    rates = np.full(training.per_epoch, 0.1, np.float32)
+    rates = np.full(training.per_epoch, 0.01, np.float32)
     state, sums = training.feed.advance(state, sums, 0, 0, 1, rates)
     jax.block_until_ready(state)
     start = time.perf_counter()
@@ -173,13 +173,15 @@ def part_study(options: argparse.Namespace) -> dict:
             command += ["--workdir", f"{folder}/{name}", "--workers", str(workers), *more]
             environment = {**os.environ, **_SHARED, "PYTHONPATH": _path()}
             ran = subprocess.run(command, capture_output=True, text=True, env=environment)
-            found["seconds"][name] = time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            found["seconds"][name] = f"exit {ran.returncode}" if ran.returncode else seconds
             found["last"] = ran.stdout[-1500:] if ran.returncode == 0 else ran.stderr[-1500:]
             print("study", name, found["seconds"][name], file=sys.stderr, flush=True)
     if not options.dry:
         grid = _json(sys.executable, str(ROOT / "benchmarks/pytorch_nets.py"), "--grid")
-        found["torch_one_seed"] = grid["seconds"]
-        found["torch_eight_seeds_seconds"] = 8 * sum(grid["seconds"].values())
+        one = found["torch_one_seed"] = grid.get("seconds", grid)
+        if "seconds" in grid:
+            found["torch_eight_seeds_seconds"] = 8 * sum(one.values())
     return found
 
 

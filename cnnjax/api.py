@@ -112,6 +112,7 @@ def run_study(
     workers: int | None = None,
     workers_per_device: int = 1,
     place: Place = JIT,
+    mixed_bits: bool = False,
     progress: bool = True,
 ) -> Outcome:
     """Run the cells that `workdir` lacks, judge, write the report.
@@ -124,6 +125,7 @@ def run_study(
       workdir: default runs/NAME-PRESET.
       data, data_dir, seeds, workers, workers_per_device: as the options of `cnnjax study run`.
       place: on which devices a cell is trained: `Place("pmap")`.
+      mixed_bits: go on under another placement than the study began with.
       settings: {"path": value} over the base recipe.
       progress: show it on standard error.
 
@@ -146,15 +148,17 @@ def run_study(
         for path, value in (settings or {}).items()
     ]
     plan = resolve(study, preset, data=data, settings=tuple(given), seeds=seeds)
+    there = "" if place == JIT else f", place={place!r}"
     with _shown(f"{study.name} ({preset})", progress) as line, StopRequest(leaves=False) as stop:
         session = run(
             plan,
             folder,
-            command=f"cnnjax.run_study(study, {preset!r}, workdir={str(folder)!r})",
+            command=f"cnnjax.run_study(study, {preset!r}, workdir={str(folder)!r}{there})",
             data_dir=data_dir,
             workers=workers,
             workers_per_device=workers_per_device,
             place=place,
+            mixed_bits=mixed_bits,
             say=say if progress else lambda text: None,
             on_begin=stop.listen,
             on_status=lambda status: line(status.part, f"{status.done}/{status.total} cells"),

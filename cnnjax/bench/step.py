@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.cost import model_cost
 from cnnjax.bench import device
 from cnnjax.core.environment import bits, versions
+from cnnjax.core.errors import Failed
 from cnnjax.core.recipe import Recipe
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.examples import Examples
@@ -18,7 +20,8 @@ from cnnjax.training.placement import Jit, Placement
 from cnnjax.training.setup import Training, prepare
 
 _DISPATCH_SECONDS = 0.5
-CLASSES = 10
+_SMALL = 64  # pixels: of images up to this size an epoch has more steps
+_STEPS, _STEPS_OF_SMALL = 4, 50
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class StepFigures:
         twice the forward), 2 FLOPs a MAC.
       matmul_flops: what square matrix products reach on this device in this precision.
       peak_share: flops_per_second / (matmul_flops x devices).
-      peak_memory_bytes: of the first device; None where jax does not know.
+      peak_memory_bytes: of the first device since this process began; None where jax does not know.
     """
 
     model: str
@@ -59,7 +62,12 @@ class StepFigures:
     bits: dict[str, Any]
 
 
-def noise(image_shape: tuple[int, int, int], examples: int, classes: int = CLASSES) -> Dataset:
+def epoch_of(image_shape: tuple[int, int, int], batch_size: int) -> int:
+    """Examples in a set that fills a dispatch and stays small."""
+    return batch_size * (_STEPS_OF_SMALL if image_shape[0] <= _SMALL else _STEPS)
+
+
+def noise(image_shape: tuple[int, int, int], examples: int, classes: int = 10) -> Dataset:
     """Random images with random labels: what a step takes does not depend on them."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (examples, *image_shape), dtype=np.uint8)
@@ -80,7 +88,8 @@ def bench_step(
     """Time the training step of a recipe on a set in memory.
 
     Args:
-      rounds: dispatches that are timed, each of about half a second.
+      rounds: dispatches that are timed, each of about half a second, or of an epoch if that is
+        less.
       matmul_flops: of the device, if it was measured already.
     """
     placement = placement or Jit()
@@ -89,17 +98,18 @@ def bench_step(
     training = prepare(recipe, 0, dataset, task=task, placement=placement)
     count = _steps(training)
     found = device.spread([1000 * took / count for took in _times(training, count, rounds)])
+    memory = device.peak_memory_bytes()  # before the products below
     shape = dataset.image_shape
     macs = model_cost(task.model, shape, train=True).macs
     rate = recipe.batch_size / found["median"] * 1000
-    precision = str(getattr(task.model, "dtype", "float32"))
+    precision = jnp.dtype(getattr(task.model, "dtype", None) or "float32").name
     best = matmul_flops or device.matmul_flops(precision)
     return StepFigures(
         model=recipe.model.name,
         image_shape=shape,
         batch_size=recipe.batch_size,
         precision=precision,
-        placement=str(placement),
+        placement=str(placement.place),
         devices=placement.devices,
         device=device.name(),
         init_seconds=training.init_seconds,
@@ -113,9 +123,9 @@ def bench_step(
         flops_per_second=6 * macs * rate,
         matmul_flops=best,
         peak_share=6 * macs * rate / (best * placement.devices),
-        peak_memory_bytes=device.peak_memory_bytes(),
+        peak_memory_bytes=memory,
         versions=versions(),
-        bits=bits(placement),
+        bits=bits(placement.place),
     )
 
 
@@ -131,11 +141,13 @@ def _times(training: Training, count: int, rounds: int) -> list[float]:
     sums = task.empty_metrics(training.state)
     put = training.placement.put
     state, sums = put(task.pack(training.state), "state"), put(sums, "whole")
-    rates = np.full(training.per_epoch, training.rates[0], np.float32)
+    rates = np.zeros(training.per_epoch, np.float32)  # the same work, and nothing blows up
     found = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
         state, sums = training.feed.advance(state, sums, 0, 0, count, rates)
         jax.block_until_ready(sums)
         found.append(time.perf_counter() - start)
+    if training.placement.fetch(sums, "whole")["nonfinite"].any():  # then no step was made
+        raise Failed("the step is not finite on random images; nothing was timed")
     return found[1:]

@@ -2,7 +2,7 @@
 
 import click
 
-from cnnjax.cli.options import changed, place_options
+from cnnjax.cli.options import changed, only, place_options
 from cnnjax.cli.output import (
     echo,
     json_option,
@@ -29,7 +29,7 @@ def bench() -> None:
     type=click.IntRange(min=1),
     default=7,
     show_default=True,
-    help="Dispatches of about half a second that are timed.",
+    help="Dispatches that are timed, of half a second or of an epoch of the random images.",
 )
 @set_option
 @place_options
@@ -56,24 +56,25 @@ def step(
     configure_xla()
     place = Place(placement, devices, model_shards)
     start_backend()
-    from cnnjax.bench.step import bench_step, noise
-    from cnnjax.core.architectures import MODELS
+    from cnnjax.bench.step import bench_step, epoch_of, noise
+    from cnnjax.core.architectures import MODELS, create_model
     from cnnjax.core.errors import Refused
     from cnnjax.core.values import plain
     from cnnjax.data.order import check_batch
     from cnnjax.training.placement import make_placement
     from cnnjax.training.recipes import he2015_cifar
 
+    only(settings, ("model.", "compute.", "optimizer.", "loss."), "data and length are its own")
     options = {"model.name": ("--model", model), "batch_size": ("--batch-size", batch_size)}
     recipe = changed(he2015_cifar, options, settings)
     shape = MODELS.find(model).input_shape
     if shape is None:
         raise Refused(f"{model} has no images of its own size; bench one of: cnnjax models")
     where = make_placement(place)
-    check_batch(where.replicas, recipe)
-    classes = recipe.model.fields.get("num_classes", 10)
-    figures = bench_step(recipe, noise(shape, 4 * batch_size, classes), placement=where,
-                         rounds=rounds)  # fmt: skip
+    check_batch(where.place, recipe)
+    classes = create_model(recipe.model.name, **recipe.model.fields).num_classes
+    dataset = noise(shape, epoch_of(shape, batch_size), classes)
+    figures = bench_step(recipe, dataset, placement=where, rounds=rounds)
     if as_json:
         print_json(plain(figures))
         return

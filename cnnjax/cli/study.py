@@ -371,7 +371,8 @@ def _command(
     words += ["--data-dir", data_dir] if data_dir else []
     for assignment in settings:
         words += ["--set", assignment]
-    return shlex.join([*words, "--seeds", str(seeds), *place.options])
+    where = [] if place.placement == "jit" else shlex.split(place.options)
+    return shlex.join([*words, "--seeds", str(seeds), *where])
 
 
 def _print_outcome(outcome: "Outcome") -> None:

@@ -6,9 +6,11 @@ Bits depend on the size of XLA's CPU thread pool, so it is set and recorded, nev
 import importlib
 import importlib.metadata
 import importlib.util
+import itertools
 import logging
 import os
 import platform
+import re
 from pathlib import Path
 
 from cnnjax.core.errors import Refused, one_line, unknown
@@ -24,6 +26,7 @@ _PROGRAM_LEVELS = {(0, 12): "2"}
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 _DECIDING = ("cnnjax", "jax", "jaxlib", "flax", "optax")  # of a result's bits
 _CUDA, _ROCM, _TPU = ("jax_cuda13_plugin", "jax_cuda12_plugin"), ("jax_rocm7_plugin",), ("libtpu",)
+_NO_CARD = ("-1", "NoDevFiles")  # in CUDA_VISIBLE_DEVICES: no card from here on
 _PLUGINS = (*_CUDA, *_ROCM, *_TPU)
 _PLUGINS_OF = {"cpu": (), "cuda": _CUDA, "gpu": (*_CUDA, *_ROCM), "rocm": _ROCM, "tpu": _TPU}
 
@@ -47,26 +50,36 @@ def has_accelerator() -> bool:
 def accelerators() -> list[dict[str, str]]:
     """For each accelerator here the variables that show a process that one alone; opens none.
 
-    Of NVIDIA's those in CUDA_VISIBLE_DEVICES, if it is set.
+    NVIDIA's, of those in CUDA_VISIBLE_DEVICES if it is set, or TPU's chips; others are not counted.
     """
     if not has_accelerator():
         return []
-    if any(importlib.util.find_spec(name) for name in _TPU):
-        chips = os.environ.get("TPU_VISIBLE_CHIPS") or ",".join(
-            str(number) for number, _ in enumerate(Path("/dev").glob("accel*"))
-        )
+    chips = os.environ.get("TPU_VISIBLE_CHIPS") or ",".join(
+        str(number) for number, _ in enumerate(_device_files("accel[0-9]*", "vfio/[0-9]*"))
+    )
+    if chips and any(importlib.util.find_spec(name) for name in _TPU):
         alone = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
-        return [{"TPU_VISIBLE_CHIPS": chip, **alone} for chip in filter(None, chips.split(","))]
+        return [{"TPU_VISIBLE_CHIPS": chip, **alone} for chip in chips.split(",")]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         cards = Path("/proc/driver/nvidia/gpus").glob("*/information")
         visible = ",".join(str(number) for number, _ in enumerate(cards))
-    return [{"CUDA_VISIBLE_DEVICES": card} for card in filter(None, visible.split(","))]
+    seen = itertools.takewhile(lambda card: card and card not in _NO_CARD, visible.split(","))
+    return [{"CUDA_VISIBLE_DEVICES": card} for card in seen]
+
+
+def _device_files(*patterns: str) -> list[Path]:
+    return [path for pattern in patterns for path in sorted(Path("/dev").glob(pattern))]
 
 
 def device_count() -> int:
-    """How many devices jax will see here, without starting it."""
-    return len(accelerators()) or int(os.environ.get("JAX_NUM_CPU_DEVICES") or 1)
+    """How many devices jax will see here, without starting it; one that is not counted is one."""
+    if found := len(accelerators()):
+        return found
+    forced = re.search(
+        r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", "")
+    )
+    return int(os.environ.get("JAX_NUM_CPU_DEVICES") or (forced[1] if forced else 1))
 
 
 def configure_xla(threads: int | None = None) -> None:

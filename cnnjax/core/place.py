@@ -1,6 +1,6 @@
 """Where a training runs: not part of its recipe, but of its bits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cnnjax.core.errors import Refused, unknown
 
@@ -39,24 +39,52 @@ class Place:
             )
 
     def __str__(self) -> str:
-        """As it is typed: "sharded, 8 devices, 2 model shards"."""
-        words = [self.placement]
-        if self.placement != "jit":
-            words.append("all devices" if self.devices is None else f"{self.devices} devices")
-        if self.model_shards > 1:
-            words.append(f"{self.model_shards} model shards")
-        return ", ".join(words)
+        """In words, as a run records it: "sharded over 8 devices, parameters over 2"."""
+        if self.placement == "jit":
+            return "jit"
+        count = "all devices" if self.devices is None else f"{self.devices} devices"
+        words = f"{self.placement} over {count}"
+        return words + (f", parameters over {self.model_shards}" if self.model_shards > 1 else "")
 
-    def replicas(self, devices: int) -> int:
-        """Over how many a batch is divided, where there are so many devices."""
-        return 1 if self.placement == "jit" else (self.devices or devices) // self.model_shards
+    def resolved(self, there: int) -> "Place":
+        """With its number of devices, where there are so many.
+
+        Raises:
+          Refused: there are fewer, or they do not divide.
+        """
+        if self.placement == "jit":
+            return self
+        count = self.devices or there
+        if count > there:
+            raise Refused(
+                f"--devices {count}: there {'is' if there == 1 else 'are'} {there} here; give 1 to"
+                f" {there}, or let a processor pass for several: JAX_PLATFORMS=cpu"
+                f" JAX_NUM_CPU_DEVICES={count}"
+            )
+        if count % self.model_shards:
+            divisors = [str(size) for size in range(1, count + 1) if count % size == 0]
+            raise Refused(
+                f"--model-shards {self.model_shards}: {count}"
+                f" device{'s divide' if count > 1 else ' divides'} by {', '.join(divisors)}"
+            )
+        return replace(self, devices=count)
 
     @property
-    def options(self) -> list[str]:
-        """Of a command that means it."""
-        words = [] if self.placement == "jit" else ["--placement", self.placement]
-        words += [] if self.devices is None else ["--devices", str(self.devices)]
-        return words + (["--model-shards", f"{self.model_shards}"] if self.model_shards > 1 else [])
+    def replicas(self) -> int:
+        """Over how many a batch is divided, of a place that is resolved."""
+        return 1 if self.devices is None else self.devices // self.model_shards
+
+    @property
+    def parts(self) -> int:
+        """In how many parts a program sees a batch: under `sharded` it sees the whole."""
+        return self.replicas if self.placement == "pmap" else 1
+
+    @property
+    def options(self) -> str:
+        """What to type for it."""
+        words = f"--placement {self.placement}"
+        words += "" if self.devices is None else f" --devices {self.devices}"
+        return words + (f" --model-shards {self.model_shards}" if self.model_shards > 1 else "")
 
 
 JIT = Place()

@@ -246,7 +246,7 @@ class Compute:
     batch_norm_group: over how many consecutive examples of a batch batch normalisation takes its
       statistics, wherever they lie; None: over the whole batch, on however many devices.
     remat: keep only what enters each of the equal blocks of a network and compute the rest again
-      for the gradients: less memory, about a third more time.
+      for the gradients: less memory, more time.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"

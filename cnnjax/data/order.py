@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from cnnjax.core.errors import Refused
+from cnnjax.core.place import Place
 from cnnjax.core.recipe import Recipe
 from cnnjax.data.dataset import Examples
 
@@ -44,11 +45,15 @@ def total_steps(recipe: Recipe, examples: int) -> int:
     return steps
 
 
-def check_batch(replicas: int, recipe: Recipe) -> None:
+def check_batch(place: Place, recipe: Recipe) -> None:
     """Refuse a batch that does not divide over the replicas, or into the groups of batch
-    normalisation."""
-    size = recipe.batch_size
-    pairs = bool(recipe.data.mixup or recipe.data.cutmix) and replicas > 1
+    normalisation.
+
+    Args:
+      place: resolved.
+    """
+    size, replicas, parts = recipe.batch_size, place.replicas, place.parts
+    pairs = bool(recipe.data.mixup or recipe.data.cutmix) and parts > 1
     unit = 2 * replicas if pairs else replicas
     if rest := size % unit:
         near = " or ".join(str(one) for one in (size - rest, size - rest + unit) if one)
@@ -57,11 +62,10 @@ def check_batch(replicas: int, recipe: Recipe) -> None:
             f"batch_size={size} does not divide over {replicas} replicas{what}; set batch_size to"
             f" {near}"
         )
-    group = recipe.compute.batch_norm_group
-    if group is not None and (size // replicas) % group:
-        share = size // replicas
+    group, share = recipe.compute.batch_norm_group, size // parts
+    if group is not None and share % group:
         fit = [str(one) for one in range(2, share + 1) if share % one == 0]
-        of_whom = f"a replica's {share}" if replicas > 1 else f"{share}"
+        of_whom = f"a replica's {share}" if parts > 1 else f"{share}"
         raise Refused(
             f"compute.batch_norm_group={group} does not divide {of_whom} examples; give"
             f" {', '.join(fit) or 'none: one example has no statistics'}"

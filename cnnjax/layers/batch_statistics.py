@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import canonicalize_dtype
 from jaxtyping import Array
 
 from cnnjax.core.errors import Refused
@@ -25,7 +26,11 @@ def in_training(
     Frozen normalisation uses its running statistics and keeps them.
     """
     module, here = method.module, context()
-    if not isinstance(module, nn.BatchNorm) or method.method_name != "__call__":
+    if method.method_name != "__call__":
+        return call(*arguments, **named)
+    if isinstance(module, nn.Dropout) and here.norm_axis is not None:
+        return _of_this_replica(module, call, arguments, named, here.norm_axis)
+    if not isinstance(module, nn.BatchNorm):
         return call(*arguments, **named)
     if here.frozen(module.path):
         # Given as a field or with the call; a bound module is a copy that is thrown away.
@@ -39,6 +44,17 @@ def in_training(
     if here.norm_axis is not None and module.axis_name is None:
         object.__setattr__(module, "axis_name", here.norm_axis)
     return call(*arguments, **named)
+
+
+def _of_this_replica(
+    module: nn.Dropout, call: Callable, arguments: Any, named: dict[str, Any], axis: str
+) -> Any:
+    """flax's dropout draws by place in the batch: replicas would all drop the same."""
+    silent = named.get("deterministic", *arguments[1:2]) or module.deterministic
+    if silent or "rng" in named or len(arguments) > 2:
+        return call(*arguments, **named)
+    key = jax.random.fold_in(module.make_rng(module.rng_collection), jax.lax.axis_index(axis))
+    return call(*arguments, **named, rng=key)
 
 
 def _by_groups(module: nn.BatchNorm, x: Array, here: Context, mask: Any) -> Array:
@@ -60,10 +76,13 @@ def _by_groups(module: nn.BatchNorm, x: Array, here: Context, mask: Any) -> Arra
     var = jnp.square(parts - mean).mean(axes, keepdims=True)
     y = ((parts - mean) * jax.lax.rsqrt(var + module.epsilon)).reshape(x.shape)
     features = (1,) * (x.ndim - 1) + (-1,)
+    learned = [x]
     if module.use_scale:
-        y = y * module.get_variable("params", "scale").reshape(features)
+        learned.append(module.get_variable("params", "scale"))
+        y = y * learned[-1].reshape(features)
     if module.use_bias:
-        y = y + module.get_variable("params", "bias").reshape(features)
+        learned.append(module.get_variable("params", "bias"))
+        y = y + learned[-1].reshape(features)
     for name, values in (("mean", mean), ("var", var)):
         new = values.mean(0).reshape(-1)
         if here.norm_axis is not None:
@@ -71,4 +90,4 @@ def _by_groups(module: nn.BatchNorm, x: Array, here: Context, mask: Any) -> Arra
         old = module.get_variable("batch_stats", name)
         kept = module.momentum * old + (1 - module.momentum) * new
         module.put_variable("batch_stats", name, kept.astype(old.dtype))
-    return y.astype(module.dtype or x.dtype)
+    return y.astype(canonicalize_dtype(*learned, dtype=module.dtype))

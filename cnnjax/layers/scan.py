@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from cnnjax.core.jax_internals import all_but_params
 from cnnjax.layers.context import context, in_context
 from cnnjax.layers.freeze import Freeze
+from cnnjax.ops.conv import on_accelerator
 
 Runs = Sequence[Sequence[str]]  # names of equal blocks, run by run
 
@@ -151,10 +152,11 @@ def _scan(parent: nn.Module, block: nn.Module, names: Sequence[str], x: Array, *
         with in_context(inside):
             return block.apply(variables, x, train=train, rngs=keys, mutable=mutable)
 
-    if context().remat:
-        step = jax.checkpoint(step, prevent_cse=False)  # a scan's body is never merged
+    unroll = _unrolled(len(names))
+    if context().remat:  # only a loop's body is never merged with the forward pass
+        step = jax.checkpoint(step, prevent_cse=unroll > 1)
     with jax.named_scope(key):
-        x, updates = jax.lax.scan(step, x, (stacked, streams), unroll=_unrolled(len(names)))
+        x, updates = jax.lax.scan(step, x, (stacked, streams), unroll=unroll)
     for name, update in updates.items():
         entries = {key: update}
         if key not in collections.get(name, {}):
@@ -171,7 +173,7 @@ def _unrolled(blocks: int) -> int:
     a step of cifar_resnet20 takes 2.5 ms for 3.35 (H200, jax 0.11.2). There more than nine blocks
     are a loop again, so that compilation does not grow with depth; on a processor they always are.
     """
-    return 1 if jax.default_backend() == "cpu" else min(blocks, _UNROLLED)
+    return min(blocks, _UNROLLED) if on_accelerator() else 1
 
 
 def _frozen_in(parent: nn.Module) -> Freeze:

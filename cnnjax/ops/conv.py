@@ -103,6 +103,12 @@ def choose(
     return "canonical"
 
 
+def on_accelerator() -> bool:
+    """Whether what is traced will run on one; a trace in a forced form asks for no backend, as
+    that would start jax's devices in a process that only checks or counts."""
+    return _forced.get() is None and jax.default_backend() != "cpu"
+
+
 def in_library_form() -> bool:
     """Whether every convolution is traced as XLA's own: on an accelerator, or because forced."""
     forced = _forced.get()

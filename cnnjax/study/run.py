@@ -69,13 +69,12 @@ def run_study(
     """
     check_platform()
     crew = Crew.of(workers, workers_per_device, place)
+    place = place.resolved(device_count())
     for variant in plan.variants:  # refused before the data are read
+        check_batch(place, variant.recipe)
         create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
     costs, sources = check_variants(plan, datasets, say)
-    replicas = place.replicas(device_count())
-    for variant in plan.variants:
-        check_batch(replicas, variant.recipe)
     own_folder(workdir, "study folder", ("study.json", "cells"))
     store = Store(workdir)
     with hold(workdir, "the study"):
@@ -139,7 +138,7 @@ def repeat_cell(
         check_sources(document["sources"], sources, f"{store.folder} was run")
         files = CellFiles(folder)
         files.begin(cell, document["identity"])
-        place = place_of(document)
+        place = place_of(old or document)
         shared = Shared(
             document["identity"], {}, None, sources, located("."), cached=False, place=place
         )

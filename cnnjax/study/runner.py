@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.environment import accelerators, cores
+from cnnjax.core.environment import accelerators, cores, has_accelerator
 from cnnjax.core.errors import Refused
 from cnnjax.core.place import JIT, Place
 from cnnjax.study.cells import Cell
@@ -29,6 +29,7 @@ from cnnjax.training.make import program_key
 _POLL_SECONDS = 0.25
 _LEAVE_SECONDS = 20.0
 _MEMORY = 0.9  # of a device's, shared by its workers
+_FRACTIONS = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,12 @@ class Crew:
         if place.placement != "jit":
             if (workers or 1) > 1 or per_device > 1:
                 raise Refused(
-                    f"--placement {place.placement} gives every device to one cell; leave out"
-                    " --workers and --workers-per-device"
+                    f"--placement {place.placement} trains one cell at a time; leave out --workers"
+                    " and --workers-per-device"
                 )
             return cls(({},))
+        if workers is not None and per_device > 1:
+            raise Refused("--workers and --workers-per-device: give one of them")
         devices = accelerators()
         if not devices:
             if per_device > 1:
@@ -130,10 +133,12 @@ class Crew:
                     "--workers-per-device is for accelerators, and there is none here; type:"
                     " --workers"
                 )
-            return cls(({},) * (workers or cores()))
+            # One that cannot be counted is shared by no two.
+            return cls(({},) * (workers or (1 if has_accelerator() else cores())))
         count = workers or per_device * len(devices)
         share = -(-count // len(devices))  # workers on the fullest device
-        fraction = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY / share:.3f}"}
+        own = any(name in os.environ for name in _FRACTIONS)
+        fraction = {} if own else {_FRACTIONS[0]: f"{_MEMORY / share:.3f}"}
         return cls(tuple(devices[n % len(devices)] | fraction for n in range(count)))
 
 

@@ -203,7 +203,7 @@ class Store:
             if began != place and not mixed_bits:
                 raise Refused(
                     f"{self.folder} was begun under placement {began}, and {place} gives other"
-                    " bits; type the same, or go on knowingly: --mixed-bits"
+                    f" bits; type {began.options}, or go on knowingly: --mixed-bits"
                 )
             if changed := differences({"placement": str(began), **old["bits"]}, bits(place)):
                 say(f"not bit-identical with the study's beginning: {'; '.join(changed)}")
@@ -289,7 +289,7 @@ class Store:
 
 
 def place_of(document: Mapping[str, Any]) -> Place:
-    """On which devices the study of study.json began."""
+    """On which devices the study of study.json began, or the cell of a result was trained."""
     return convert(document.get("place", plain(JIT)), Place, "place")
 
 

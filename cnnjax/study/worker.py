@@ -22,7 +22,7 @@ from cnnjax.core.place import JIT, Place
 from cnnjax.core.recipe import Data
 from cnnjax.core.registry import check_sources
 from cnnjax.core.user_code import explained, paths_from
-from cnnjax.core.values import digest
+from cnnjax.core.values import digest, plain
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset, reading
 from cnnjax.data.shared import read_shared
@@ -161,7 +161,7 @@ def train_cell(
 
     recipe = cell.variant.recipe
     placement = make_placement(shared.place)
-    check_batch(placement.replicas, recipe)
+    check_batch(placement.place, recipe)
     dataset = datasets.read(recipe.data)
     task = make_task(recipe, dataset)
     sources = sources_of(recipe, task) | weights_digest(recipe)
@@ -190,7 +190,8 @@ def train_cell(
         "seed": cell.seed,
         **ended.flat(),
         "versions": versions(),
-        "bits": bits(placement),
+        "bits": bits(placement.place),
+        "place": plain(placement.place),
     }
     files.finish(result)
     return result

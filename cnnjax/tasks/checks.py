@@ -14,6 +14,7 @@ from flax import linen as nn
 from cnnjax.core.errors import Refused
 from cnnjax.core.jax_internals import same_computation
 from cnnjax.core.user_code import refused, user_line
+from cnnjax.layers.batch_statistics import in_training
 
 AUXILIARY = "auxiliary"  # the collection into which a model sows auxiliary logits
 STREAM = "dropout"  # the random stream that a network draws from while training
@@ -147,7 +148,8 @@ def trace_training(
         return total(variables["params"])  # of what ships here the tests have seen the gradient
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    with refused(f"{name} cannot be trained"), nn.intercept_methods(_no_single_value):
+    watched = nn.intercept_methods(_no_single_value)
+    with refused(f"{name} cannot be trained"), watched, nn.intercept_methods(in_training):
         try:
             _, changed = _shapes(model, step, dict(variables), images, key)
         except flax_errors.InvalidRngError as error:

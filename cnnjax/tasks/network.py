@@ -28,6 +28,7 @@ from cnnjax.layers.scan import (
     unstack_blocks,
     unstack_shapes,
 )
+from cnnjax.ops.conv import formulation
 from cnnjax.tasks.checks import (
     AUXILIARY,
     STREAM,
@@ -154,7 +155,7 @@ class NetworkTask(ABC):
             larger than memory, or it asks for what a run does not give it.
         """
         check_call(self.model, self.image)
-        with first_of_each_run():
+        with first_of_each_run(), formulation("library"):
             variables = trace_variables(self.model, self.image, self.fresh_variables)
             variables = repeat_shapes(variables, self.runs)
             with in_context(self._context()):
@@ -282,7 +283,7 @@ class NetworkTask(ABC):
 
         (loss, (model_state, sums)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         grads, loss = collectives.sum((grads, loss))
-        model_state = collectives.mean(dict(model_state))
+        model_state = _averaged(dict(model_state), collectives)
         params, opt_state = self.update.apply(grads, state.opt_state, state.params, self.runs)
         params = jax.tree_util.tree_map_with_path(
             lambda path, n, o: o if self._frozen(_names(path)) else n, params, state.params
@@ -418,6 +419,16 @@ def evaluated(state: TrainState) -> dict[str, Any]:
     if state.average is None:
         return {"params": state.params, **state.model_state}
     return {"params": state.average["params"], **state.average["model_state"]}
+
+
+def _averaged(model_state: Any, collectives: Collectives) -> Any:
+    """Floats averaged over the replicas; a count is alike with all of them."""
+    leaves, structure = jax.tree.flatten(model_state)
+    real = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+    means = iter(collectives.mean([leaf for leaf, one in zip(leaves, real, strict=True) if one]))
+    return jax.tree.unflatten(
+        structure, [next(means) if one else leaf for leaf, one in zip(leaves, real, strict=True)]
+    )
 
 
 def _example_keys(key: Array, indices: Array) -> Key[Array, " n"]:

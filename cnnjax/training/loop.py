@@ -151,6 +151,7 @@ def fit(
         if step < steps and saves and saves.due():
             _save(training, saves, step, state, sums, train_seconds)
 
+    check_agreement(placement, state)
     if saves and (status == "interrupted" or saves.keeps_last):
         _save(training, saves, step, state, sums, train_seconds, force=True)
     final = {}

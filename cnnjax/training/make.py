@@ -73,7 +73,11 @@ def task_for(recipe: Recipe, data: DataSpec) -> Any:
                 f"compute.precision={recipe.compute.precision}: {recipe.model.name} has no field"
                 " dtype, in which it would compute"
             )
-        fields.setdefault("dtype", recipe.compute.precision)
+        if fields.setdefault("dtype", recipe.compute.precision) != recipe.compute.precision:
+            raise Refused(
+                f"compute.precision={recipe.compute.precision} and model.dtype={fields['dtype']}"
+                " are one thing; leave out model.dtype"
+            )
     task = replace(with_data, model=create_model(recipe.model.name, **fields))
     if recipe.data.test_crops != 1 and type(task).over_views is NetworkTask.over_views:
         raise Refused(

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import jax
 
 from cnnjax.core import environment
-from cnnjax.core.errors import Failed, Refused
+from cnnjax.core.errors import Failed
 from cnnjax.core.place import JIT, Place
 from cnnjax.tasks.network import OneReplica
 from cnnjax.tasks.state import leaf_names
@@ -42,6 +42,11 @@ class Placement(Collectives, Protocol):
 
     @property
     def devices(self) -> int: ...
+
+    @property
+    def place(self) -> Place:
+        """It in words, for a run's record."""
+        ...
 
     def local(self, indices: Any) -> Any:
         """Inside a program: this replica's part of a global batch's indices."""
@@ -86,8 +91,9 @@ class Jit(OneReplica):
     def devices(self) -> int:
         return 1
 
-    def __str__(self) -> str:
-        return "jit"
+    @property
+    def place(self) -> Place:
+        return JIT
 
     def local(self, indices: Any) -> Any:
         return indices
@@ -135,26 +141,16 @@ def make_placement(place: Place = JIT) -> Placement:
     """
     if place.placement == "jit":
         return Jit()
-    there = len(jax.local_devices() if place.placement == "pmap" else jax.devices())
-    count = place.devices or there
-    if count > there:
-        raise Refused(
-            f"--devices {count}: there {'is' if there == 1 else 'are'} {there} here"
-            f" ({jax.devices()[0].device_kind}); give 1 to {there}, or let a processor pass for"
-            f" several: JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES={count}"
-        )
-    if place.placement == "pmap":
+    local = place.placement == "pmap"
+    place = place.resolved(len(jax.local_devices() if local else jax.devices()))
+    assert place.devices is not None
+    if local:
         from cnnjax.training.pmap import Pmap
 
-        return Pmap(count)
-    if count % place.model_shards:
-        divisors = [str(size) for size in range(1, count + 1) if count % size == 0]
-        raise Refused(
-            f"--model-shards {place.model_shards}: {count} devices divide by {', '.join(divisors)}"
-        )
+        return Pmap(place.devices)
     from cnnjax.training.sharded import Sharded
 
-    return Sharded(count // place.model_shards, place.model_shards)
+    return Sharded(place.replicas, place.model_shards)
 
 
 def check_agreement(placement: Placement, state: Any) -> None:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cnnjax.core.place import Place
 from cnnjax.training.placement import Argument, Layout, compiled
 
 _AXIS = "replica"
@@ -33,8 +34,9 @@ class Pmap:
     def axis(self) -> str:
         return _AXIS
 
-    def __str__(self) -> str:
-        return f"pmap over {self.devices} device{'s' * (self.devices > 1)}"
+    @property
+    def place(self) -> Place:
+        return Place("pmap", self.devices)
 
     def sum(self, tree: Any) -> Any:
         return jax.lax.psum(tree, _AXIS)
@@ -63,7 +65,7 @@ class Pmap:
             return jax.tree.map(
                 lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.device_get(tree)
             )
-        return jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data[0], tree))
+        return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], tree)
 
     def shapes(self, tree: Any) -> Any:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree)

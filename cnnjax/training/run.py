@@ -65,8 +65,8 @@ def train_run(
     recipe = canonical(recipe)
     total_steps(recipe, len(dataset.train))
     task = make_task(recipe, dataset)
+    check_batch(placement.place, recipe)
     task.check(recipe.batch_size)  # refused before anything is written
-    check_batch(placement.replicas, recipe)
     stream_keys(seed, recipe.streams)
     check_weights(task, recipe)
     unicode_path(workdir, "run folder")
@@ -102,7 +102,7 @@ def train_run(
                 on_epoch=on_epoch,
                 stop=stop,
             )
-        result = {**ended.flat(), "bits": bits(placement)}
+        result = {**ended.flat(), "bits": bits(placement.place)}
         if ended.status != "interrupted":
             write_sealed(workdir / "result.json", {**result, "run": identity})
         return result
@@ -203,7 +203,7 @@ def _claim(
             ) from None
         if isinstance(error, ValueError):
             say(f"{workdir}/run.json: {error}; written anew")
-        about = {"versions": versions(), "machine": machine(), "bits": bits(placement)}
+        about = {"versions": versions(), "machine": machine(), "bits": bits(placement.place)}
         write_sealed(workdir / "run.json", {**identity, **places, **about})
         return digest(identity)
     check_format(described, f"{workdir}")
@@ -215,7 +215,7 @@ def _claim(
         )
         changed = differences(old, new)
         raise Refused(f"{workdir} holds another run ({'; '.join(changed)}); give another --workdir")
-    if changed := differences({"placement": "jit", **described["bits"]}, bits(placement)):
+    if changed := differences({"placement": "jit", **described["bits"]}, bits(placement.place)):
         say(f"not bit-identical with the run's beginning: {'; '.join(changed)}")
     if any(described.get(key) != place for key, place in places.items()):  # they have moved
         write_sealed(workdir / "run.json", {**described, **places})

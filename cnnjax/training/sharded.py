@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cnnjax.core.place import Place
 from cnnjax.tasks.network import OneReplica
 from cnnjax.training.placement import Argument, Layout, compiled, shapes_of
 
@@ -34,8 +35,9 @@ class Sharded(OneReplica):
     def devices(self) -> int:
         return self.data * self.model
 
-    def __str__(self) -> str:
-        return f"sharded over {self.data} x {self.model} devices"
+    @property
+    def place(self) -> Place:
+        return Place("sharded", self.devices, self.model)
 
     def local(self, indices: Any) -> Any:
         return jax.lax.with_sharding_constraint(indices, self._sharding(_SPLIT))

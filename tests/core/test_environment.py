@@ -65,7 +65,13 @@ def test_each_accelerator_is_shown_alone(four_cards, monkeypatch):
     shown = [one["CUDA_VISIBLE_DEVICES"] for one in environment.accelerators()]
     assert shown == ["0", "2", "5", "GPU-77"]
     assert environment.device_count() == 4
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,-1,2")  # as CUDA reads it
+    assert environment.accelerators() == [{"CUDA_VISIBLE_DEVICES": "3"}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert environment.accelerators() == []
     monkeypatch.setattr(environment, "has_accelerator", lambda: False)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=6")
+    assert environment.device_count() == 6
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "3")
     assert (environment.accelerators(), environment.device_count()) == ([], 3)
 
@@ -86,7 +92,7 @@ def test_a_study_has_a_worker_for_each_accelerator(four_cards):
     ("asked", "message"),
     [
         ({"per_device": 2}, "--workers-per-device is for accelerators, and there is none here"),
-        ({"workers": 2, "place": Place("pmap")}, "--placement pmap gives every device to one cell"),
+        ({"workers": 2, "place": Place("pmap")}, "--placement pmap trains one cell at a time"),
     ],
 )
 def test_a_crew_that_cannot_be_is_refused(monkeypatch, asked, message):

@@ -44,7 +44,9 @@ def test_another_placement_is_refused_unless_it_is_meant(tmp_path):
     store, _ = claim(tmp_path, place=two)
     assert place_of(store.read()[1]) == two
     claim(tmp_path, place=two)
-    with pytest.raises(Refused, match=r"begun under placement pmap, 2 devices, .* --mixed-bits"):
+    with pytest.raises(
+        Refused, match=r"pmap over 2 devices.* --placement pmap --devices 2, .*--mixed-bits"
+    ):
         claim(tmp_path)
     said = []
     claim(tmp_path, said, mixed_bits=True)
