@@ -81,15 +81,17 @@ def model_cost(
     """
     images = jax.ShapeDtypeStruct((batch, *input_shape), jnp.float32)
     runs = model.equal_blocks() if hasattr(model, "equal_blocks") else []
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+
+    def keys() -> dict[str, Any]:  # made while tracing: an array would start jax's devices
+        return {"params": jax.random.key(0), "dropout": jax.random.key(0)}
 
     def forward(variables: Any, images: Any) -> Any:
-        out = model.apply(variables, images, train=train, rngs=keys, mutable=True)
+        out = model.apply(variables, images, train=train, rngs=keys(), mutable=True)
         return out[0]
 
     try:
         with formulation("library"), first_of_each_run():
-            variables = jax.eval_shape(lambda x: model.init(keys, x, train=False), images)
+            variables = jax.eval_shape(lambda x: model.init(keys(), x, train=False), images)
             variables = repeat_shapes(dict(variables), runs)
             traced = Body(jax.make_jaxpr(forward)(variables, images))
     except Refused:

@@ -141,6 +141,8 @@ def test_run_study_leaves_the_callers_jax_alone(finished, tmp_path):
         "        plan = resolve(scope['study'], seeds=1)\n"
         "        session = run_study(plan, Path('work'), command='a script', workers=1)\n"
         "    assert session.cells == 2, session\n"
+        "    from jax._src import xla_bridge\n"
+        "    assert not xla_bridge._backends, 'the devices are the workers alone'\n"
         "    assert (jax.config.jax_platforms, signal.getsignal(signal.SIGINT)) == before\n"
     )
     subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True)
