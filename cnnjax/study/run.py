@@ -23,7 +23,7 @@ from cnnjax.data.load import load_dataset, reading, reading_words
 from cnnjax.data.order import check_batch, total_steps
 from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
-from cnnjax.study.runner import Crew, Session, Status, run_cells
+from cnnjax.study.runner import Session, Status, run_cells, worker_environments
 from cnnjax.study.store import CellFiles, Store, place_of
 from cnnjax.study.verdict import power_note
 from cnnjax.study.worker import Datasets, Shared, train_cell
@@ -68,7 +68,7 @@ def run_study(
       Refused: anything that is wrong with the study, before any training.
     """
     check_platform()
-    crew = Crew.of(workers, workers_per_device, place)
+    environments = worker_environments(workers, workers_per_device, place)
     place = place.resolved(device_count())
     for variant in plan.variants:  # refused before the data are read
         check_batch(place, variant.recipe)
@@ -107,7 +107,7 @@ def run_study(
                 lambda cell: store.files(cell).folder,
                 Shared(identity, laid, data_dir, sources, located(".").absolute(), cached, place),
                 training_costs(plan, datasets, costs),
-                crew=crew,
+                environments=environments,
                 on_status=on_status,
                 on_failure=lambda cell, error: say(f"{cell.name} failed: {error}"),
                 stop=stop,

@@ -96,50 +96,41 @@ class _Queue:
         return (cell for cells in self.waiting.values() for cell in cells)
 
 
-@dataclass(frozen=True)
-class Crew:
-    """The workers of a study: how many, and what the environment shows each.
+def worker_environments(
+    workers: int | None = None, per_device: int = 1, place: Place = JIT
+) -> tuple[Mapping[str, str], ...]:
+    """What the environment shows each worker of a study: one a core, or `per_device` for each
+    accelerator, which sees that one alone.
 
-    Attributes:
-      environments: one for each worker.
+    Args:
+      workers: how many in all, if not that.
+      place: on several devices a cell has them all, and there is one worker.
+
+    Raises:
+      Refused: several workers would share the devices of one cell.
     """
-
-    environments: tuple[Mapping[str, str], ...]
-
-    @classmethod
-    def of(cls, workers: int | None = None, per_device: int = 1, place: Place = JIT) -> "Crew":
-        """One worker a core, or `per_device` for each accelerator, which sees that one alone.
-
-        Args:
-          workers: how many in all, if not that.
-          place: on several devices a cell has them all, and there is one worker.
-
-        Raises:
-          Refused: several workers would share the devices of one cell.
-        """
-        if place.placement != "jit":
-            if (workers or 1) > 1 or per_device > 1:
-                raise Refused(
-                    f"--placement {place.placement} trains one cell at a time; leave out --workers"
-                    " and --workers-per-device"
-                )
-            return cls(({},))
-        if workers is not None and per_device > 1:
-            raise Refused("--workers and --workers-per-device: give one of them")
-        devices = accelerators()
-        if not devices:
-            if per_device > 1:
-                raise Refused(
-                    "--workers-per-device is for accelerators, and there is none here; type:"
-                    " --workers"
-                )
-            # One that cannot be counted is shared by no two.
-            return cls(({},) * (workers or (1 if has_accelerator() else cores())))
-        count = workers or per_device * len(devices)
-        share = -(-count // len(devices))  # workers on the fullest device
-        own = any(name in os.environ for name in _FRACTIONS)
-        fraction = {} if own else {_FRACTIONS[0]: f"{_MEMORY / share:.3f}"}
-        return cls(tuple(devices[n % len(devices)] | fraction for n in range(count)))
+    if place.placement != "jit":
+        if (workers or 1) > 1 or per_device > 1:
+            raise Refused(
+                f"--placement {place.placement} trains one cell at a time; leave out --workers"
+                " and --workers-per-device"
+            )
+        return ({},)
+    if workers is not None and per_device > 1:
+        raise Refused("--workers and --workers-per-device: give one of them")
+    devices = accelerators()
+    if not devices:
+        if per_device > 1:
+            raise Refused(
+                "--workers-per-device is for accelerators, and there is none here; type: --workers"
+            )
+        # One that cannot be counted is shared by no two.
+        return ({},) * (workers or (1 if has_accelerator() else cores()))
+    count = workers or per_device * len(devices)
+    share = -(-count // len(devices))  # workers on the fullest device
+    own = any(name in os.environ for name in _FRACTIONS)
+    fraction = {} if own else {_FRACTIONS[0]: f"{_MEMORY / share:.3f}"}
+    return tuple(devices[n % len(devices)] | fraction for n in range(count))
 
 
 def run_cells(
@@ -148,7 +139,7 @@ def run_cells(
     shared: Shared,
     costs: Mapping[str, float],
     *,
-    crew: Crew | None = None,
+    environments: Sequence[Mapping[str, str]] | None = None,
     on_status: Callable[[Status], None] = lambda status: None,
     on_failure: Callable[[Cell, str], None] = lambda cell, error: None,
     stop: Callable[[], bool] = lambda: False,
@@ -160,7 +151,8 @@ def run_cells(
       folder_of: where a cell's files go.
       shared: what every cell needs.
       costs: relative cost of one cell of each variant, for order and ETA.
-      crew: the workers, of which no more start than there are cells; default `Crew.of()`.
+      environments: of the workers, of which no more start than there are cells; default
+        `worker_environments()`.
       on_status: called a few times a second at most.
       on_failure: called for each cell that raised an error, or whose worker died twice.
       stop: asked a few times a second; if true, workers are ended and a session is returned.
@@ -168,7 +160,7 @@ def run_cells(
     Raises:
       Refused: a worker cannot start jax on the platform that is chosen.
     """
-    environments = (crew or Crew.of()).environments[: max(1, len(cells))]
+    environments = (environments or worker_environments())[: max(1, len(cells))]
     count = len(environments)
     # Once: a user's file may be edited while cells run.
     programs = {cell.variant.name: program_key(cell.variant.recipe) for cell in cells}

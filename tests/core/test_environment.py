@@ -9,7 +9,7 @@ import pytest
 
 from cnnjax import Place, Refused
 from cnnjax.core import environment
-from cnnjax.study.runner import Crew
+from cnnjax.study.runner import worker_environments
 
 LEVEL = "xla_backend_optimization_level"
 SHOW = """\
@@ -77,15 +77,15 @@ def test_each_accelerator_is_shown_alone(four_cards, monkeypatch):
 
 
 def test_a_study_has_a_worker_for_each_accelerator(four_cards):
-    one_each = Crew.of().environments
+    one_each = worker_environments()
     assert [one["CUDA_VISIBLE_DEVICES"] for one in one_each] == ["0", "2", "5", "GPU-77"]
     assert {one["XLA_PYTHON_CLIENT_MEM_FRACTION"] for one in one_each} == {"0.900"}
-    shared = Crew.of(per_device=3).environments
+    shared = worker_environments(per_device=3)
     assert [one["CUDA_VISIBLE_DEVICES"] for one in shared[:5]] == ["0", "2", "5", "GPU-77", "0"]
     assert len(shared) == 12
     assert {one["XLA_PYTHON_CLIENT_MEM_FRACTION"] for one in shared} == {"0.300"}
-    assert len(Crew.of(workers=6).environments) == 6
-    assert Crew.of(place=Place("pmap")).environments == ({},)
+    assert len(worker_environments(workers=6)) == 6
+    assert worker_environments(place=Place("pmap")) == ({},)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_study_has_a_worker_for_each_accelerator(four_cards):
         ({"workers": 2, "place": Place("pmap")}, "--placement pmap trains one cell at a time"),
     ],
 )
-def test_a_crew_that_cannot_be_is_refused(monkeypatch, asked, message):
+def test_workers_that_cannot_be_are_refused(monkeypatch, asked, message):
     monkeypatch.setattr(environment, "has_accelerator", lambda: False)
     with pytest.raises(Refused, match=message):
-        Crew.of(**asked)
+        worker_environments(**asked)
