@@ -48,7 +48,8 @@ _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several processes on one
 
 
 def part_tests(options: argparse.Namespace) -> dict:
-    """The tests' tolerances are those of float32: TF32 is switched off for them."""
+    """The tests' tolerances are those of float32: TF32 is switched off for them. Nothing is tuned:
+    they compile much and compute little."""
     command = [sys.executable, "-m", "pytest", "-q", "--maxfail=40", "-o", "addopts=", "-m",
                "not long", "--jaxtyping-packages=cnnjax,beartype.beartype", "-p",
                "no:cacheprovider", "--confcutdir=tests", *TESTS]  # fmt: skip
@@ -57,6 +58,7 @@ def part_tests(options: argparse.Namespace) -> dict:
         "-n", str(min(12, os.cpu_count() or 1)), "--dist", "loadfile"
     ]  # fmt: skip
     environment = {**os.environ, "JAX_DEFAULT_MATMUL_PRECISION": "highest", **_SHARED}
+    environment |= {} if options.dry else {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}
     start = time.perf_counter()
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     lines = ran.stdout.splitlines()
