@@ -77,7 +77,8 @@ def cnnjax() -> None:
       cnnjax train --model cifar_resnet20 --data digits --epochs 5 --workdir runs/first
 
     Results go to standard output, progress and messages to standard error.
-    Exit codes: 0 done, 1 something failed, 2 refused before any compute, 130/143 interrupted.
+    Exit codes: 0 done, 1 something failed, 2 refused before any compute, 75 another
+    process of the training is lost, 130/143 interrupted.
     """
 
 
@@ -119,7 +120,7 @@ def _report(error: BaseException) -> int:
         return EXIT_REFUSED if error.errno == errno.ENAMETOOLONG else EXIT_FAILED
     if isinstance(error, Failed) or user_line(error):
         report_refusal(explained(error))
-        return EXIT_FAILED
+        return error.exit_code if isinstance(error, Failed) else EXIT_FAILED
     if os.environ.get("CNNJAX_TRACEBACK"):
         raise error
     report_refusal(_unexpected(error))
@@ -139,4 +140,8 @@ def _unexpected(error: BaseException) -> str:
 
 
 def main() -> None:
+    if "CNNJAX_SUPERVISED" in os.environ:
+        from cnnjax.cli.supervisor import begin
+
+        begin()
     run(cnnjax)

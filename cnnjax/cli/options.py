@@ -34,6 +34,30 @@ def place_options(command: Callable) -> Callable:
     return command
 
 
+def cluster_options(command: Callable) -> Callable:
+    """--coordinator, --num-processes, --process-id, --peer-timeout."""
+    for option in (
+        click.option(
+            "--peer-timeout",
+            type=click.FloatRange(min=1),
+            default=300.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long to wait for another process that lives and does not move.",
+        ),
+        click.option("--process-id", type=int, metavar="I", help="This process, from 0."),
+        click.option("--num-processes", type=int, metavar="N", help="How many train together."),
+        click.option(
+            "--coordinator",
+            metavar="HOST:PORT",
+            help="Of process 0, where the processes of one training meet: type the command once for"
+            " each, with --placement sharded. Under srun and on TPU pods this is found.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def changed(
     recipe: Recipe, options: Mapping[str, tuple[str, Any]], settings: tuple[str, ...]
 ) -> Recipe:

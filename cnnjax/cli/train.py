@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnjax.cli.options import changed, place_options
+from cnnjax.cli.options import changed, cluster_options, place_options
 from cnnjax.cli.output import (
     Folder,
     ProgressLine,
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     help="Time between two checkpoints.",
 )
 @place_options
+@cluster_options
 @json_option
 def train(
     workdir: str,
@@ -88,6 +89,10 @@ def train(
     placement: str,
     devices: int | None,
     model_shards: int,
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    peer_timeout: float,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Train one network in the folder --workdir.
@@ -98,7 +103,9 @@ def train(
     The same command goes on where it stopped: interrupt it (Ctrl-C saves), kill it, run it again;
     the result is bit-identical. It keeps checkpoints, metrics.jsonl and TensorBoard events.
     """
+    from cnnjax.cli.supervisor import supervise
     from cnnjax.core.config import canonical
+    from cnnjax.core.distributed import Cluster, is_first, join, surrounding
     from cnnjax.core.environment import configure_xla, start_backend
     from cnnjax.core.errors import Refused, unknown
     from cnnjax.core.place import Place
@@ -107,6 +114,9 @@ def train(
 
     configure_xla()
     place = Place(placement, devices, model_shards)
+    cluster = Cluster(coordinator, num_processes, process_id)
+    if cluster == Cluster():
+        cluster = surrounding()
     if recipe_name not in RECIPES:
         raise unknown("recipe", recipe_name, RECIPES)
     if not math.isfinite(save_every):
@@ -124,6 +134,14 @@ def train(
     from cnnjax.data.load import load_dataset
 
     create_model(recipe.model.name, **recipe.model.fields)  # refused before the data are read
+    if cluster:
+        if place.placement != "sharded":
+            raise Refused(
+                f"--placement {place.placement}: processes that train together need --placement"
+                " sharded"
+            )
+        supervise(cluster)
+        join(cluster)
     start_backend()
     dataset = load_dataset(recipe.data, data_dir, say)
 
@@ -143,6 +161,7 @@ def train(
                 data_dir=data_dir,
                 save_seconds=save_every,
                 place=place,
+                peer_seconds=peer_timeout,
                 on_progress=lambda progress: line.update(progress.part, _words(progress)),
                 stop=stop,
                 say=say,
@@ -151,21 +170,29 @@ def train(
         if cache:
             cache.close()
     result = {"model": plain(recipe.model), "data": dataset.name, "workdir": workdir, **result}
+    if is_first():
+        _tell(result, recipe.task.name, as_json)
+    if result["status"] == "interrupted":
+        sys.exit(stop.exit_code)
+    if result["status"] == "diverged":
+        sys.exit(1)
+
+
+def _tell(result: dict, task: str, as_json: bool) -> None:
+    from cnnjax.tasks.task import figures_in
+
     if result["status"] == "interrupted":
         say(f"interrupted at step {result['steps']} and saved; the same command goes on")
-        sys.exit(stop.exit_code)
+        return
     if as_json:
         print_json(result)
     else:
-        from cnnjax.tasks.task import figures_in
-
         keys = ("status", "steps", *figures_in(result), "train_seconds", "compile_seconds")
-        units = units_of(recipe.task.name)
+        units = units_of(task)
         print_table(("", ""), [(key, shown(result[key], units.get(key))) for key in keys])
     if result["status"] == "diverged":
         where = result["diverged"]
         say(f"diverged at step {where['step']}: {where['leaf']} is not finite")
-        sys.exit(1)
 
 
 def _words(progress: "Progress") -> str:

@@ -9,6 +9,7 @@ _LISTED = 8  # names in one line, at most
 EXIT_DONE = 0
 EXIT_FAILED = 1  # it ran, but something failed
 EXIT_REFUSED = 2  # bad input, seen before any compute
+EXIT_PEER_LOST = 75  # another process of the training is gone: try again (EX_TEMPFAIL)
 EXIT_INTERRUPTED = 130  # SIGINT; SIGTERM gives 143: state was saved
 EXIT_PIPE = 141  # the reader of standard output has left, as in `| head`
 
@@ -22,6 +23,14 @@ class Refused(Exception):
 
 class Failed(Exception):
     """Something outside went wrong after the work began; its text is one line."""
+
+    exit_code = EXIT_FAILED
+
+
+class PeerLost(Failed):
+    """Another process of the training is gone."""
+
+    exit_code = EXIT_PEER_LOST
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Refused:

@@ -77,19 +77,25 @@ def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""] | int, examples: int) -
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
 
 
-def evaluation_batches(examples: Examples, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def evaluation_batches(
+    examples: Examples, batch_size: int, rows: slice = slice(None)
+) -> Iterator[dict[str, np.ndarray]]:
     """Every example exactly once, in batches of one shape: every field, `mask` and `indices`.
 
     `mask` is 0 on the padding; `indices` are the places in the split, int32, 0 on the padding.
+
+    Args:
+      rows: of each batch, those that are given.
     """
     for start in range(0, len(examples), batch_size):
-        indices = np.arange(start, min(start + batch_size, len(examples)), dtype=np.int32)
+        whole = np.arange(start, start + batch_size, dtype=np.int32)[rows]
+        indices = whole[whole < len(examples)]
         stored = {
             name: examples.arrays[name][indices].astype(field.dtype, copy=False)
             for name, field in examples.fields.items()
         }
         batch = {**stored, "mask": np.ones(len(indices), np.float32), "indices": indices}
-        yield {name: _padded(array, batch_size) for name, array in batch.items()}
+        yield {name: _padded(array, len(whole)) for name, array in batch.items()}
 
 
 def _padded(array: np.ndarray, length: int) -> np.ndarray:

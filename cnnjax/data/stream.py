@@ -32,11 +32,13 @@ def training_stream(
     first: int,
     last: int,
     *,
+    rows: slice = slice(None),
     threads: int | None = None,
 ) -> Generator[Batch]:
     """Batches of steps first .. last - 1 of a run: images uint8, labels, indices, mask.
 
     Args:
+      rows: of each batch, those that are read.
       keys: of the run's streams; "order" and "augment" are used.
       threads: that each prepare a batch; default: as many as XLA may use here.
     """
@@ -52,16 +54,17 @@ def training_stream(
 
     def batch(number: int) -> Batch:
         epoch, place = divmod(number, per_epoch)
-        indices = order(epoch)[place * batch_size : (place + 1) * batch_size].astype(np.int32)
+        whole = order(epoch)[place * batch_size : (place + 1) * batch_size]
+        indices = whole[rows].astype(np.int32)
 
         def look(index: int, encoded: bytes) -> np.ndarray:
             if augmentation == "none":
                 return fixed_view(encoded, view)
             return random_view(encoded, view, example_generator(key, epoch, index))
 
-        mask = np.ones(batch_size, np.float32)
+        mask = np.ones(len(indices), np.float32)
         return {
-            **_load(examples, indices, batch_size, view, look),
+            **_load(examples, indices, len(indices), view, look),
             "indices": indices,
             "mask": mask,
         }
@@ -70,20 +73,28 @@ def training_stream(
 
 
 def evaluation_stream(
-    examples: EncodedExamples, view: View, batch_size: int, *, threads: int | None = None
+    examples: EncodedExamples,
+    view: View,
+    batch_size: int,
+    rows: slice = slice(None),
+    *,
+    threads: int | None = None,
 ) -> Generator[Batch]:
     """Every example exactly once, in batches of one shape: images, labels, mask, indices.
 
     `mask` and `indices` (the places in the split) are 0 on the padding.
+
+    Args:
+      rows: of each batch, those that are read.
     """
 
     def batch(number: int) -> Batch:
-        start = number * batch_size
-        indices = np.arange(start, min(start + batch_size, len(examples)), dtype=np.int32)
-        mask = (np.arange(batch_size) < len(indices)).astype(np.float32)
+        whole = np.arange(number * batch_size, (number + 1) * batch_size, dtype=np.int32)[rows]
+        indices = whole[whole < len(examples)]
+        mask = (whole < len(examples)).astype(np.float32)
         look = lambda index, encoded: fixed_view(encoded, view)  # noqa: E731
-        stored = _load(examples, indices, batch_size, view, look)
-        padded = np.pad(indices, (0, batch_size - len(indices)))
+        stored = _load(examples, indices, len(whole), view, look)
+        padded = np.pad(indices, (0, len(whole) - len(indices)))
         return {**stored, "mask": mask, "indices": padded}
 
     yield from _read(batch, range(-(-len(examples) // batch_size)), threads)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.arrays import pack, unpack
+from cnnjax.core.distributed import broadcast, from_first, process_count
 from cnnjax.core.environment import quiet_absl
 from cnnjax.core.errors import Failed, Refused, Say, one_line
 from cnnjax.core.files import atomic_write, read_sealed, write_sealed
@@ -55,13 +56,22 @@ class OrbaxSaves:
         self.seconds, self.read_only = seconds, read_only
         self._args = ocp.args
         self._last = time.monotonic()
+        processes = {}
+        if process_count() > 1:  # the first one alone saves; see `FirstSaves`
+            mine = ocp.options.MultiprocessingOptions(
+                primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+            )
+            processes = {"multiprocessing_options": mine}
         # A deletion of orbax is not atomic; renamed away first, a half-deleted step is no step.
         writing = {"max_to_keep": 3, "todelete_subdir": "deleted", "cleanup_tmp_directories": True}
+        if not read_only:
+            folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
                 read_only=read_only,
-                create=not read_only,
+                create=not read_only and not processes,  # orbax makes it with all of them or not
+                **processes,
                 enable_async_checkpointing=False,
                 **({} if read_only else writing),
             ),
@@ -202,6 +212,43 @@ class OrbaxSaves:
         arrays = {name: np.asarray(value) for name, value in restored["state"].items()}
         check_digests(about["leaves"], arrays)
         return arrays
+
+
+class FirstSaves:
+    """Saves of the first process, for all that train together: only it sees the folder.
+
+    Args:
+      saves: its own; None in the others.
+    """
+
+    keeps_last = True
+
+    def __init__(self, saves: OrbaxSaves | None):
+        self._saves = saves
+
+    def due(self) -> bool:
+        return self._saves is not None and self._saves.due()
+
+    def save(self, step: int, tree: Any, *, force: bool = False) -> None:
+        def save() -> None:
+            assert self._saves
+            self._saves.save(step, tree, force=force)
+
+        from_first(save)
+
+    def restore(self, template: Any) -> Any | None:
+        found: list[Any] = []
+
+        def restore() -> bool:
+            assert self._saves
+            found.append(self._saves.restore(template))
+            return found[0] is not None
+
+        if not from_first(restore):
+            return None
+        arrays = named_arrays(found[0] if found else template)
+        mine = np.frombuffer(pack(arrays), np.uint8)
+        return refill(template, unpack(broadcast(mine).tobytes()))
 
 
 class LightSaves:

@@ -167,12 +167,14 @@ class _Feed:
         total: Metrics | None = None
         told = time.monotonic()
         for number, batch in enumerate(batches, start=1):
-            sums, outputs = self._evaluate(state, put(batch, "split"), source)
+            laid = put(batch, "split")
+            sums, outputs = self._evaluate(state, laid, source)
             total = sums if total is None else jax.tree.map(jnp.add, total, sums)
             if accumulator is not None:
-                real = batch["mask"] > 0
-                found = {name: values[real] for name, values in fetch(outputs, "split").items()}
-                accumulator.add(batch["indices"][real], found)
+                which = {"mask": laid["mask"], "indices": laid["indices"]}
+                which, outputs = fetch((which, outputs), "split")
+                real = which["mask"] > 0
+                accumulator.add(which["indices"][real], {n: v[real] for n, v in outputs.items()})
             if time.monotonic() - told > _TELL_SECONDS:
                 jax.block_until_ready(total)
                 told = time.monotonic()
@@ -220,7 +222,7 @@ class MemoryFeed(_Feed):
     ) -> dict[str, Any]:
         examples = self._dataset.train if split == "train" else self._dataset.test
         size = _evaluation_batch(self._placement, streamed=False)
-        batches = evaluation_batches(examples, size)
+        batches = evaluation_batches(examples, size, self._placement.rows(size))
         count = -(-len(examples) // size)
         return self._total(state, self._scales, batches, count, on_part, accumulator)
 
@@ -262,7 +264,13 @@ class StreamFeed(_Feed):
         step = epoch * self._per_epoch + first
         if step != self._next:  # a run begins, or goes on from a save
             self._batches = training_stream(
-                self._dataset, self._augmentation, self._keys, self._batch_size, step, self._steps
+                self._dataset,
+                self._augmentation,
+                self._keys,
+                self._batch_size,
+                step,
+                self._steps,
+                rows=self._placement.rows(self._batch_size),
             )
         for index in range(first, last):
             state, metrics = self._train(
@@ -287,7 +295,8 @@ class StreamFeed(_Feed):
     ) -> dict[str, Any]:
         examples = self._dataset.train if split == "train" else self._dataset.test
         size = _evaluation_batch(self._placement, streamed=True)
-        with closing(evaluation_stream(examples, self._dataset.view, size)) as batches:
+        rows = self._placement.rows(size)
+        with closing(evaluation_stream(examples, self._dataset.view, size, rows)) as batches:
             count = -(-len(examples) // size)
             return self._total(state, self._source, batches, count, on_part, accumulator)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from cnnjax.core.distributed import everyone
 from cnnjax.core.recipe import Data
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.tasks.state import TrainState
@@ -125,6 +126,9 @@ def fit(
             break
 
         done = last - index
+        # The first process's clock decides for all, or they would wait for each other for ever.
+        said = everyone([seconds, bool(saves and saves.due()), stop()])
+        (seconds, due, _), stopping = said[0], said[:, 2].any()
         in_dispatch = max(1, min(4 * done, round(done * DISPATCH_SECONDS / max(seconds, 1e-6))))
         figures = figures_of(task, so_far)
         finite |= {name for name, value in figures.items() if value is not None}
@@ -145,10 +149,11 @@ def fit(
                 "train_seconds": round(train_seconds, 3),
             }
             on_epoch(record)
-        if stop() and step < steps:
+        if stopping and step < steps:
             status = "interrupted"
             break
-        if step < steps and saves and saves.due():
+        if step < steps and due:
+            assert saves
             _save(training, saves, step, state, sums, train_seconds)
 
     check_agreement(placement, state)

@@ -6,14 +6,17 @@ changes between one device (`Jit`), the devices of a host (`pmap.Pmap`) and a me
 """
 
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 
 from cnnjax.core import environment
-from cnnjax.core.errors import Failed
+from cnnjax.core.distributed import everyone, process_count
+from cnnjax.core.errors import Failed, Refused
 from cnnjax.core.place import JIT, Place
 from cnnjax.tasks.network import OneReplica
 from cnnjax.tasks.state import leaf_names
@@ -52,12 +55,16 @@ class Placement(Collectives, Protocol):
         """Inside a program: this replica's part of a global batch's indices."""
         ...
 
+    def rows(self, size: int) -> slice:
+        """On the host: which examples of a global batch this process hands in."""
+        ...
+
     def put(self, tree: Any, layout: Layout) -> Any:
-        """Lay a tree of host arrays where the programs want it."""
+        """Lay a tree of host arrays where the programs want it; of a batch this process's rows."""
         ...
 
     def fetch(self, tree: Any, layout: Layout) -> Any:
-        """The inverse of `put`, as arrays on the host."""
+        """As whole arrays on the host, of every process."""
         ...
 
     def shapes(self, tree: Any) -> Any:
@@ -97,6 +104,9 @@ class Jit(OneReplica):
 
     def local(self, indices: Any) -> Any:
         return indices
+
+    def rows(self, size: int) -> slice:
+        return slice(0, size)
 
     def put(self, tree: Any, layout: Layout) -> Any:
         return tree if layout == "host" else jax.device_put(tree)
@@ -139,11 +149,22 @@ def make_placement(place: Place = JIT) -> Placement:
     Raises:
       Refused: there are fewer devices, or they do not divide.
     """
+    processes = process_count()
+    if processes > 1 and place.placement != "sharded":
+        raise Refused(
+            f"--placement {place.placement} is of one process, and {processes} train together;"
+            " type: --placement sharded"
+        )
     if place.placement == "jit":
         return Jit()
     local = place.placement == "pmap"
     place = place.resolved(len(jax.local_devices() if local else jax.devices()))
     assert place.devices is not None
+    if processes > 1 and place.devices < len(jax.devices()):
+        raise Refused(
+            f"--devices {place.devices}: {processes} processes have {len(jax.devices())} together;"
+            " leave it out"
+        )
     if local:
         from cnnjax.training.pmap import Pmap
 
@@ -154,11 +175,12 @@ def make_placement(place: Place = JIT) -> Placement:
 
 
 def check_agreement(placement: Placement, state: Any) -> None:
-    """Compare what several devices hold alike, bit by bit.
+    """Compare what several devices hold alike, bit by bit, and processes by a check sum.
 
     Raises:
       Failed: they differ, and every further step would be of several networks.
     """
+    check_sum = 0
     for name, leaf in zip(leaf_names(state), jax.tree.leaves(state), strict=True):
         for alike in placement.copies(leaf):
             first = alike[0].tobytes()
@@ -167,3 +189,11 @@ def check_agreement(placement: Placement, state: Any) -> None:
                     f"replicas disagree: {name} on replica {differing[0]} is not that of replica 0"
                     " (a fault of the device or of the program); nothing was saved"
                 )
+        if leaf.is_fully_replicated:
+            check_sum = zlib.crc32(np.asarray(leaf.addressable_data(0)).tobytes(), check_sum)
+    sums = everyone([check_sum])[:, 0]
+    if (differing := np.flatnonzero(sums != sums[0])).size:
+        raise Failed(
+            f"replicas disagree: the state of process {differing[0]} is not that of process 0 (a"
+            " fault of the device or of the program); nothing was saved"
+        )

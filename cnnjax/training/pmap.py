@@ -48,6 +48,9 @@ class Pmap:
         share = len(indices) // self.devices
         return jax.lax.dynamic_slice_in_dim(indices, jax.lax.axis_index(_AXIS) * share, share)
 
+    def rows(self, size: int) -> slice:
+        return slice(0, size)
+
     def put(self, tree: Any, layout: Layout) -> Any:
         if layout == "host":
             return tree

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.core.config import FORMAT, canonical, compact, spelled_out
+from cnnjax.core.distributed import Watch, from_first, is_first, peers_named, process_count
 from cnnjax.core.environment import bits, machine, start_backend, versions
 from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import read_sealed, write_sealed
@@ -26,7 +27,7 @@ from cnnjax.core.values import differences, digest, plain
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.order import check_batch, total_steps
 from cnnjax.tasks.task import Accumulator
-from cnnjax.training.checkpoint import OrbaxSaves, owners
+from cnnjax.training.checkpoint import FirstSaves, OrbaxSaves, owners
 from cnnjax.training.events import Events
 from cnnjax.training.loop import evaluate, fit
 from cnnjax.training.make import data_spec, make_task, sources_of
@@ -47,65 +48,90 @@ def train_run(
     data_dir: str | None = None,
     save_seconds: float = 60.0,
     place: Place = JIT,
+    peer_seconds: float = 300.0,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
     say: Say = lambda line: None,
 ) -> dict:
     """Train in `workdir`, going on from what is there; the result as plain data.
 
+    Of several processes that train together the first alone sees the folder and speaks.
+
     Args:
       data_dir: where `dataset` lies: remembered for `evaluate_run`.
       place: on which devices; a run may go on elsewhere, to other bits.
+      peer_seconds: how long to wait for a process that does not move.
 
     Raises:
       Refused: the folder holds a run of another recipe, seed or data, or is in use.
+      PeerLost: another process of the training is gone.
     """
     start_backend()
-    placement = make_placement(place)
-    recipe = canonical(recipe)
-    total_steps(recipe, len(dataset.train))
-    task = make_task(recipe, dataset)
-    check_batch(placement.place, recipe)
-    task.check(recipe.batch_size)  # refused before anything is written
-    stream_keys(seed, recipe.streams)
-    check_weights(task, recipe)
-    unicode_path(workdir, "run folder")
-    own_folder(workdir, "run folder", ("run.json", "checkpoints"))
-    with hold(workdir, "the run"):
-        sources = sources_of(recipe, task) | weights_digest(recipe)
-        identity = _claim(workdir, recipe, seed, dataset, sources, data_dir, placement, say)
-        saves = OrbaxSaves(workdir / "checkpoints", identity, say, seconds=save_seconds)
-        if result := _finished(workdir, identity, saves, say):
+    with peers_named(), contextlib.ExitStack() as held:
+        placement = make_placement(place)
+        tell = say
+        if not is_first():
+            say, on_progress = lambda line: None, lambda progress: None
+        recipe = canonical(recipe)
+        total_steps(recipe, len(dataset.train))
+        task = make_task(recipe, dataset)
+        check_batch(placement.place, recipe)
+        task.check(recipe.batch_size)  # refused before anything is written
+        stream_keys(seed, recipe.streams)
+        check_weights(task, recipe)
+        folder: _Folder | None = None
+
+        def claim() -> dict | None:
+            nonlocal folder
+            unicode_path(workdir, "run folder")
+            own_folder(workdir, "run folder", ("run.json", "checkpoints"))
+            held.enter_context(hold(workdir, "the run"))
+            sources = sources_of(recipe, task) | weights_digest(recipe)
+            identity = _claim(workdir, recipe, seed, dataset, sources, data_dir, placement, say)
+            folder = held.enter_context(_Folder(workdir, identity, save_seconds, say))
+            return _finished(workdir, identity, folder.saves, say)
+
+        if result := from_first(claim):
             say(f"{workdir}: already trained; to train anew, give another --workdir")
             return result
-        log = MetricsLog(workdir / "metrics.jsonl")
-        events = Events(workdir / "events")
-
-        def on_epoch(record: dict) -> None:
-            log.append(record)
-            events.write(record)
-
-        with contextlib.closing(events):
+        training = prepare(
+            recipe, seed, dataset, task=task, placement=placement, on_progress=on_progress, say=say
+        )
+        from_first(lambda: None)  # all have compiled: from here on they move together
+        saves = folder.saves if folder else None
+        with Watch(peer_seconds, tell):
             ended = fit(
-                prepare(
-                    recipe,
-                    seed,
-                    dataset,
-                    task=task,
-                    placement=placement,
-                    on_progress=on_progress,
-                    say=say,
-                ),
-                saves=saves,
-                on_start=log.start,
+                training,
+                saves=saves if process_count() == 1 else FirstSaves(saves),
+                on_start=folder.log.start if folder else lambda step: None,
                 on_progress=on_progress,
-                on_epoch=on_epoch,
+                on_epoch=folder.record if folder else lambda record: None,
                 stop=stop,
             )
         result = {**ended.flat(), "bits": bits(placement.place)}
-        if ended.status != "interrupted":
-            write_sealed(workdir / "result.json", {**result, "run": identity})
+        if folder and ended.status != "interrupted":
+            write_sealed(workdir / "result.json", {**result, "run": folder.identity})
         return result
+
+
+class _Folder:
+    """What is written while a run is trained, by the process that sees its folder."""
+
+    def __init__(self, workdir: Path, identity: str, save_seconds: float, say: Say):
+        self.identity = identity
+        self.saves = OrbaxSaves(workdir / "checkpoints", identity, say, seconds=save_seconds)
+        self.log = MetricsLog(workdir / "metrics.jsonl")
+        self._events = Events(workdir / "events")
+
+    def record(self, record: dict) -> None:
+        self.log.append(record)
+        self._events.write(record)
+
+    def __enter__(self) -> "_Folder":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._events.close()
 
 
 def _finished(workdir: Path, identity: str, saves: OrbaxSaves, say: Say) -> dict | None:

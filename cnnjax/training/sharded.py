@@ -11,8 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cnnjax.core.distributed import process_count, waiting
 from cnnjax.core.place import Place
 from cnnjax.tasks.network import OneReplica
 from cnnjax.training.placement import Argument, Layout, compiled, shapes_of
@@ -42,13 +44,29 @@ class Sharded(OneReplica):
     def local(self, indices: Any) -> Any:
         return jax.lax.with_sharding_constraint(indices, self._sharding(_SPLIT))
 
+    def rows(self, size: int) -> slice:
+        mine = self._sharding(_SPLIT).addressable_devices_indices_map((size,)).values()
+        bounds = [rows.indices(size) for (rows,) in mine]  # neighbours: a process's devices are
+        return slice(min(start for start, _, _ in bounds), max(stop for _, stop, _ in bounds))
+
     def put(self, tree: Any, layout: Layout) -> Any:
         if layout == "host":
             return tree
-        return jax.device_put(tree, self._shardings(Argument(layout, tree)))
+        shardings = self._shardings(Argument(layout, tree))
+        if process_count() == 1:
+            return jax.device_put(tree, shardings)
+        if layout == "split":
+            lay = jax.make_array_from_process_local_data
+            return jax.tree.map(lambda leaf: lay(shardings, leaf), tree)
+        if layout == "whole":
+            shardings = jax.tree.map(lambda _: shardings, tree)
+        return jax.tree.map(_laid, tree, shardings)
 
     def fetch(self, tree: Any, layout: Layout) -> Any:
-        return jax.device_get(tree)
+        if process_count() == 1:
+            return jax.device_get(tree)
+        with waiting():
+            return jax.tree.map(_gathered, tree)
 
     def shapes(self, tree: Any) -> Any:
         return shapes_of(tree)
@@ -99,3 +117,16 @@ class Sharded(OneReplica):
     def _mesh(self) -> Mesh:
         devices = np.array(jax.devices()[: self.devices]).reshape(self.data, self.model)
         return Mesh(devices, ("data", "model"))
+
+
+def _laid(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    """An array that every process has, each part where it belongs."""
+    array = np.asarray(leaf)
+    return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+
+def _gathered(leaf: Any) -> np.ndarray:
+    """The whole of an array that lies in several processes."""
+    if leaf.is_fully_replicated:
+        return np.asarray(leaf.addressable_data(0))
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

@@ -3,9 +3,11 @@
 import os
 import signal
 import threading
+import time
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_TWICE = 0.5  # seconds: a signal to a whole group of processes may come here by two ways
 
 
 class StopRequest:
@@ -19,6 +21,7 @@ class StopRequest:
     def __init__(self, *, leaves: bool = True) -> None:
         """With `leaves` a second signal ends the process; else it raises KeyboardInterrupt."""
         self.received: int | None = None
+        self._at = 0.0
         self._leaves = leaves
         self._previous: dict[int, Any] = {}
 
@@ -40,11 +43,13 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        return 128 + (self.received or 0)
+        return 128 + (self.received or signal.SIGTERM)  # of another process of the training
 
     def _note(self, number: int, frame: Any) -> None:
+        if self.received == number and time.monotonic() - self._at < _TWICE:
+            return
         if self.received is not None:
             if self._leaves:
                 os._exit(128 + number)
             raise KeyboardInterrupt
-        self.received = number
+        self.received, self._at = number, time.monotonic()
