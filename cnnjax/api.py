@@ -16,12 +16,14 @@ import numpy as np
 from cnnjax.cli.output import ProgressLine, say
 from cnnjax.core.architectures import MODELS, create_model
 from cnnjax.core.config import canonical
-from cnnjax.core.environment import configure_xla
+from cnnjax.core.environment import configure_xla, start_backend
+from cnnjax.core.errors import Refused
 from cnnjax.core.files import read_lines
 from cnnjax.core.place import JIT, Place
 from cnnjax.core.recipe import Model, Recipe
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset
+from cnnjax.data.order import check_batch
 from cnnjax.interop.weights import Network
 from cnnjax.study.spec import Study
 from cnnjax.training.signals import StopRequest
@@ -133,7 +135,7 @@ def run_study(
       Refused: something is wrong with the study; nothing was run.
       KeyboardInterrupt: it was interrupted; what is done is kept.
     """
-    configure_xla(threads=1)  # of each worker; of this process if jax has not started yet
+    configure_xla()
     from cnnjax.core.config import Assignment
     from cnnjax.core.values import plain, shown
     from cnnjax.report.page import write_report
@@ -148,12 +150,14 @@ def run_study(
         for path, value in (settings or {}).items()
     ]
     plan = resolve(study, preset, data=data, settings=tuple(given), seeds=seeds)
-    there = "" if place == JIT else f", place={place!r}"
+    shown_call = {"data": data, "data_dir": data_dir, "settings": settings, "seeds": seeds}
+    shown_call |= {"place": None if place == JIT else place}
+    more = "".join(f", {key}={value!r}" for key, value in shown_call.items() if value is not None)
     with _shown(f"{study.name} ({preset})", progress) as line, StopRequest(leaves=False) as stop:
         session = run(
             plan,
             folder,
-            command=f"cnnjax.run_study(study, {preset!r}, workdir={str(folder)!r}{there})",
+            command=f"cnnjax.run_study(study, {preset!r}, workdir={str(folder)!r}{more})",
             data_dir=data_dir,
             workers=workers,
             workers_per_device=workers_per_device,
@@ -192,7 +196,7 @@ def train(
     """Train one network in `workdir`, going on from what is there; see `cnnjax train`.
 
     Args:
-      dataset: if it is at hand; default: `load_dataset(recipe.data, data_dir)`.
+      dataset: arrays of one's own, or what `load_dataset(recipe.data)` gave; default: it is read.
       place: on which devices: `Place("sharded", devices=8)`.
 
     Raises:
@@ -200,9 +204,18 @@ def train(
       KeyboardInterrupt: it was interrupted, and saved.
     """
     configure_xla()
+    from cnnjax.training.placement import make_placement
     from cnnjax.training.run import train_run
 
     recipe = canonical(recipe)
+    there, wanted = dataset and len(dataset.train), recipe.data.train_examples
+    if there and wanted not in (None, there):
+        raise Refused(
+            f"data.train_examples={wanted}, and the data set that is given has {there}; give"
+            " load_dataset(recipe.data), or leave one of the two out"
+        )
+    start_backend()
+    check_batch(make_placement(place).place, recipe)  # refused before the data are read
     dataset = load_dataset(recipe.data, data_dir, say) if dataset is None else dataset
     title = f"{recipe.model.name} on {dataset.name}"
     with _shown(title, progress) as line, StopRequest(leaves=False) as stop:
@@ -223,15 +236,22 @@ def train(
     return Run(Path(workdir), result, dataset)
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, dataset: AnyDataset | None = None) -> Run:
     """A run that `train` or `cnnjax train` left in a folder.
 
-    Raises:
-      Refused: the folder holds no run, or one that has not ended.
-    """
-    from cnnjax.training.restore import read_result
+    Args:
+      dataset: that `train` was given, if it was; it normalises the images of `Run.predict`.
 
-    return Run(Path(folder), read_result(Path(folder)))
+    Raises:
+      Refused: the folder holds no run, one that has not ended, or one of other data.
+    """
+    from cnnjax.training.restore import check_dataset, read_result, read_run
+
+    folder = Path(folder)
+    result = read_result(folder)
+    if dataset is not None:
+        check_dataset(folder, read_run(folder), dataset)
+    return Run(folder, result, dataset)
 
 
 def init_network(
@@ -248,7 +268,6 @@ def init_network(
       Refused: no such model, or it does not take such images.
     """
     configure_xla()
-    from cnnjax.core.errors import Refused
     from cnnjax.core.random import stream_keys
     from cnnjax.tasks.network import fresh_variables
 

@@ -1,5 +1,7 @@
 """The Python interface as it is used: a script without a guard, a run that is opened again."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -106,3 +108,41 @@ def test_a_second_interrupt_raises_where_the_process_is_the_users():
     assert stop()
     with pytest.raises(KeyboardInterrupt):
         stop._note(2, None)
+
+
+def test_a_run_on_a_set_that_was_given_is_opened_with_it(tmp_path, digits):
+    (tmp_path / "net.py").write_text(NET)
+    recipe = small_images.replace(model=Model(f"{tmp_path}/net.py:Net"), steps=14)
+    part = cnnjax.Dataset.from_arrays(dict(digits.test.arrays), dict(digits.test.arrays))
+    run = cnnjax.train(recipe, workdir=tmp_path / "run", dataset=part, progress=False)
+    images = digits.test.images[:5]
+    with pytest.raises(Refused, match=r"is given again: cnnjax.load_run\("):
+        cnnjax.load_run(run.folder).predict(images)
+    with pytest.raises(Refused, match="is not the one"):
+        cnnjax.load_run(run.folder, dataset=digits)
+    again = cnnjax.load_run(run.folder, dataset=part)
+    np.testing.assert_array_equal(again.predict(images), run.predict(images))
+    few = recipe.replace(data=cnnjax.Data(train_examples=300))
+    with pytest.raises(Refused, match=r"data.train_examples=300, and the data set that is given"):
+        cnnjax.train(few, workdir=tmp_path / "few", dataset=digits, progress=False)
+
+
+def test_run_study_leaves_the_callers_threads_and_names_its_own_call(tmp_path, monkeypatch):
+    monkeypatch.setenv("PJRT_NPROC", "2")
+    (tmp_path / "net.py").write_text(NET)
+    study = cnnjax.Study(
+        name="call", question="?", source="a test", base=small_images, seeds=2,
+        factors={"rate": {"low": {"optimizer.learning_rate": 0.01}, "high": {}}},
+        metrics=("test_error",), contrasts=(cnnjax.Contrast("high", "low"),),
+    )  # fmt: skip
+    settings = {"model.name": f"{tmp_path}/net.py:Net", "steps": 1}
+    with pytest.raises(Refused, match="workers=0: give 1 or more"):
+        cnnjax.run_study(study, workdir=tmp_path / "w", settings=settings, workers=0)
+    outcome = cnnjax.run_study(
+        study, workdir=tmp_path / "w", settings=settings, seeds=1, progress=False
+    )
+    assert os.environ["PJRT_NPROC"] == "2"
+    document = json.loads((outcome.folder / "study.json").read_text())
+    document = document.get("content", document)
+    assert document["bits"]["PJRT_NPROC"] == "1"
+    assert document["command"].endswith(f"settings={settings!r}, seeds=1)")

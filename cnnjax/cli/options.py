@@ -43,7 +43,7 @@ def cluster_options(command: Callable) -> Callable:
             default=300.0,
             show_default=True,
             metavar="SECONDS",
-            help="How long to wait for another process that lives and does not move.",
+            help="How long to wait for another process of the training, to come or to move.",
         ),
         click.option("--process-id", type=int, metavar="I", help="This process, from 0."),
         click.option("--num-processes", type=int, metavar="N", help="How many train together."),

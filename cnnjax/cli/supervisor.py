@@ -12,18 +12,21 @@ import subprocess
 import sys
 import threading
 
-from cnnjax.core.distributed import JOIN_SECONDS, Cluster, lost
+from cnnjax.core.distributed import Cluster, lost
 from cnnjax.core.errors import EXIT_PEER_LOST, EXIT_REFUSED, PeerLost, Refused
 
 _ERRORS = "CNNJAX_SUPERVISED"  # tells the child that it is one, and where its C++ speaks
 _LIFE = "CNNJAX_SUPERVISOR_LIVES"
-_TASK = re.compile(r"task:(\d+)")
+_UNHEALTHY = re.compile(r"unhealthy[^\n]*:\s*\n((?:\S*\d+\n)+)")  # a task a line
 
 
-def supervise(cluster: Cluster) -> None:
+def supervise(cluster: Cluster, seconds: float) -> None:
     """Run this command in a child, with the same arguments, and leave with its exit code.
 
     Returns in the child, at once.
+
+    Args:
+      seconds: that the others have to come.
 
     Raises:
       Refused, PeerLost: how the child ended, where jax ended it.
@@ -48,7 +51,7 @@ def supervise(cluster: Cluster) -> None:
     code = child.wait()
     os.close(held)
     if code == -signal.SIGABRT:
-        raise _why(cluster, "".join(said))
+        raise _why(cluster, seconds, "".join(said))
     if code not in (0, EXIT_REFUSED):
         sys.stderr.writelines(said[-20:])
     sys.exit(code if code >= 0 else 128 - code)
@@ -71,7 +74,7 @@ def _forward(child: "subprocess.Popen", number: int) -> None:
         child.send_signal(number)
 
 
-def _why(cluster: Cluster, said: str) -> Refused | PeerLost:
+def _why(cluster: Cluster, seconds: float, said: str) -> Refused | PeerLost:
     """Of what jax said when it ended the child."""
     who = f"process {cluster.process_id}"
     if "RegisterTask" in said or "Wait_for_all_tasks_to_register" in said:
@@ -81,14 +84,15 @@ def _why(cluster: Cluster, said: str) -> Refused | PeerLost:
         if cluster.process_id == 0:
             return Refused(
                 f"not all of {cluster.num_processes} processes came to {cluster} within"
-                f" {JOIN_SECONDS} s; start each with its own --process-id"
+                f" {seconds:g} s; start each with its own --process-id"
             )
         return Refused(
             f"nobody answers at {cluster}, or not all of the processes came, within"
-            f" {JOIN_SECONDS} s; start process 0 there, and each with its own --process-id"
+            f" {seconds:g} s; start process 0 there, and each with its own --process-id"
         )
-    others = [task for task in _TASK.findall(said) if task != str(cluster.process_id)]
-    names = ", ".join(f"process {task}" for task in dict.fromkeys(others))
+    found = _UNHEALTHY.search(said)
+    others = re.findall(r"(\d+)$", found[1], re.MULTILINE) if found else []
+    names = ", ".join(f"process {task}" for task in others)
     return PeerLost(lost(names or "process 0, the coordinator,"))
 
 

@@ -132,6 +132,8 @@ def train(
 
     from cnnjax.core.architectures import create_model
     from cnnjax.data.load import load_dataset
+    from cnnjax.data.order import check_batch
+    from cnnjax.training.placement import make_placement
 
     create_model(recipe.model.name, **recipe.model.fields)  # refused before the data are read
     if cluster:
@@ -140,16 +142,17 @@ def train(
                 f"--placement {place.placement}: processes that train together need --placement"
                 " sharded"
             )
-        supervise(cluster)
-        join(cluster)
+        supervise(cluster, peer_timeout)
+        join(cluster, peer_timeout)
     start_backend()
+    check_batch(make_placement(place).place, recipe)
     dataset = load_dataset(recipe.data, data_dir, say)
 
     from cnnjax.training.compile_cache import open_cache
     from cnnjax.training.run import train_run
     from cnnjax.training.signals import StopRequest
 
-    stop = StopRequest().listen()
+    stop = StopRequest(apart=0.5 if cluster else 0.0).listen()
     cache = open_cache()
     try:
         with ProgressLine(f"{recipe.model.name} on {dataset.name}") as line:

@@ -198,6 +198,7 @@ def effective(recipe: Recipe) -> dict[str, Any]:
         if isinstance(part, Named):
             values = registry_of(part).settings(part.name)
             own = {key: part.fields.get(key, setting.default) for key, setting in values.items()}
+            own = {key: value for key, value in own.items() if _is_plain(value)}
             found |= {f"{field.name}.name": part.name}
         elif is_dataclass(part):
             own = {f.name: getattr(part, f.name) for f in fields(part)}
@@ -208,14 +209,36 @@ def effective(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
 def spelled_out(written: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Every setting of what `compact` wrote, by its path: to say in what two recipes differ."""
     return effective(full(written, where))
 
 
 def full(written: Mapping[str, Any], where: str) -> Recipe:
-    """The recipe of which `compact` is `written`."""
+    """The recipe of which `compact` is `written`.
+
+    Raises:
+      Refused: it has a setting that is not known here, from another version say.
+    """
+    for name, value in written.items():
+        _check_known(Recipe, name, where)
+        part = getattr(Recipe(), name)
+        if isinstance(value, Mapping) and is_dataclass(part):
+            for inner in value:
+                _check_known(type(part), inner, where, f"{name}.")
     return convert(written, Recipe, where)
+
+
+def _check_known(kind: type, name: str, where: str, inside: str = "") -> None:
+    known = [field.name for field in fields(kind)]
+    if name not in known:
+        raise unknown("setting", inside + name, [inside + one for one in known], f"see {where}")
 
 
 def _get(config: Any, name: str) -> Any:

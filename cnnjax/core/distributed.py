@@ -7,6 +7,7 @@ noticed by the watch here.
 
 import contextlib
 import json
+import math
 import os
 import re
 import threading
@@ -20,7 +21,6 @@ import numpy as np
 from cnnjax.core.errors import Failed, PeerLost, Refused
 
 HEARTBEAT_SECONDS = 10  # without a sign of life for so long a process is lost
-JOIN_SECONDS = 120
 _FAULTS = re.compile("gloo|nccl|rccl|collective|connection|unavailable|heartbeat", re.IGNORECASE)
 
 T = TypeVar("T")
@@ -78,8 +78,8 @@ def surrounding(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     return Cluster() if in_step or len(workers) > 1 else None
 
 
-def join(cluster: Cluster, seconds: int = JOIN_SECONDS) -> None:
-    """Meet the other processes; before jax's devices are started.
+def join(cluster: Cluster, seconds: float) -> None:
+    """Meet the other processes within `seconds`; before jax's devices are started.
 
     jax ends the process if they do not come in time: see `cli.supervisor`.
     """
@@ -89,7 +89,7 @@ def join(cluster: Cluster, seconds: int = JOIN_SECONDS) -> None:
         cluster.coordinator,
         cluster.num_processes,
         cluster.process_id,
-        initialization_timeout=seconds,
+        initialization_timeout=math.ceil(seconds),
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
     )
 
@@ -107,7 +107,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def everyone(values: Sequence[float]) -> np.ndarray:
+def everyone(values: Sequence[float | int]) -> np.ndarray:
     """What each process says, a row each, in float64; alone one row. All must ask."""
     mine = np.asarray(values, np.float64)
     if process_count() == 1:

@@ -187,15 +187,16 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def bits(placement: object = "jit") -> dict[str, str]:
+def bits(placement: object = "jit", threads: int | None = None) -> dict[str, str]:
     """What may change the bits of a result although its recipe does not name it.
 
     Args:
       placement: where it was trained, in words or as such a thing.
+      threads: of a process that is not this one.
     """
     return {
         "placement": str(placement),
-        "PJRT_NPROC": os.environ.get("PJRT_NPROC", ""),
+        "PJRT_NPROC": str(threads or os.environ.get("PJRT_NPROC", "")),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "program_level": _program_level(),
         "processor": _processor(),

@@ -24,12 +24,17 @@ class Place:
     def __post_init__(self):
         if self.placement not in PLACEMENTS:
             raise unknown("placement", self.placement, PLACEMENTS)
+        for name in ("devices", "model_shards"):
+            if not isinstance(getattr(self, name), int | None):
+                raise Refused(f"{name}={getattr(self, name)!r}: give a whole number")
         if self.devices is not None and self.devices < 1:
             raise Refused(f"--devices {self.devices}: give 1 or more")
-        if self.placement == "jit" and self.devices not in (None, 1):
-            raise Refused(
-                f"--devices {self.devices}: placement jit takes one; type: --placement pmap"
-            )
+        if self.placement == "jit" and self.devices is not None:
+            if self.devices > 1:
+                raise Refused(
+                    f"--devices {self.devices}: placement jit takes one; type: --placement pmap"
+                )
+            object.__setattr__(self, "devices", None)  # one place, however it is written
         if self.model_shards < 1:
             raise Refused(f"--model-shards {self.model_shards}: give 1 or more")
         if self.model_shards != 1 and self.placement != "sharded":

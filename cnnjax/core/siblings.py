@@ -178,7 +178,7 @@ def _serve(loading: _Loading, new: Mapping[str, Source]) -> None:
     edited = (
         bool(gone)
         or any(_sources.get(name, source) != source for name, source in new.items())
-        or any(_is_stale(module, first[name].path) for name, module in pythons.items())
+        or any(is_stale(module, first[name].path) for name, module in pythons.items())
     )
     for name in gone:
         del _sources[name]
@@ -298,7 +298,7 @@ def _same(file: object, path: Path) -> bool:
     return isinstance(file, str) and os.path.realpath(file) == os.path.realpath(path)
 
 
-def _is_stale(module: ModuleType, path: Path) -> bool:
+def is_stale(module: ModuleType, path: Path) -> bool:
     """Whether Python's note on the file that it imported (.pyc) is of another version."""
     try:
         note, now = Path(module.__spec__.cached).read_bytes()[4:16], path.stat()  # type: ignore

@@ -26,6 +26,7 @@ from cnnjax.core.siblings import (
     digest_of_files,
     importable,
     is_served,
+    is_stale,
     python_files,
     read_source,
     said,
@@ -158,6 +159,7 @@ def _put_back(table: dict, key: Any, before: ModuleType | None) -> None:
 def _load_module(name: str, attribute: str, kind: str) -> tuple[ModuleType, str]:
     """An importable module and the digest of the folder that holds it, as it was first loaded."""
     _packages.update(_places(name.partition(".")[0]))
+    there = set(sys.modules)
     try:
         with refused(f"{name} does not import"):
             module = importlib.import_module(name)
@@ -169,11 +171,16 @@ def _load_module(name: str, attribute: str, kind: str) -> tuple[ModuleType, str]
             ) from None
         raise
     if name not in _digests:
-        _digests[name] = _module_digest(module)
+        _digests[name] = _module_digest(module, there)
     return module, _digests[name]
 
 
-def _module_digest(module: ModuleType) -> str:
+def _module_digest(module: ModuleType, there: set[str]) -> str:
+    """Of the files that were loaded; `there` are modules that were before.
+
+    Raises:
+      Refused: one was edited since.
+    """
     text = getattr(module, "__file__", None)
     if text is None:
         raise Refused(f"{module.__name__} has no file; give a module that has one, or FILE.py:NAME")
@@ -181,15 +188,28 @@ def _module_digest(module: ModuleType) -> str:
     alone = "." not in module.__name__ and not hasattr(module, "__path__")
     try:
         if alone:
-            return read_source(module.__name__, path).sha256
+            file = read_source(module.__name__, path)
+            found = siblings_of(file)
+            _check_fresh({module.__name__, *found} & there)
+            return digest_of(file, found)
         root = path.parent
         while (root / "__init__.py").is_file() and (root.parent / "__init__.py").is_file():
             root = root.parent
+        package = module.__name__.partition(".")[0]
+        _check_fresh({name for name in there if f"{name}.".startswith(f"{package}.")})
         return digest_of_files(
             root, {file: read_source(file.stem, file).sha256 for file in python_files(root)}
         )
     except OSError as error:
         raise Refused(f"{error.filename} cannot be read ({error.strerror})") from None
+
+
+def _check_fresh(names: set[str]) -> None:
+    for name in sorted(names):
+        module = sys.modules[name]
+        file = getattr(module, "__file__", None)
+        if file is not None and is_stale(module, Path(file)):
+            raise Refused(f"{file} was edited since {name} was imported; start Python anew")
 
 
 def _places(top: str) -> list[str]:

@@ -266,3 +266,11 @@ def _check_overlap(given: list[Assignment], factors: Mapping[str, Levels]) -> No
         for name, levels in factors.items():
             if all(level.keys() & {path, each.path} for level in levels.values()):
                 raise Refused(f"{each.given}: {each.path} is varied by factor {name}")
+            lost = [
+                key for key, level in levels.items() if path in level and each.path not in level
+            ]
+            if lost:
+                raise Refused(
+                    f"{each.given} would not hold where {name} is {lost[0]}, which sets {path}"
+                    f" and with it all of {group}; write {each.path} into its level"
+                )

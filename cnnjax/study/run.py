@@ -26,6 +26,7 @@ from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.runner import Session, Status, run_cells, worker_environments
 from cnnjax.study.store import CellFiles, Store, place_of
 from cnnjax.study.verdict import power_note
+from cnnjax.study.weights import check_weights_apart
 from cnnjax.study.worker import Datasets, Shared, train_cell
 from cnnjax.tasks.task import Task, aliased
 
@@ -198,9 +199,9 @@ def check_variants(
     """
     from cnnjax.analysis.cost import model_cost
     from cnnjax.training.make import make_task, sources_of
-    from cnnjax.training.pretrained import check_weights, weights_digest
+    from cnnjax.training.pretrained import weights_digest
 
-    costs, counted, sources, twins = {}, {}, {}, {}
+    costs, counted, sources, twins, pretrained = {}, {}, {}, {}, []
     for variant in plan.variants:
         recipe = variant.recipe
         dataset = datasets[recipe.data]
@@ -216,10 +217,11 @@ def check_variants(
         key = (task, recipe.batch_size, recipe.init)
         if key not in counted:
             task.check(recipe.batch_size)
-            check_weights(task, recipe, say)
             cost = model_cost(task.model, task.data.image_shape)
+            pretrained += [(recipe, task.data)] if recipe.init.weights is not None else []
             counted[key] = {"params": cost.params, "macs": cost.macs, "input": list(cost.input)}
         costs[variant.name] = counted[key]
+    check_weights_apart(pretrained, say)
     return costs, dict(sorted(sources.items()))
 
 

@@ -90,7 +90,7 @@ class _Queue:
         return self.waiting[program].pop(0)
 
     def cost(self, cells: Sequence[Cell]) -> float:
-        return sum(self.costs[cell.variant.name] for cell in cells)
+        return float(sum(self.costs[cell.variant.name] for cell in cells))
 
     def __iter__(self):
         return (cell for cells in self.waiting.values() for cell in cells)
@@ -109,6 +109,9 @@ def worker_environments(
     Raises:
       Refused: several workers would share the devices of one cell.
     """
+    for name, count in (("workers", workers), ("workers_per_device", per_device)):
+        if count is not None and count < 1:
+            raise Refused(f"{name}={count}: give 1 or more")
     if place.placement != "jit":
         if (workers or 1) > 1 or per_device > 1:
             raise Refused(

@@ -187,7 +187,7 @@ class Store:
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": versions(),
                 "machine": machine(),
-                "bits": bits(place),
+                "bits": bits(place, threads=1),  # a worker's
                 "place": plain(place),
             }
         else:
@@ -205,7 +205,9 @@ class Store:
                     f"{self.folder} was begun under placement {began}, and {place} gives other"
                     f" bits; type {began.options}, or go on knowingly: --mixed-bits"
                 )
-            if changed := differences({"placement": str(began), **old["bits"]}, bits(place)):
+            if changed := differences(
+                {"placement": str(began), **old["bits"]}, bits(place, threads=1)
+            ):
                 say(f"not bit-identical with the study's beginning: {'; '.join(changed)}")
             plan = _grown(plan, old["seeds"])
             document = dict(old)

@@ -90,7 +90,7 @@ class Classification(NetworkTask):
     def figures(self, outputs: Float[Array, "n k"], batch: Batch) -> dict[str, Array]:
         found = {
             "loss": example_losses(outputs, batch["labels"], CROSS_ENTROPY),
-            "top1_error": (jnp.argmax(outputs, axis=-1) != batch["labels"]).astype(jnp.float32),
+            "top1_error": (label_ranks(outputs, batch["labels"]) > 0).astype(jnp.float32),
         }
         if self.data.num_classes > TOP:
             wrong = label_ranks(outputs, batch["labels"]) >= TOP

@@ -157,6 +157,12 @@ class NetworkTask(ABC):
         check_call(self.model, self.image)
         with first_of_each_run(), formulation("library"):
             variables = trace_variables(self.model, self.image, self.fresh_variables)
+            group = self.compute.batch_norm_group
+            if group is not None and "batch_stats" not in variables:
+                raise Refused(
+                    f"compute.batch_norm_group={group} has no effect: {type(self.model).__name__}"
+                    " has no batch normalisation; leave it out"
+                )
             variables = repeat_shapes(variables, self.runs)
             with in_context(self._context()):
                 trace_evaluation(self.model, variables, self.image, partial(self.check_outputs, 1))

@@ -187,6 +187,12 @@ class _Optimizers(Registry[Entry]):
         parameters = inspect.signature(thing).parameters
         if "learning_rate" not in parameters:
             raise Refused(f"{name} has no parameter learning_rate, which a schedule sets")
+        rate = parameters["learning_rate"].default
+        if rate is not inspect.Parameter.empty and not isinstance(rate, int | float):
+            raise Refused(
+                f"{name}: its learning_rate={rate!r} is no number; a schedule sets it, so write"
+                " learning_rate or learning_rate=0.1"
+            )
         if taken := [one for one in parameters if one in _COMMON]:
             raise Refused(
                 f"{name} has a parameter {taken[0]}, which is a setting of all optimisers"
@@ -198,8 +204,9 @@ class _Optimizers(Registry[Entry]):
 
     def settings(self, name: str) -> dict[str, Setting]:
         own = super().settings(name)
-        if is_own(name) and own["learning_rate"].default is REQUIRED:
-            own["learning_rate"] = Setting(float, 0.1)
+        if is_own(name):  # a number, whatever its annotation says: optax.ScalarOrSchedule, say
+            given = own["learning_rate"].default
+            own["learning_rate"] = Setting(float, 0.1 if given is REQUIRED else float(given))
         common = dict(_COMMON)
         if "decayed" not in inspect.signature(self.find(name).make).parameters:
             del common["weight_decay_on"]

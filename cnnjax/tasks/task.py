@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int
 
-from cnnjax.core.errors import Refused
+from cnnjax.core.errors import Failed
 from cnnjax.tasks.state import TrainState
 
 Metrics = dict[str, Array]  # mergeable sums: add two, get the sums of both
@@ -167,7 +167,7 @@ def figures_of(
     if accumulator is not None:
         figures = {**figures, **accumulator.finish()}
         if missing := [metric.name for metric in task.judged if metric.name not in figures]:
-            raise Refused(
+            raise Failed(
                 f"task {type(task).__name__} declares the metric {missing[0]}, which neither"
                 " summary() nor its accumulator's finish() gives"
             )

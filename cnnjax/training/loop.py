@@ -105,7 +105,8 @@ def fit(
         return found
 
     in_dispatch, shown = 1, ""
-    finite: set[str] = set()  # metrics that were a number once: on some data one is none
+    # Metrics that were a number once: on some data one is none.
+    finite = _numbers(figures_of(task, so_far)) if step else set()
     status, diverged, test = "done", None, None
     while step < steps:
         epoch, index = divmod(step, per_epoch)
@@ -131,13 +132,13 @@ def fit(
         (seconds, due, _), stopping = said[0], said[:, 2].any()
         in_dispatch = max(1, min(4 * done, round(done * DISPATCH_SECONDS / max(seconds, 1e-6))))
         figures = figures_of(task, so_far)
-        finite |= {name for name, value in figures.items() if value is not None}
+        finite |= _numbers(figures)
         shown = _shown(task, figures)
         clock.trained(done, seconds)
         on_progress(clock.progress("training", step, shown))
         if last == len(rates):
             test = judge("test")
-            finite |= {name for name, value in test.items() if value is not None}
+            finite |= _numbers(test)
             record = {
                 "epoch": epoch + 1,
                 "step": step,
@@ -171,6 +172,10 @@ def fit(
     return Result(
         status, step, train_seconds, feed.compile_seconds, training.init_seconds, final, diverged
     )
+
+
+def _numbers(figures: Mapping[str, Any]) -> set[str]:
+    return {name for name, value in figures.items() if value is not None}
 
 
 def named(task: Task, split: str, figures: Mapping[str, Any]) -> dict[str, Any]:

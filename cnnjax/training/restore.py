@@ -115,6 +115,14 @@ def dataset_of(
     """
     with paths_of(described):
         dataset = load_dataset(recipe.data, data_dir or described.get("data_dir"), say)
-    if dataset.fingerprint != described["data"]["fingerprint"]:
-        raise Refused(f"data set {dataset.name} is not the one that {workdir} was trained on")
+    check_dataset(workdir, described, dataset)
     return dataset
+
+
+def check_dataset(workdir: Path, described: dict, dataset: AnyDataset) -> None:
+    """Refuse data that are not those of a run."""
+    if dataset.fingerprint != described["data"]["fingerprint"]:
+        raise Refused(
+            f"data set {dataset.name} is not the one that {workdir} was trained on; one that was"
+            f" given in Python is given again: cnnjax.load_run({str(workdir)!r}, dataset=...)"
+        )

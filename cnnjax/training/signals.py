@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_TWICE = 0.5  # seconds: a signal to a whole group of processes may come here by two ways
 
 
 class StopRequest:
@@ -18,11 +17,15 @@ class StopRequest:
     hear.
     """
 
-    def __init__(self, *, leaves: bool = True) -> None:
-        """With `leaves` a second signal ends the process; else it raises KeyboardInterrupt."""
+    def __init__(self, *, leaves: bool = True, apart: float = 0.0) -> None:
+        """With `leaves` a second signal ends the process; else it raises KeyboardInterrupt.
+
+        Args:
+          apart: seconds within which two are one: a signal to a whole job may come by two ways.
+        """
         self.received: int | None = None
         self._at = 0.0
-        self._leaves = leaves
+        self._leaves, self._apart = leaves, apart
         self._previous: dict[int, Any] = {}
 
     def listen(self) -> "StopRequest":
@@ -46,7 +49,7 @@ class StopRequest:
         return 128 + (self.received or signal.SIGTERM)  # of another process of the training
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.received == number and time.monotonic() - self._at < _TWICE:
+        if self.received == number and time.monotonic() - self._at < self._apart:
             return
         if self.received is not None:
             if self._leaves:

@@ -11,6 +11,7 @@ from cnnjax.core.config import (
     assignment,
     canonical,
     compact,
+    effective,
     full,
     override,
     override_all,
@@ -187,3 +188,22 @@ def test_the_largest_seed_is_not_the_smallest():
 def test_a_rate_that_float32_does_not_hold_is_refused(value):
     with pytest.raises(Refused, match="must be 0 or more, and finite"):
         override(Recipe(), "optimizer.learning_rate", value)
+
+
+def test_what_is_no_plain_value_is_no_setting_to_write(tmp_path):
+    """A network's field may have a function as its default; a study's file cannot hold one."""
+    (tmp_path / "net.py").write_text(
+        "from collections.abc import Callable\nfrom flax import linen as nn\n"
+        "class Net(nn.Module):\n    act: Callable = nn.relu\n    width: int = 3\n"
+        "    num_classes: int = 10\n"
+    )
+    settings = effective(Recipe(model=Model(f"{tmp_path}/net.py:Net")))
+    assert settings["model.width"] == 3
+    assert "model.act" not in settings
+    json.dumps(settings)
+
+
+@pytest.mark.parametrize("written", [{"batch_sise": 3}, {"compute": {"accumulat": 4}}])
+def test_a_setting_of_another_version_is_not_dropped(written):
+    with pytest.raises(Refused, match="no setting"):
+        full(written, "run.json")

@@ -1,7 +1,9 @@
 """What was loaded, what is digested and what is on disk are one thing; errors name their line."""
 
 import hashlib
+import importlib
 import os
+import subprocess
 import sys
 
 import pytest
@@ -129,3 +131,37 @@ def test_a_field_without_a_default_says_how_to_set_it(tmp_path):
     with pytest.raises(Refused, match=r"no default for features; .* --set model.features=VALUE"):
         create_model(f"{path}:Net")
     assert create_model(f"{path}:Net", features=2).features == 2
+
+
+def test_a_module_that_was_edited_since_its_import_is_refused(tmp_path, monkeypatch):
+    """What runs is what was imported; a digest of the file that lies there now would lie."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    package = tmp_path / "edited_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "nets.py").write_text(NET.format(features=3))
+    importlib.import_module("edited_package.nets")
+    (package / "nets.py").write_text(NET.format(features=64))
+    with pytest.raises(Refused, match=r"nets.py was edited since edited_package.nets was imported"):
+        create_model("edited_package.nets:Net")
+
+
+def test_a_module_alone_is_digested_with_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    digests = []
+    for number in (1, 2):
+        (tmp_path / "blocks_beside.py").write_text(f"FEATURES = {number}\n")
+        (tmp_path / "nets_alone.py").write_text(
+            "from blocks_beside import FEATURES\n" + NET.format(features="FEATURES")
+        )
+        digests.append(
+            subprocess.run(
+                [sys.executable, "-c", "from cnnjax import create_model\n"
+                 "from cnnjax.core.registry import source_digests\n"
+                 "net = create_model('nets_alone:Net')\n"
+                 "print(source_digests([('nets_alone:Net', type(net))]))"],
+                cwd=tmp_path, capture_output=True, text=True, check=True,
+            ).stdout
+        )  # fmt: skip
+    assert digests[0] != digests[1]

@@ -1,6 +1,7 @@
 import pytest
 
 from cnnjax import Arm, Contrast, Preset, Refused, Study, small_images
+from cnnjax.core.config import effective
 from cnnjax.study.cells import resolve
 from experiments.degradation import study as degradation
 
@@ -115,6 +116,17 @@ def test_a_setting_that_a_factors_name_takes_away_is_refused(where):
         changes["presets"] = {"quick": Preset(settings={"model.width": 0.25})}
     with pytest.raises(Refused, match=r"model.width is varied by factor net"):
         resolve(mine(**changes), settings=given)
+
+
+def test_a_setting_that_one_level_takes_away_is_refused():
+    levels = {"sgd": {}, "adamw": {"optimizer.name": "adamw"}}
+    changes = {"factors": {"by": levels}, "contrasts": ()}
+    with pytest.raises(Refused, match=r"would not hold where by is adamw, which sets optimizer.na"):
+        resolve(mine(**changes), settings=("optimizer.weight_decay=0.2",))
+    levels["adamw"] = {"optimizer.name": "adamw", "optimizer.weight_decay": 0.2}
+    plan = resolve(mine(**changes), settings=("optimizer.weight_decay=0.2",))
+    decays = [effective(variant.recipe)["optimizer.weight_decay"] for variant in plan.variants]
+    assert decays == [0.2, 0.2]
 
 
 def test_a_group_of_settings_is_checked_by_its_names():

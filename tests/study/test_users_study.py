@@ -123,12 +123,19 @@ def test_an_edit_while_it_runs_fails_its_cell(finished, digits):
             train_cell(cell, CellFiles(Path("nowhere")), shared, datasets)
 
 
-def test_run_study_leaves_the_callers_jax_alone(finished, tmp_path):
-    """The process that calls keeps its platform, and its own signals until cells run."""
+def test_run_study_leaves_the_callers_jax_alone(finished, command, tmp_path):
+    """The process that calls keeps its platform, and its own signals until cells run; weights to
+    start from are looked at elsewhere."""
     there = finished[0]
+    subprocess.run(
+        [*command, "train", "--recipe", "small_images", "--model", "net.py:Net", "--workdir", "pre",
+         "--set", "steps=1"],
+        cwd=there, check=True, capture_output=True,
+    )  # fmt: skip
     (tmp_path / "script.py").write_text(
         "from pathlib import Path\n"
         "import jax, signal\n"
+        "from cnnjax.core.config import Assignment\n"
         "from cnnjax.core.user_code import paths_from\n"
         "from cnnjax.study.cells import resolve\n"
         "from cnnjax.study.run import run_study\n"
@@ -138,7 +145,8 @@ def test_run_study_leaves_the_callers_jax_alone(finished, tmp_path):
         "    exec(Path(there, 'my_study.py').read_text(), scope)\n"
         "    before = jax.config.jax_platforms, signal.getsignal(signal.SIGINT)\n"
         "    with paths_from(there):\n"
-        "        plan = resolve(scope['study'], seeds=1)\n"
+        "        start = Assignment('init.weights', 'pre', '')\n"
+        "        plan = resolve(scope['study'], seeds=1, settings=(start,))\n"
         "        session = run_study(plan, Path('work'), command='a script', workers=1)\n"
         "    assert session.cells == 2, session\n"
         "    from jax._src import xla_bridge\n"

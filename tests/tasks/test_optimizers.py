@@ -302,6 +302,7 @@ def test_a_pattern_that_fits_nothing_or_everything_is_refused(patterns, message)
     [
         ("def mine(rate): ...", "no parameter learning_rate"),
         ("def mine(learning_rate, freeze=1): ...", "a parameter freeze"),
+        ("def mine(learning_rate=None): ...", "its learning_rate=None is no number"),
         ("mine = 3", "is no function"),
         ("def mine(learning_rate: float): return 3", "gives a int, not an optax"),
         ("def mine(learning_rate: float): return 1 / 0", r"mine.py, line 1: ZeroDivisionError"),
@@ -319,6 +320,14 @@ def test_a_users_function_that_is_no_optimiser_is_refused(tmp_path, text, messag
     with pytest.raises(Refused, match=message) as refusal:
         begin()
     assert "\n" not in str(refusal.value)
+
+
+def test_a_users_learning_rate_is_a_number_whatever_its_annotation_says(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import optax\ndef mine(learning_rate: int = 1):\n"
+                    "    return optax.sgd(learning_rate)\n")  # fmt: skip
+    recipe = canonical(Recipe(optimizer=Optimizer(f"{file}:mine")))
+    assert hyperparams_of(recipe.optimizer) == {"learning_rate": 1.0}
 
 
 class Wrapped(nn.Module):

@@ -149,6 +149,14 @@ def test_a_loss_that_is_not_finite_is_no_number_in_the_record(digits, monkeypatc
     assert (result.figures["test_loss"], result.figures["test_error"]) == (None, 90.0)
 
 
+def test_a_run_that_blew_up_at_its_end_is_diverged_after_a_kill_too(digits):
+    """Killed between its last save and its result."""
+    blown = recipe(steps=1, **{"optimizer.learning_rate": 3e38})
+    saves = Recorder()
+    assert train(blown, 0, digits, saves=saves).status == "diverged"
+    assert train(blown, 0, digits, saves=saves).status == "diverged"
+
+
 def test_progress_counts_evaluation_too(digits, monkeypatch):
     monkeypatch.setattr("cnnjax.training.feed._TELL_SECONDS", 0.0)
     told = []

@@ -154,6 +154,19 @@ def test_a_run_goes_on_under_another_placement():
     assert distance(whole, saves.tree["state"]) < 2e-5
 
 
+def test_one_device_is_one_place_however_it_is_written():
+    assert Place("jit", 1) == Place()
+    for odd in ({"devices": "8"}, {"devices": 2.5}, {"devices": 2, "model_shards": None}):
+        with pytest.raises(Refused, match="give a whole number"):
+            Place("sharded", **odd)
+
+
+def test_a_group_without_batch_normalisation_is_refused():
+    lenet = recipe(**{"model.name": "lenet5", "compute.batch_norm_group": 4})
+    with pytest.raises(Refused, match="LeNet5 has no batch normalisation; leave it out"):
+        prepare(lenet, 0, noise((8, 8, 1), 20)).task.check(8)
+
+
 def test_what_does_not_divide_is_refused_with_what_does():
     pmap = Place("pmap", 2)
     with pytest.raises(

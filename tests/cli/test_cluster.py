@@ -1,0 +1,191 @@
+"""One training by several processes, each a command as a user types it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+OWN = f"{Path(__file__).parents[1] / 'training' / 'own_network.py'}:Own"
+ARGUMENTS = ("train", "--recipe", "small_images", "--model", OWN, "--placement", "sharded")
+LONG = ("--epochs", "60", "--save-every", "0", "--set", "optimizer.learning_rate=0.01")
+
+
+class Cluster:
+    """The processes of one training in `folder`."""
+
+    def __init__(self, command, folder, count, *arguments, coordinator=None, ids=None):
+        if coordinator is None:
+            with socket.socket() as free:
+                free.bind(("localhost", 0))
+                coordinator = f"localhost:{free.getsockname()[1]}"
+        self.folder = folder
+        self.members = [
+            subprocess.Popen(
+                [*command, *ARGUMENTS, "--workdir", str(folder), "--coordinator", coordinator,
+                 "--num-processes", str(count), "--process-id", str(number), *arguments],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": "1"},
+            )
+            for number in (range(count) if ids is None else ids)
+        ]  # fmt: skip
+
+    def ended(self, seconds=120):
+        """Exit code, standard output and error of each."""
+        texts = [member.communicate(timeout=seconds) for member in self.members]
+        return [(m.returncode, *text) for m, text in zip(self.members, texts, strict=True)]
+
+    def trains(self, seconds=120):
+        """Wait until it does."""
+        until = time.monotonic() + seconds
+        while not (self.folder / "metrics.jsonl").exists():
+            assert time.monotonic() < until, "it does not begin"
+            assert all(member.poll() is None for member in self.members), self.ended()
+            time.sleep(0.1)
+
+    def child(self, number):
+        """The process that computes, below the one that was typed."""
+        path = Path(f"/proc/{self.members[number].pid}/task/{self.members[number].pid}/children")
+        return int(path.read_text().split()[0])
+
+
+def leaves(folder):
+    """Digests of the newest state."""
+    newest = max((folder / "checkpoints").glob("*.json"), key=lambda path: int(path.stem))
+    sealed = json.loads(newest.read_text())
+    found = sealed.get("content", sealed)["leaves"]
+    return {name: digest for name, digest in found.items() if name != "train_seconds"}
+
+
+def test_two_processes_are_one_of_two_devices_to_the_bit(command, tmp_path):
+    ended = Cluster(command, tmp_path / "two", 2, "--epochs", "2", "--json").ended()
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert json.loads(ended[0][1])["status"] == "done"
+    assert ended[1][1] == ended[1][2] == ""  # the first alone speaks
+    one = subprocess.run(
+        [*command, *ARGUMENTS, "--workdir", str(tmp_path / "one"), "--epochs", "2", "--json"],
+        env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": "2"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert leaves(tmp_path / "two") == leaves(tmp_path / "one")
+    first, second = json.loads(ended[0][1]), json.loads(one.stdout)
+    assert first["bits"] == second["bits"]
+    assert first["test_error"] == second["test_error"]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_peer_ends_the_other_and_the_same_command_goes_on(command, tmp_path, lost):
+    both = Cluster(command, tmp_path, 2, *LONG)
+    both.trains()
+    both.members[lost].kill()
+    start = time.monotonic()
+    code, _, error = both.ended()[1 - lost]
+    assert time.monotonic() - start < 15
+    assert code == 75, error
+    assert error.splitlines()[-1].startswith(f"Error: process {lost}"), error
+    alone = subprocess.run(  # on another number of devices
+        [*command, *ARGUMENTS, "--workdir", str(tmp_path), *LONG, "--json"],
+        env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(alone.stdout)["status"] == "done"
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    epochs = [json.loads(line)["epoch"] for line in lines]
+    assert epochs == list(range(1, 61))
+
+
+@pytest.mark.long
+def test_a_peer_that_is_stopped_is_named(command, tmp_path):
+    both = Cluster(command, tmp_path, 2, *LONG)
+    both.trains()
+    os.kill(both.child(1), signal.SIGSTOP)
+    start = time.monotonic()
+    try:
+        _, error = both.members[0].communicate(timeout=15)
+    finally:
+        both.members[1].kill()
+        both.members[1].communicate()
+    assert time.monotonic() - start < 15
+    assert both.members[0].returncode == 75
+    assert error.splitlines()[-1].startswith("Error: process 1 is lost"), error
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stuck", [0, 1])
+def test_a_peer_that_lives_and_does_not_move_is_named(command, tmp_path, monkeypatch, stuck):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: time.sleep(1000))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    both = Cluster(command, tmp_path / "run", 2, *LONG, "--peer-timeout", "5")
+    both.trains()
+    os.kill(both.child(stuck), signal.SIGUSR1)
+    start = time.monotonic()
+    code, _, error = both.ended()[1 - stuck]
+    assert time.monotonic() - start < 10 + 10  # and the stuck one is ended by jax
+    assert code == 75
+    assert f"process {stuck} has not moved for 5 s and is lost" in error, error
+
+
+def test_one_that_is_asked_to_stop_stops_all_and_they_go_on(command, tmp_path):
+    both = Cluster(command, tmp_path, 2, *LONG)
+    both.trains()
+    both.members[1].terminate()
+    ended = both.ended()
+    assert [code for code, _, _ in ended] == [143, 143], ended
+    assert "interrupted at step" in ended[0][2]
+    assert [code for code, _, _ in Cluster(command, tmp_path, 2, *LONG).ended()] == [0, 0]
+
+
+@pytest.mark.long
+def test_four_processes_train(command, tmp_path):
+    ended = Cluster(command, tmp_path, 4, "--epochs", "2").ended()
+    assert [code for code, _, _ in ended] == [0] * 4, ended
+
+
+def test_what_the_first_refuses_all_refuse(command, tmp_path):
+    (tmp_path / "file").write_text("not a run")
+    ended = Cluster(command, tmp_path, 2).ended()
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    assert all("run folder" in error for _, _, error in ended), ended
+
+
+def test_nobody_there_is_said_with_the_address(command, tmp_path):
+    address = "localhost:9"
+    alone = Cluster(command, tmp_path, 2, "--peer-timeout", "3", coordinator=address, ids=[1])
+    ((code, _, error),) = alone.ended()
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert error.splitlines()[-1].startswith("Error: nobody answers at localhost:9"), error
+
+
+@pytest.mark.long
+def test_an_id_that_was_given_twice_is_said(command, tmp_path):
+    three = Cluster(command, tmp_path, 3, "--peer-timeout", "15", ids=[0, 1, 1])
+    ended = three.ended()
+    assert sorted(code for code, _, _ in ended) == [2, 2, 2], ended
+    assert any("--process-id 1: process 1 was started twice" in error for _, _, error in ended)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--coordinator", "localhost:1"), "go together"),
+        (("--num-processes", "2"), "go together"),
+        (("--coordinator", "localhost", "--num-processes", "2", "--process-id", "0"), "HOST:PORT"),
+        (("--coordinator", "a:1", "--num-processes", "0", "--process-id", "0"), "give 1 or more"),
+        (("--coordinator", "a:1", "--num-processes", "2", "--process-id", "2"), "the ids are 0 to"),
+        (
+            ("--placement", "pmap", "--coordinator", "a:1", "--num-processes", "2", "--process-id",
+             "0"),
+            "need --placement sharded",
+        ),
+    ],
+)  # fmt: skip
+def test_a_cluster_that_cannot_be_is_refused(cli, tmp_path, arguments, line):
+    code, _, error = cli(*ARGUMENTS, "--workdir", tmp_path / "run", *arguments)
+    assert (code, (tmp_path / "run").exists()) == (2, False)
+    assert line in error
