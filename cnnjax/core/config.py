@@ -5,12 +5,14 @@ Two kinds of object have fields: a dataclass, and a `Named` (whose `fields` belo
 that its registry knows by that name).
 """
 
+import contextlib
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
-from cnnjax.core.errors import Refused, unknown
+from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.recipe import Model, Named, Optimizer, Recipe, Task, registry_of
 from cnnjax.core.values import convert, json_or_word, plain, shown
 
@@ -26,11 +28,13 @@ class Assignment:
       path: "optimizer.learning_rate".
       value: plain.
       given: as it was typed, for messages: "--learning-rate 0.1".
+      where: it stands, if that is no command line: "variant plain-9".
     """
 
     path: str
     value: Any
     given: str
+    where: str = ""
 
 
 def setting_types(config: Any) -> dict[str, Any]:
@@ -58,6 +62,8 @@ def override(config: Any, path: str, value: Any, *, inside: str = "") -> Any:
     name, _, rest = path.partition(".")
     types = setting_types(config)
     if name not in types:
+        if isinstance(config, Named):
+            _refuse_named(config, name, list(types), inside)
         nested = [
             f"{field}.{leaf}" for field in types for leaf in setting_types(_get(config, field))
         ]
@@ -94,6 +100,13 @@ def override(config: Any, path: str, value: Any, *, inside: str = "") -> Any:
         raise Refused(f"{inside}{error}") from None
 
 
+def _refuse_named(config: Named, name: str, known: list[str], inside: str) -> None:
+    """What a model, a task or an optimiser has, where nothing of it is nearly `name`."""
+    if not difflib.get_close_matches(name, known, cutoff=0.6):
+        has = ", ".join(one for one in known if one != "name")
+        raise Refused(f"no setting {inside + name!r}: {config.name} has {has}")
+
+
 def assignment(text: str) -> Assignment:
     """What a user types after --set: "optimizer.learning_rate=0.05"."""
     path, separator, value = text.partition("=")
@@ -122,7 +135,8 @@ def override_all(recipe: Recipe, assignments: Sequence[Assignment]) -> Recipe:
         return each.path.count("."), not each.path.endswith(".name")
 
     for each in sorted(assignments, key=place):
-        recipe = override(recipe, each.path, each.value)
+        with refused_at(each.where) if each.where else contextlib.nullcontext():
+            recipe = override(recipe, each.path, each.value)
     recipe = canonical(recipe)
     idle = idle_settings(recipe)
     for each in assignments:

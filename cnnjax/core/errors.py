@@ -1,7 +1,8 @@
 """One exception for everything that is refused, and the exit codes of the command line."""
 
+import contextlib
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 Say = Callable[[str], None]  # is told what a user should know, a line each
 _LISTED = 8  # names in one line, at most
@@ -31,6 +32,15 @@ class PeerLost(Failed):
     """Another process of the training is gone."""
 
     exit_code = EXIT_PEER_LOST
+
+
+@contextlib.contextmanager
+def refused_at(where: str) -> Iterator[None]:
+    """What is refused in the block says where it stands: "variant plain-9: ..."."""
+    try:
+        yield
+    except Refused as error:
+        raise Refused(f"{where}: {error}") from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Refused:

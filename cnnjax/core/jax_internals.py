@@ -322,7 +322,8 @@ class Blackboard:
         from jax._src import distributed
 
         self._folder, state = folder, distributed.global_state
-        self._client, self._mine = state.client, f"{folder}/{state.process_id}"
+        self._client: Any = state.client
+        self._mine = f"{folder}/{state.process_id}"
 
     def write(self, word: str) -> None:
         self._client.key_value_set(self._mine, word, allow_overwrite=True)

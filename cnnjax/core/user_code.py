@@ -189,7 +189,7 @@ def _module_digest(module: ModuleType, there: set[str]) -> str:
     try:
         if alone:
             file = read_source(module.__name__, path)
-            found = siblings_of(file)
+            found = {} if file.path.stem in sys.stdlib_module_names else siblings_of(file)
             _check_fresh({module.__name__, *found} & there)
             return digest_of(file, found)
         root = path.parent

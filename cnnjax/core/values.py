@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -10,6 +11,16 @@ import msgspec
 
 from cnnjax.core.errors import Refused
 
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": 'a list, e.g. ["stem"]',
+    "null": "null",
+    "object": "a group of settings",
+}
+
 
 def convert(value: Any, wanted: Any, where: str) -> Any:
     """`value` as type `wanted`, strictly (12.5 is no int); the error names the setting `where`."""
@@ -17,9 +28,20 @@ def convert(value: Any, wanted: Any, where: str) -> Any:
         return msgspec.convert(value, wanted, strict=True)
     except msgspec.ValidationError as error:
         allowed = get_args(wanted) if get_origin(wanted) is Literal else ()
-        reason = f"it is one of {', '.join(map(str, allowed))}" if allowed else error
+        reason = f"it is one of {', '.join(map(str, allowed))}" if allowed else _in_words(error)
         given = where if isinstance(value, Mapping) else f"{where}={shown(value)}"
         raise Refused(f"{given}: {reason}") from None
+
+
+def _in_words(error: msgspec.ValidationError) -> str:
+    """ "Expected `int | null`, got `str`" as "give a whole number or null, not text"."""
+    met = re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`(.*)", str(error), re.DOTALL)
+    if met is None:
+        return str(error)
+    wanted, found = (
+        [_WORDS.get(kind, f"`{kind}`") for kind in part.split(" | ")] for part in met.group(1, 2)
+    )
+    return f"give {' or '.join(wanted)}, not {' or '.join(found)}{met[3]}"
 
 
 def shown(value: Any) -> str:

@@ -132,14 +132,17 @@ def cost_table(outcome: Outcome) -> Table:
 
 
 def difference_table(outcome: Outcome) -> Table:
-    """What each variant changes, computed from the resolved recipes."""
-    base = outcome.document["settings"]["base"]
-    rows = []
-    for variant in outcome.plan.variants:
-        own = outcome.document["settings"]["variants"][variant.name]
-        changed = [f"{key} = {value}" for key, value in own.items() if base.get(key) != value]
-        rows.append((variant.name, "; ".join(changed) or "nothing"))
-    return Table("What differs between the variants.", ("variant", "its own settings"), rows)
+    """The settings in which not all variants are alike, computed from the resolved recipes."""
+    settings = outcome.document["settings"]["variants"]
+    paths = dict.fromkeys(path for own in settings.values() for path in own)
+    varied = [
+        path for path in paths if len({repr(own.get(path, "")) for own in settings.values()}) > 1
+    ]
+    rows = [
+        (name, "; ".join(f"{path} = {own[path]}" for path in varied if path in own))
+        for name, own in settings.items()
+    ]
+    return Table("What differs between the variants.", ("variant", "its settings"), rows)
 
 
 def fixed_table(outcome: Outcome) -> Table:

@@ -14,7 +14,7 @@ from cnnjax.core.config import (
     compact,
     override_all,
 )
-from cnnjax.core.errors import Refused, unknown
+from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.values import digest, plain, shown
 from cnnjax.study.spec import Arm, Contrast, Levels, Study
@@ -130,7 +130,7 @@ def resolve(
     count = seeds if seeds is not None else chosen.seeds or study.seeds
     if count < 1:
         raise Refused(f"seeds={count}: must be 1 or more")
-    own = _assignments(f"preset {preset}: ", chosen.settings)
+    own = _assignments(f"preset {preset}", chosen.settings)
     base = override_all(canonical(study.base), own)
     given = [assignment(one) if isinstance(one, str) else one for one in settings]
     if data is not None:
@@ -175,7 +175,8 @@ def resolve(
             if name not in names:
                 raise unknown(f"variant of study {study.name} named", name, names)
         if contrast.metric not in study.metrics:
-            raise unknown("metric", contrast.metric, study.metrics)
+            with refused_at(f"contrast {contrast.first} - {contrast.second}"):
+                raise unknown("metric", contrast.metric, study.metrics)
         if measures[contrast.metric].unit == "%" and (contrast.bound or 0) >= 100:
             raise Refused(
                 f"contrast {contrast.name}: bound={contrast.bound} must be above 0 and below"
@@ -220,14 +221,14 @@ def _grid(base: Recipe, factors: Mapping[str, Levels], seeds: int) -> list[Varia
     for combination in itertools.product(*(levels.items() for levels in factors.values())):
         names = dict(zip(factors, (level for level, _ in combination), strict=True))
         own = {path: value for _, settings in combination for path, value in settings.items()}
-        given = _assignments(f"variant {'-'.join(names.values())}: ", own)
+        given = _assignments(f"variant {'-'.join(names.values())}", own)
         variants.append(Variant(names, override_all(base, given), seeds))
     return variants
 
 
 def _assignments(where: str, settings: Mapping[str, Any]) -> list[Assignment]:
     return [
-        Assignment(path, plain(value), f"{where}{path}={shown(plain(value))}")
+        Assignment(path, plain(value), f"{where}: {path}={shown(plain(value))}", where)
         for path, value in settings.items()
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cnnjax.core.architectures import create_model
 from cnnjax.core.config import compact
 from cnnjax.core.environment import check_platform, device_count
-from cnnjax.core.errors import Refused, Say
+from cnnjax.core.errors import Refused, Say, refused_at
 from cnnjax.core.files import append_line
 from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
@@ -72,8 +72,9 @@ def run_study(
     environments = worker_environments(workers, workers_per_device, place)
     place = place.resolved(device_count())
     for variant in plan.variants:  # refused before the data are read
-        check_batch(place, variant.recipe)
-        create_model(variant.recipe.model.name, **variant.recipe.model.fields)
+        with refused_at(f"variant {variant.name}"):
+            check_batch(place, variant.recipe)
+            create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
     costs, sources = check_variants(plan, datasets, say)
     own_folder(workdir, "study folder", ("study.json", "cells"))
@@ -205,8 +206,9 @@ def check_variants(
     for variant in plan.variants:
         recipe = variant.recipe
         dataset = datasets[recipe.data]
-        task = make_task(recipe, dataset)
-        total_steps(recipe, len(dataset.train))
+        with refused_at(f"variant {variant.name}"):
+            task = make_task(recipe, dataset)
+            total_steps(recipe, len(dataset.train))
         _check_measured(plan, variant.name, task)
         for file, sha256 in (sources_of(recipe, task) | weights_digest(recipe)).items():
             if sources.setdefault(file, sha256) != sha256:
@@ -216,7 +218,8 @@ def check_variants(
             raise Refused(f"study {plan.study}: {twin} and {variant.name} are the same network")
         key = (task, recipe.batch_size, recipe.init)
         if key not in counted:
-            task.check(recipe.batch_size)
+            with refused_at(f"variant {variant.name}"):
+                task.check(recipe.batch_size)
             cost = model_cost(task.model, task.data.image_shape)
             pretrained += [(recipe, task.data)] if recipe.init.weights is not None else []
             counted[key] = {"params": cost.params, "macs": cost.macs, "input": list(cost.input)}

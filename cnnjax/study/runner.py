@@ -293,7 +293,7 @@ def _status(
         done=done,
         total=total,
         part=finished / (finished + left) if finished + left else 1.0,
-        images_per_second=sum(worker.rate for worker in running),
+        images_per_second=float(sum(worker.rate for worker in running)),
         seconds_left=elapsed * left / finished if finished > 0 else None,
         current=tuple(worker.cell.name for worker in running if worker.cell),
     )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.core import DenyList
 from jaxtyping import Array, Float, Key
@@ -171,9 +172,8 @@ class NetworkTask(ABC):
                     images = jax.ShapeDtypeStruct((batch_size, *self.image.shape[1:]), jnp.float32)
                     check = partial(self.check_outputs, batch_size)
                     trace_training(self.model, variables, images, check)
-        if type(self).__module__.startswith("cnnjax."):
-            return
-        self._check_steps(variables, batch_size)
+        if self.update.own or not type(self).__module__.startswith("cnnjax."):
+            self._check_steps(variables, batch_size)
 
     def check_outputs(self, examples: int, outputs: Any) -> None:
         """Refuse outputs that are not float32 [n, num_outputs]; looked at only if those are known.
@@ -216,16 +216,34 @@ class NetworkTask(ABC):
             state = jax.eval_shape(lambda: self._state(_zeros(params), _zeros(variables)))
             batch = self._batch(batch_size or 1)
             key = jax.eval_shape(lambda: jax.random.key(0))
-            sums, _ = jax.eval_shape(self.eval_step, state, batch)
+            evaluate = partial(self.eval_step, outputs=self.accumulator() is not None)
+            sums, outputs = jax.eval_shape(evaluate, state, batch)
             figures = self.summary(dict.fromkeys(sums, 1.0))
             if batch_size is not None:
                 jax.eval_shape(self.train_step, state, batch, key)
+        with refused(f"accumulator of task {type(self).__name__} cannot be used"):
+            figures |= self._accumulated(outputs)
         missing = [metric.name for metric in self.judged if metric.name not in figures]
-        if missing and self.accumulator() is None:
+        if missing:
             raise Refused(
                 f"task {type(self).__name__} declares the metric {missing[0]} and does not compute"
                 " it: give it in figures(), in sums() and summary(), or by an accumulator()"
             )
+
+    def _accumulated(self, outputs: Any) -> dict[str, Any]:
+        """What its accumulator makes of one example whose outputs, given as shapes, are zero."""
+        accumulator = self.accumulator()
+        if accumulator is None:
+            return {}
+        zeros = {name: np.zeros(leaf.shape, leaf.dtype)[:1] for name, leaf in outputs.items()}
+        accumulator.add(np.zeros(1, np.int32), zeros)
+        found = accumulator.finish()
+        if not isinstance(found, Mapping):
+            raise Refused(
+                f"task {type(self).__name__}: its accumulator's finish() gives"
+                f" {type(found).__name__}; a dict of metrics is needed"
+            )
+        return dict(found)
 
     def _batch(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """A batch as a step gets it, as shapes."""

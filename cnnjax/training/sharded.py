@@ -46,7 +46,7 @@ class Sharded(OneReplica):
 
     def rows(self, size: int) -> slice:
         mine = self._sharding(_SPLIT).addressable_devices_indices_map((size,)).values()
-        bounds = [rows.indices(size) for (rows,) in mine]  # neighbours: a process's devices are
+        bounds = [index[0].indices(size) for index in mine if index]
         return slice(min(start for start, _, _ in bounds), max(stop for _, stop, _ in bounds))
 
     def put(self, tree: Any, layout: Layout) -> Any:

@@ -102,13 +102,14 @@ def test_a_killed_peer_ends_the_other_and_the_same_command_goes_on(command, tmp_
 def test_a_peer_that_is_stopped_is_named(command, tmp_path):
     both = Cluster(command, tmp_path, 2, *LONG)
     both.trains()
-    os.kill(both.child(1), signal.SIGSTOP)
+    child = both.child(1)
+    os.kill(child, signal.SIGSTOP)
     start = time.monotonic()
     try:
         _, error = both.members[0].communicate(timeout=15)
     finally:
-        both.members[1].kill()
-        both.members[1].communicate()
+        os.kill(child, signal.SIGKILL)
+        both.members[1].communicate(timeout=20)
     assert time.monotonic() - start < 15
     assert both.members[0].returncode == 75
     assert error.splitlines()[-1].startswith("Error: process 1 is lost"), error

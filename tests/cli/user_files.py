@@ -304,7 +304,7 @@ BROKEN_STUDIES = {
     "level_empty": (study(factors='{"d": {"": {}}}'), ("level '' of factor d",)),
     "setting_named_3": (_levels("{3: 4}"), ("level 'B' of factor shortcut",)),
     "setting_unknown": (_levels('{"model.shortcuts": "B"}'), ("did you mean model.shortcut",)),
-    "setting_type": (_levels('{"model.depth": "8"}'), ("model.depth=8: Expected `int`",)),
+    "setting_type": (_levels('{"model.depth": "8"}'), ("model.depth=8: give a whole number",)),
     "setting_nan": (_levels('{"model.width": float("nan")}'), ("model.width: a number must be",)),
     "setting_inf": (_levels('{"optimizer.momentum": float("inf")}'), ("must be 0 or more, and",)),
     "setting_endless": (_levels('{"batch_size": 10**5000}'), ("batch_size: a number must be",)),
@@ -335,7 +335,7 @@ BROKEN_STUDIES = {
     ),
     "base_word": (study(base='small_images.replace(batch_size="3")'), ("line 6: TypeError",)),
     "base_half": (
-        study(base="small_images.replace(batch_size=2.5)"), ("recipe: Expected `int`", "$.batch_")
+        study(base="small_images.replace(batch_size=2.5)"), ("give a whole number", "$.batch_")
     ),
     "base_model": (study(base="small_images.replace(model=3)"), ("model=3 must be a Model",)),
     "base_data": (study(base='small_images.replace(data="digits")'), ("$.data",)),

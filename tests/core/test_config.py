@@ -53,14 +53,14 @@ def test_another_model_starts_from_its_own_fields():
     [
         ("optimizer.learning_rat=1", "did you mean optimizer.learning_rate"),
         ("learning_rate=1", "did you mean optimizer.learning_rate"),
-        ("batch_size=12.5", "batch_size=12.5: Expected `int`, got `float`"),
+        ("batch_size=12.5", "batch_size=12.5: give a whole number, not a number"),
         ("epochs=-3", "must be 1 or more"),
         ("optimizer=3", "is a group of settings"),
         ("schedule.warmup=1.5", "fraction of the run"),
         ("optimizer.momentum=1", "below 1"),
         ("data.augmentation=mixup", "it is one of default, none, pad_crop_flip"),
         ("batch_size", "write it as key=value"),
-        ("optimizer.learning_rate=NaN", "Expected `float`, got `str`"),
+        ("optimizer.learning_rate=NaN", "give a number, not text"),
         ("optimizer.learning_rate=1e999", "must be 0 or more"),
     ],
 )

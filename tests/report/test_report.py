@@ -9,6 +9,7 @@ import pytest
 
 from cnnjax.core.files import append_line, read_sealed
 from cnnjax.report.page import write_report
+from cnnjax.report.tables import difference_table
 from cnnjax.study.outcome import as_json, counted, read_outcome
 from cnnjax.study.runner import Session
 from tests.study.test_store import claim, fill
@@ -26,6 +27,12 @@ def test_a_half_done_study_opens_and_names_what_is_missing(half_done):
     assert re.search(r"class=\"alarm\".*Missing.*14-s1", page)
     assert "3 of 4 cells done" in page
     assert "not judged with 1 paired seed" in page
+
+
+def test_what_differs_is_told_of_every_variant(half_done):
+    """Of the one that is the base, too."""
+    table = difference_table(read_outcome(half_done))
+    assert table.rows == [("8", "model.depth = 8"), ("14", "model.depth = 14")]
 
 
 def test_an_empty_study_opens_too(tmp_path):

@@ -6,8 +6,9 @@ from typing import ClassVar
 import jax.numpy as jnp
 import pytest
 
-from cnnjax import Metric, Model, NetworkTask, Refused, make_task, small_images
+from cnnjax import Metric, Model, NetworkTask, Refused, create_model, make_task, small_images
 from cnnjax.core.config import override
+from cnnjax.core.errors import Failed
 from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.task import DataSpec, figures_of
 from cnnjax.training.events import Events
@@ -49,9 +50,39 @@ def test_it_is_judged_beside_the_sums():
     assert named(TASK, "batch", figures_of(TASK, SUMS)) == {"batch_loss": 0.5}
 
 
-def test_one_that_nothing_gives_is_refused():
-    with pytest.raises(Refused, match="the metric worst_error, which neither"):
+def test_one_that_nothing_gives_is_named():
+    with pytest.raises(Failed, match="the metric worst_error, which neither"):
         figures_of(TASK, SUMS, Gives())
+
+
+class Raises(Gives):
+    def finish(self):
+        raise RuntimeError("boom")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Gives(), "declares the metric recall and does not compute it"),
+        (Raises(), r"accumulator of task Accumulates cannot be used.*RuntimeError: boom"),
+        (Gives(recall=1.0), None),
+    ],
+)
+def test_an_accumulator_is_tried_before_any_compute(given, message):
+    @dataclass(frozen=True, kw_only=True)
+    class Accumulates(Classification):
+        metrics: ClassVar = (*Classification.metrics, Metric("recall", "%", "higher", "of all"))
+
+        def accumulator(self, detailed=False):
+            return given
+
+    model = create_model("lenet5")
+    task = Accumulates(model=model, data=DataSpec.of_images((28, 28, 1), 10))
+    if message is None:
+        task.check(4)
+        return
+    with pytest.raises(Refused, match=message):
+        task.check(4)
 
 
 def test_events_hold_the_figures_that_a_task_has(tmp_path):

@@ -270,7 +270,7 @@ def test_frozen_normalisation_uses_its_running_statistics(batch):
         ({"optimizer.clip_norm": 0}, "clip_norm=0.0: must be above 0"),
         ({"optimizer.ema_decay": 1.0}, "ema_decay=1.0: must be below 1"),
         ({"optimizer.weight_decay_on": "biases"}, "it is one of all, kernels"),
-        ({"optimizer.freeze": "stem"}, "optimizer.freeze=stem: Expected `array`"),
+        ({"optimizer.freeze": "stem"}, "optimizer.freeze=stem: give a list"),
     ],
 )
 def test_what_an_optimiser_has_not_is_refused(changes, message):
@@ -320,6 +320,21 @@ def test_a_users_function_that_is_no_optimiser_is_refused(tmp_path, text, messag
     with pytest.raises(Refused, match=message) as refusal:
         begin()
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("return 3", "gives a int, not an optax"),
+        ("raise ValueError('no')", r"mine.py, line 2: ValueError: no"),
+    ],
+)
+def test_a_users_optimiser_is_made_before_anything_is_compiled(tmp_path, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(f"def mine(learning_rate: float):\n    {text}\n")
+    update = update_of(canonical(Recipe(optimizer=Optimizer(f"{file}:mine"))).optimizer)
+    with pytest.raises(Refused, match=message):
+        classification(create_model("lenet5"), (8, 8, 1), 10, update=update).check(4)
 
 
 def test_a_users_learning_rate_is_a_number_whatever_its_annotation_says(tmp_path):
