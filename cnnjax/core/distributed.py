@@ -149,7 +149,8 @@ def broadcast(array: np.ndarray) -> np.ndarray:
 
     with waiting():
         length = int(multihost_utils.broadcast_one_to_all(np.int32(len(array))))
-        mine = array if is_first() else np.zeros(length, array.dtype)
+    mine = array if is_first() else np.zeros(length, array.dtype)
+    with waiting():
         return np.asarray(multihost_utils.broadcast_one_to_all(mine))
 
 
@@ -216,11 +217,13 @@ class Watch:
             with contextlib.suppress(Exception):  # a coordinator that is gone ends us by itself
                 board.write(str(self.arrivals))
                 since = self.since
-                if since is None or time.monotonic() - since < self._seconds:
+                waited = 0.0 if since is None else time.monotonic() - since
+                if waited < self._seconds:
                     continue
                 found = {process: int(count) for process, count in board.read().items()}
-                if late := sorted(one for one, count in found.items() if count < self.arrivals):
-                    names = ", ".join(f"process {one}" for one in late)
+                late = sorted(one for one, count in found.items() if count < self.arrivals)
+                if late or waited > 2 * self._seconds:
+                    names = ", ".join(f"process {one}" for one in late) or "a process"
                     self._say(lost(f"{names} has not moved for {self._seconds:g} s and"))
                     os._exit(PeerLost.exit_code)
 
@@ -230,7 +233,8 @@ _watch: Watch | None = None  # of the training that goes on in this process
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """Around each place where a process waits for others."""
+    """Around each single place where a process waits for others: what lies between two of them is
+    its own."""
     if _watch is None:
         yield
         return

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnjax.core.distributed import waiting
 from cnnjax.core.errors import Refused
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Data, Recipe
@@ -168,7 +169,8 @@ class _Feed:
         told = time.monotonic()
         for number, batch in enumerate(batches, start=1):
             laid = put(batch, "split")
-            sums, outputs = self._evaluate(state, laid, source)
+            with waiting():
+                sums, outputs = self._evaluate(state, laid, source)
             total = sums if total is None else jax.tree.map(jnp.add, total, sums)
             if accumulator is not None:
                 which = {"mask": laid["mask"], "indices": laid["indices"]}
@@ -211,7 +213,8 @@ class MemoryFeed(_Feed):
         rates: np.ndarray,
     ) -> tuple[TrainState, Metrics]:
         where = [np.int32(value) for value in (epoch, first, last)]
-        return self._train(state, metrics, self._source, self._keys, *where, rates)
+        with waiting():
+            return self._train(state, metrics, self._source, self._keys, *where, rates)
 
     def evaluate(
         self,
@@ -273,16 +276,12 @@ class StreamFeed(_Feed):
                 rows=self._placement.rows(self._batch_size),
             )
         for index in range(first, last):
-            state, metrics = self._train(
-                state,
-                metrics,
-                self._source,
-                self._keys,
-                np.int32(epoch),
-                np.int32(index),
-                rates[index],
-                self._placement.put(next(self._batches), "split"),
-            )
+            batch = self._placement.put(next(self._batches), "split")
+            where = np.int32(epoch), np.int32(index)
+            with waiting():
+                state, metrics = self._train(
+                    state, metrics, self._source, self._keys, *where, rates[index], batch
+                )
         self._next = step + last - first
         return state, metrics
 

@@ -65,8 +65,7 @@ class Sharded(OneReplica):
     def fetch(self, tree: Any, layout: Layout) -> Any:
         if process_count() == 1:
             return jax.device_get(tree)
-        with waiting():
-            return jax.tree.map(_gathered, tree)
+        return jax.tree.map(_gathered, tree)
 
     def shapes(self, tree: Any) -> Any:
         return shapes_of(tree)
@@ -127,6 +126,7 @@ def _laid(leaf: Any, sharding: NamedSharding) -> jax.Array:
 
 def _gathered(leaf: Any) -> np.ndarray:
     """The whole of an array that lies in several processes."""
-    if leaf.is_fully_replicated:
-        return np.asarray(leaf.addressable_data(0))
-    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+    with waiting():
+        if leaf.is_fully_replicated:
+            return np.asarray(leaf.addressable_data(0))
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

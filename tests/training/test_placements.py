@@ -156,7 +156,7 @@ def test_a_run_goes_on_under_another_placement():
 
 def test_one_device_is_one_place_however_it_is_written():
     assert Place("jit", 1) == Place()
-    for odd in ({"devices": "8"}, {"devices": 2.5}, {"devices": 2, "model_shards": None}):
+    for odd in ({"devices": "8"}, {"devices": 2.5}, {"model_shards": 2.0}):
         place = Place("sharded")
         vars(place).update(odd)  # where no type checker stands before it
         with pytest.raises(Refused, match="give a whole number"):
