@@ -21,6 +21,7 @@ SLOW = (  # minutes of compiling: with make test-long
 )
 REPEATED = (  # the same code is tested by what is named behind it: these with make test-long
     "vgg11",  # vgg11_lrn has a layer more
+    "googlenet",  # tests/interop/test_parity.py, and its gradients in tests/tasks/test_losses.py
     "plain18",  # resnet18, and the shortcut of cifar_plain14 in test_resnet.py
     "cifar_resnet20",  # cifar_resnet14 in test_resnet.py, cifar_preresnet20
     "cifar_plain20",  # cifar_plain14 in test_resnet.py

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import random
 import signal
 import subprocess
@@ -28,19 +27,13 @@ def untimed(path):
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    return {**os.environ, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("runner"))}
-
-
-@pytest.fixture(scope="module")
-def cnnjax(environment, command):
+def cnnjax(command):
     """Start `cnnjax study run degradation` in a folder."""
 
     def start(folder, *more, study="degradation", cwd=None):
         small = SMALL if study == "degradation" else []
         return subprocess.Popen(
             [*command, "study", "run", study, "--workdir", folder, *small, *more],
-            env=environment,
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -145,11 +138,11 @@ def test_more_seeds_extend(whole, cnnjax):
     assert untimed(folder / "results.csv")[:8] == before
 
 
-def test_a_cell_is_repeated_with_the_same_bits(whole, command, environment):
+def test_a_cell_is_repeated_with_the_same_bits(whole, command):
     folder, _, _ = whole
     done = subprocess.run(
         [*command, "study", "repeat", folder, "plain-8-s1", "--json"],
-        env=environment, capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["verdict"] == "same bits"
@@ -184,10 +177,10 @@ def test_a_cell_that_fails_is_named_and_the_others_are_done(cnnjax, tmp_path):
     assert "bad-s0 failed: its worker process died twice" in err
 
 
-def test_a_study_is_a_program_of_its_own(environment, tmp_path):
+def test_a_study_is_a_program_of_its_own(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "experiments.degradation", "--preset", "smok"],
-        env=environment, capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "Error: no preset 'smok'; did you mean smoke?\n"
