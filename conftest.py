@@ -22,18 +22,22 @@ def _python(example: Example) -> None:
 
 
 def _console(example: Example) -> None:
-    """Each "$ command" must end with exit code 0."""
-    program = str(Path(sys.executable).with_name("cnnjax"))
+    """Each "$ command" must end with exit code 0; the next does not wait for one that ends in &."""
+    program, beside = str(Path(sys.executable).with_name("cnnjax")), []
     for line in re.findall(r"^\$ (.*)$", example.parsed, re.MULTILINE):
-        words = shlex.split(line)
+        words = shlex.split(line.removesuffix(" &"))
         start = words.index("cnnjax")
         given = dict(word.split("=", 1) for word in words[:start])  # VARIABLE=value before it
-        subprocess.run(
+        process = subprocess.Popen(
             [program, *words[start + 1 :]],
             cwd=example.namespace["folder"],
             env={**os.environ, **given},
-            check=True,
         )
+        if line.endswith(" &"):
+            beside.append(process)
+        else:
+            assert process.wait() == 0, line
+    assert [process.wait() for process in beside] == [0] * len(beside)
 
 
 def _setup(namespace: dict) -> None:
