@@ -247,13 +247,18 @@ class Compute:
       statistics, wherever they lie; None: over the whole batch, on however many devices.
     remat: keep only what enters each of the equal blocks of a network and compute the rest again
       for the gradients: less memory, more time.
+    accumulate: in how many parts a batch is computed, one after the other, before its one update:
+      less memory, the same numbers. Batch normalisation must be in groups that a part holds whole.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
     batch_norm_group: int | None = None
     remat: bool = False
+    accumulate: int = 1
 
     def __post_init__(self):
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate={self.accumulate}: must be 1 or more")
         if self.batch_norm_group is not None and self.batch_norm_group < 2:
             raise ValueError(f"batch_norm_group={self.batch_norm_group}: must be 2 or more")
 

@@ -3,6 +3,7 @@
 There is no iterator and so no iterator state: to resume is arithmetic.
 """
 
+import math
 from collections.abc import Iterator
 
 import jax
@@ -53,19 +54,24 @@ def check_batch(place: Place, recipe: Recipe) -> None:
       place: resolved.
     """
     size, replicas, parts = recipe.batch_size, place.replicas, place.parts
+    in_turn = recipe.compute.accumulate
     pairs = bool(recipe.data.mixup or recipe.data.cutmix) and parts > 1
-    unit = 2 * replicas if pairs else replicas
+    unit = math.lcm(replicas * in_turn, 2 * replicas if pairs else 1)
     if rest := size % unit:
         near = " or ".join(str(one) for one in (size - rest, size - rest + unit) if one)
         what = " by whole pairs, which data.mixup and data.cutmix mix" if pairs else ""
+        over = [f"over {replicas} replicas"] * (replicas > 1)
+        over += [f"into compute.accumulate={in_turn} parts"] * (in_turn > 1)
         raise Refused(
-            f"batch_size={size} does not divide over {replicas} replicas{what}; set batch_size to"
+            f"batch_size={size} does not divide {' and '.join(over)}{what}; set batch_size to"
             f" {near}"
         )
-    group, share = recipe.compute.batch_norm_group, size // parts
+    group = recipe.compute.batch_norm_group
+    share = size // (replicas * in_turn if in_turn > 1 else parts)
     if group is not None and share % group:
         fit = [str(one) for one in range(2, share + 1) if share % one == 0]
-        of_whom = f"a replica's {share}" if parts > 1 else f"{share}"
+        of_whom = f"a part's {share}" if in_turn > 1 else f"{share}"
+        of_whom = f"a replica's {share}" if parts > 1 and in_turn == 1 else of_whom
         raise Refused(
             f"compute.batch_norm_group={group} does not divide {of_whom} examples; give"
             f" {', '.join(fit) or 'none: one example has no statistics'}"

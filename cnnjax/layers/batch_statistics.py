@@ -28,8 +28,8 @@ def in_training(
     module, here = method.module, context()
     if method.method_name != "__call__":
         return call(*arguments, **named)
-    if isinstance(module, nn.Dropout) and here.norm_axis is not None:
-        return _of_this_replica(module, call, arguments, named, here.norm_axis)
+    if isinstance(module, nn.Dropout) and (here.norm_axis or here.part is not None):
+        return _of_this_part(module, call, arguments, named, here)
     if not isinstance(module, nn.BatchNorm):
         return call(*arguments, **named)
     if here.frozen(module.path):
@@ -46,14 +46,18 @@ def in_training(
     return call(*arguments, **named)
 
 
-def _of_this_replica(
-    module: nn.Dropout, call: Callable, arguments: Any, named: dict[str, Any], axis: str
+def _of_this_part(
+    module: nn.Dropout, call: Callable, arguments: Any, named: dict[str, Any], here: Context
 ) -> Any:
-    """flax's dropout draws by place in the batch: replicas would all drop the same."""
+    """flax's dropout draws by place in the batch: replicas, or parts, would all drop the same."""
     silent = named.get("deterministic", *arguments[1:2]) or module.deterministic
     if silent or "rng" in named or len(arguments) > 2:
         return call(*arguments, **named)
-    key = jax.random.fold_in(module.make_rng(module.rng_collection), jax.lax.axis_index(axis))
+    key = module.make_rng(module.rng_collection)
+    if here.norm_axis is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(here.norm_axis))
+    if here.part is not None:
+        key = jax.random.fold_in(key, here.part)
     return call(*arguments, **named, rng=key)
 
 

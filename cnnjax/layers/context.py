@@ -22,6 +22,7 @@ class Context:
       norm_group: examples that are normalised together; None: the whole batch.
       indices: of the examples in the training set, int32 [n]; None: their places in the batch.
       frozen: what does not learn.
+      part: of a batch that is computed in parts, which one it is, int32; None: it is whole.
       remat: compute a scanned block again for its gradients, instead of keeping what is inside.
     """
 
@@ -29,6 +30,7 @@ class Context:
     norm_group: int | None = None
     indices: Any = None
     frozen: Freeze = NOTHING
+    part: Any = None
     remat: bool = False
 
 

@@ -2,7 +2,7 @@
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
@@ -159,6 +159,12 @@ class NetworkTask(ABC):
         with first_of_each_run(), formulation("library"):
             variables = trace_variables(self.model, self.image, self.fresh_variables)
             group = self.compute.batch_norm_group
+            if group is None and self.compute.accumulate > 1 and "batch_stats" in variables:
+                raise Refused(
+                    f"compute.accumulate={self.compute.accumulate}: batch normalisation would take"
+                    " its statistics over a part of the batch; say over which groups it means to:"
+                    " compute.batch_norm_group=32, say"
+                )
             if group is not None and "batch_stats" not in variables:
                 raise Refused(
                     f"compute.batch_norm_group={group} has no effect: {type(self.model).__name__}"
@@ -295,9 +301,9 @@ class NetworkTask(ABC):
         batch = self.inputs(batch, _example_keys(key, batch["indices"]))
         count = collectives.sum(jnp.sum(batch["mask"]))
 
-        def loss_fn(params):
+        def loss_fn(params, batch, part):
             params = jax.tree_util.tree_map_with_path(self._stop_if_frozen, params)
-            with in_context(self._context(batch["indices"], collectives.axis)):
+            with in_context(self._context(batch["indices"], collectives.axis, part)):
                 outputs, changed = self._apply(params, state, batch["images"], key)
             changed = dict(changed)
             auxiliary = jax.tree.leaves(changed.pop(AUXILIARY, {}))
@@ -305,7 +311,16 @@ class NetworkTask(ABC):
             total = jnp.sum(jnp.where(batch["mask"] > 0, losses, 0.0)) / count
             return total, (changed, self.sums(outputs, batch))
 
-        (loss, (model_state, sums)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        def gradients(batch, part=None):
+            grad = jax.value_and_grad(loss_fn, has_aux=True)
+            (loss, (model_state, sums)), grads = grad(state.params, batch, part)
+            return (loss, sums, grads), model_state
+
+        if self.compute.accumulate == 1:
+            (loss, sums, grads), model_state = gradients(batch)
+        else:
+            parts = _parts(batch, self.compute.accumulate, collectives.shards)
+            (loss, sums, grads), model_state = _over_parts(gradients, parts)
         grads, loss = collectives.sum((grads, loss))
         model_state = _averaged(dict(model_state), collectives)
         params, opt_state = self.update.apply(grads, state.opt_state, state.params, self.runs)
@@ -404,9 +419,9 @@ class NetworkTask(ABC):
     def _frozen(self) -> Freeze:
         return Freeze(self.update.freeze)
 
-    def _context(self, indices: Any = None, axis: str | None = None) -> Context:
+    def _context(self, indices: Any = None, axis: str | None = None, part: Any = None) -> Context:
         how = self.compute
-        return Context(axis, how.batch_norm_group, indices, self._frozen, how.remat)
+        return Context(axis, how.batch_norm_group, indices, self._frozen, part, how.remat)
 
     def _stop_if_frozen(self, path: Any, leaf: Array) -> Array:
         return jax.lax.stop_gradient(leaf) if self._frozen(_names(path)) else leaf
@@ -419,6 +434,10 @@ class OneReplica:
     @property
     def axis(self) -> str | None:
         return None
+
+    @property
+    def shards(self) -> int:
+        return 1
 
     def sum(self, tree: Any) -> Any:
         return tree
@@ -443,6 +462,39 @@ def evaluated(state: TrainState) -> dict[str, Any]:
     if state.average is None:
         return {"params": state.params, **state.model_state}
     return {"params": state.average["params"], **state.average["model_state"]}
+
+
+def _parts(batch: Batch, count: int, shards: int) -> Batch:
+    """Each field as [count, n / count, ...]; a part has its share of what each device holds."""
+
+    def split(field: Array) -> Array:
+        shape = field.shape[1:]
+        apart = jnp.moveaxis(field.reshape(shards, count, -1, *shape), 1, 0)
+        return apart.reshape(count, -1, *shape)
+
+    return jax.tree.map(split, batch)
+
+
+def _over_parts(gradients: Callable, parts: Batch) -> tuple[Any, Any]:
+    """Loss, figures and gradients summed over the parts, and the mean of what else changes.
+
+    Each part begins with the state that the batch begins with, as replicas do.
+    """
+
+    def add(total: Any, numbered: Any) -> tuple[Any, Any]:
+        number, part = numbered
+        found, model_state = gradients(part, number)
+        return jax.tree.map(jnp.add, total, found), model_state
+
+    first = jax.tree.map(lambda field: field[0], parts)
+    shapes, _ = jax.eval_shape(gradients, first, jnp.int32(0))
+    numbers = jnp.arange(len(parts["mask"]), dtype=jnp.int32)
+    total, states = jax.lax.scan(add, _zeros(shapes), (numbers, parts))
+
+    def mean(leaves: Array) -> Array:
+        return leaves.mean(0) if jnp.issubdtype(leaves.dtype, jnp.inexact) else leaves[-1]
+
+    return total, jax.tree.map(mean, states)
 
 
 def _averaged(model_state: Any, collectives: Collectives) -> Any:

@@ -72,6 +72,11 @@ class Collectives(Protocol):
         """The axis over which batch normalisation shares its statistics, or None."""
         ...
 
+    @property
+    def shards(self) -> int:
+        """Over how many devices the compiler divides the batch that a program sees."""
+        ...
+
     def sum(self, tree: Any) -> Any:
         """Each leaf added over the replicas: metric sums, counts, gradients of sums."""
         ...

@@ -34,6 +34,10 @@ class Sharded(OneReplica):
         return self.data
 
     @property
+    def shards(self) -> int:
+        return self.data
+
+    @property
     def devices(self) -> int:
         return self.data * self.model
 

@@ -210,6 +210,31 @@ def test_groups_of_batch_normalisation_are_the_same_wherever_they_lie(alone, pla
     assert distance(alone[1], one) > 1e-3
 
 
+@pytest.mark.parametrize(
+    "place",
+    [Place(), *(pytest.param(place, marks=pytest.mark.long) for place in PLACES)],
+    ids=str,
+)
+def test_a_batch_in_parts_is_the_batch(place):
+    """Batch normalisation over groups that a part holds whole, dropout by example."""
+    _, whole = trained(recipe(**{**GROUPS, "compute.batch_norm_group": 2}), Place())
+    parts = {**GROUPS, "compute.batch_norm_group": 2, "compute.accumulate": 2}
+    _, in_parts = trained(recipe(**parts), place)
+    assert distance(whole, in_parts) < 2e-5
+
+
+def test_parts_that_cannot_be_are_refused():
+    two = {"compute.accumulate": 2}
+    with pytest.raises(Refused, match=r"batch_size=7 does not divide into compute.accumulate=2 pa"):
+        check_batch(Place(), recipe(**two, batch_size=7))
+    with pytest.raises(Refused, match=r"=4 does not divide a part's 2 examples"):
+        check_batch(Place("pmap", 2), recipe(**two, **GROUPS))
+    with pytest.raises(Refused, match=r"say over which groups it means to: compute.batch_norm_gro"):
+        prepare(recipe(**two), 0, noise((8, 8, 3), 20)).task.check(8)
+    with pytest.raises(Refused, match="accumulate=0: must be 1 or more"):
+        recipe(**{"compute.accumulate": 0})
+
+
 @pytest.mark.long
 def test_a_group_of_the_whole_batch_is_batch_normalisation_as_it_is():
     # Without cutmix: it rounds the edges of its boxes, and another program may round another way.
