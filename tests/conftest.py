@@ -1,4 +1,4 @@
-"""Two CPU devices, strict rank promotion, a cache folder of its own, deterministic examples."""
+"""Eight CPU devices, strict rank promotion, a cache folder of its own, deterministic examples."""
 
 import gc
 import os
@@ -14,7 +14,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # quic
 import hypothesis
 import jax
 
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.devices()  # reads the flags
 del os.environ["XLA_FLAGS"]  # a command that a test types in a process of its own runs as a user's

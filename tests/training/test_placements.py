@@ -1,6 +1,6 @@
 """One step, whole batch and seed alike, is the same on one device and on several.
 
-With two devices that a processor plays, or with as many as there are up to two.
+With devices that a processor plays: two by default, up to eight in the long tests.
 """
 
 from dataclasses import dataclass, replace
@@ -36,6 +36,11 @@ ALL_ON = {
     "data.mixup": 0.2,
     "data.cutmix": 1.0,
 }
+MANY = (
+    *(Place(name, count) for name in ("pmap", "sharded") for count in (4, 8)),
+    Place("sharded", 4, model_shards=2),
+    Place("sharded", 8, model_shards=4),
+)
 GROUPS = {"compute.batch_norm_group": 4}
 NETS = {  # with the size of their images
     "own": ({"model.name": f"{Path(__file__).parent / 'own_network.py'}:Own"}, 8),
@@ -80,6 +85,24 @@ def test_a_step_on_several_devices_is_that_of_one(alone, place):
     assert distance(alone[1], state) < 2e-5
     for name, figure in alone[0].figures.items():
         assert result.figures[name] == pytest.approx(figure, rel=1e-4), name
+
+
+@pytest.mark.long
+@pytest.mark.skipif(len(jax.devices()) < 8, reason="fewer than eight devices")
+@pytest.mark.parametrize("place", MANY, ids=str)
+def test_so_it_is_on_more_devices(place):
+    whole = recipe(batch_size=16)
+    assert distance(trained(whole, Place())[1], trained(whole, place)[1]) < 2e-5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("steps", [1, 5, 20, 50])
+def test_rounding_grows_with_the_steps_and_stays_rounding(steps):
+    """Figures for docs/performance.md: 50 steps of SGD with momentum on random labels."""
+    longer = recipe("residual", steps=steps)
+    found = distance(trained(longer, Place())[1], trained(longer, PLACES[0])[1])
+    print(f"{steps} steps: {found:.1e}")
+    assert found < 2e-5
 
 
 @pytest.mark.long
