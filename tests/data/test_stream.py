@@ -15,6 +15,7 @@ from cnnjax.core.errors import Failed
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Optimizer
 from cnnjax.data.dataset import StreamedDataset
+from cnnjax.data.order import evaluation_batches
 from cnnjax.data.preview import contact_sheet
 from cnnjax.data.stream import evaluation_stream, training_stream
 from cnnjax.testing import check_dataset
@@ -48,6 +49,24 @@ def read(dataset, first, last, batch_size=4, seed=0, **options):
         dataset, "random_resized_crop", stream_keys(seed), batch_size, first, last, **options
     )
     return list(batches)
+
+
+@pytest.mark.parametrize("kind", ["training", "evaluation", "in memory"])
+def test_the_rows_of_two_processes_are_the_batch(dataset, digits, kind):
+    """What one reads the other does not."""
+
+    def batches(rows):
+        if kind == "training":
+            return read(dataset, 0, 4, rows=rows)
+        if kind == "evaluation":
+            return list(evaluation_stream(dataset.test, dataset.view, 4, rows))
+        return list(evaluation_batches(digits.test, 128, rows))
+
+    size = 128 if kind == "in memory" else 4
+    halves = batches(slice(0, size // 2)), batches(slice(size // 2, size))
+    for batch, first, second in zip(batches(slice(None)), *halves, strict=True):
+        for name, whole in batch.items():
+            np.testing.assert_array_equal(whole, np.concatenate([first[name], second[name]]))
 
 
 def test_a_folder_says_what_it_holds(dataset):
