@@ -3,6 +3,8 @@
 With devices that a processor plays: two by default, up to eight in the long tests.
 """
 
+import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -157,8 +159,8 @@ def test_a_dropout_key_that_replicas_share_is_noticed(monkeypatch):
     _, one = trained(dropout, Place(), 32)
     context = NetworkTask._context
 
-    def by_place(self, indices=None, axis=None):
-        return replace(context(self, indices, axis), indices=None)
+    def by_place(self, indices=None, axis=None, part=None):
+        return replace(context(self, indices, axis, part), indices=None)
 
     monkeypatch.setattr(NetworkTask, "_context", by_place)
     _, several = trained(dropout.replace(source="mutant"), Place("pmap", 2), 32)
@@ -190,6 +192,21 @@ def test_a_group_without_batch_normalisation_is_refused():
     lenet = recipe(**{"model.name": "lenet5", "compute.batch_norm_group": 4})
     with pytest.raises(Refused, match="LeNet5 has no batch normalisation; leave it out"):
         prepare(lenet, 0, noise((8, 8, 1), 20)).task.check(8)
+
+
+@pytest.mark.skipif(TWO < 2, reason="one device")
+@pytest.mark.parametrize("place", PLACES[:2], ids=str)
+def test_a_step_adds_its_gradients_over_the_devices_once(place):
+    """What docs/performance.md counts on: 4 bytes for each parameter, and statistics."""
+    training = prepare(recipe("residual"), 0, noise((8, 8, 3), 20), placement=make_placement(place))
+    gradients = 4 * sum(leaf.size for leaf in jax.tree.leaves(training.state.params))
+    found = re.findall(r"= (\(.*?\)|\S+) all-reduce(?:-start)?\(", training.feed._train.as_text())
+    reduced = sum(
+        math.prod(map(int, filter(None, sizes.split(","))))
+        for shapes in found
+        for sizes in re.findall(r"[fsu]32\[([\d,]*)\]", shapes)
+    )
+    assert gradients <= 4 * reduced < 1.2 * gradients
 
 
 def test_what_does_not_divide_is_refused_with_what_does():
