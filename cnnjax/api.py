@@ -191,6 +191,7 @@ def train(
     dataset: AnyDataset | None = None,
     data_dir: str | None = None,
     place: Place = JIT,
+    peer_seconds: float = 300.0,
     progress: bool = True,
 ) -> Run:
     """Train one network in `workdir`, going on from what is there; see `cnnjax train`.
@@ -198,6 +199,8 @@ def train(
     Args:
       dataset: arrays of one's own, or what `load_dataset(recipe.data)` gave; default: it is read.
       place: on which devices: `Place("sharded", devices=8)`.
+      peer_seconds: where you have called jax.distributed.initialize(): how long to wait for a
+        process that does not move; then this one ends, with exit code 75.
 
     Raises:
       Refused: something is wrong with recipe, data or folder; nothing was run.
@@ -226,6 +229,7 @@ def train(
             Path(workdir),
             data_dir=data_dir,
             place=place,
+            peer_seconds=peer_seconds,
             on_progress=lambda p: line(p.part, f"{p.phase}, step {p.step}/{p.steps} {p.figure}"),
             stop=stop.listen(),
             say=say if progress else lambda text: None,

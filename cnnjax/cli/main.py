@@ -103,12 +103,12 @@ def _exit_code(command: click.Command, arguments: list[str] | None) -> int:
         return EXIT_PIPE
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         cause = error.__cause__  # click makes one kind of Ctrl-C and of the end of a file
-        return _report(cause) if isinstance(cause, EOFError) else EXIT_INTERRUPTED
+        return report(cause) if isinstance(cause, EOFError) else EXIT_INTERRUPTED
     except BaseException as error:
-        return _report(error)
+        return report(error)
 
 
-def _report(error: BaseException) -> int:
+def report(error: BaseException) -> int:
     """One line for what ended a command; the exit code."""
     if isinstance(error, SystemExit) and not user_line(error):
         raise error

@@ -11,19 +11,26 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
 
-from cnnjax.core.distributed import Cluster, lost
-from cnnjax.core.errors import EXIT_PEER_LOST, EXIT_REFUSED, PeerLost, Refused
+from cnnjax.core.distributed import Cluster, is_told, lost
+from cnnjax.core.errors import PeerLost, Refused
 
-_ERRORS = "CNNJAX_SUPERVISED"  # tells the child that it is one, and where its C++ speaks
-_LIFE = "CNNJAX_SUPERVISOR_LIVES"
+_SUPERVISED = (
+    "CNNJAX_SUPERVISED"  # for the child: where its C++ speaks, and what tells that we live
+)
 _UNHEALTHY = re.compile(r"unhealthy[^\n]*:\s*\n((?:\S*\d+\n)+)")  # a task a line
+_SERVICE = re.compile("coordination.?service|distributed service", re.IGNORECASE)
+_KEPT = 2000  # lines of what C++ said
+_TWICE = 0.5  # seconds: one signal may come by two ways
+
+_is_child = False
 
 
 def supervise(cluster: Cluster, seconds: float) -> None:
-    """Run this command in a child, with the same arguments, and leave with its exit code.
-
-    Returns in the child, at once.
+    """Run this command in a child and leave with its exit code; in the child return at once.
 
     Args:
       seconds: that the others have to come.
@@ -31,69 +38,104 @@ def supervise(cluster: Cluster, seconds: float) -> None:
     Raises:
       Refused, PeerLost: how the child ended, where jax ended it.
     """
-    if _supervised:
+    if _is_child:
         return
     errors, theirs = os.pipe()
     life, held = os.pipe()  # the child reads its end when this process is gone
     child = subprocess.Popen(
-        [sys.executable, *sys.argv],
-        env={**os.environ, _ERRORS: str(theirs), _LIFE: str(life)},
+        [sys.executable, *sys.orig_argv[1:]],
+        env={**os.environ, _SUPERVISED: f"{theirs},{life}"},
         pass_fds=(theirs, life),
         start_new_session=True,  # a Ctrl-C comes by this process alone
     )
     os.close(theirs)
     os.close(life)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: _forward(child, number))
-    said: list[str] = []
-    with os.fdopen(errors, errors="replace") as lines:
-        said.extend(lines)
+    _forward_signals(child)
+    said: deque[str] = deque(maxlen=_KEPT)
+    lines = os.fdopen(errors, errors="replace")
+    reader = threading.Thread(target=lambda: said.extend(lines), daemon=True)
+    reader.start()
     code = child.wait()
+    reader.join(1)  # what the child has started may hold the pipe open
     os.close(held)
     if code == -signal.SIGABRT:
-        raise _why(cluster, seconds, "".join(said))
-    if code not in (0, EXIT_REFUSED):
-        sys.stderr.writelines(said[-20:])
+        ended = _why(cluster, seconds, "".join(said))
+        if ended is not None:
+            raise ended
+        sys.stderr.writelines([*said][-20:])  # an abort of its own
     sys.exit(code if code >= 0 else 128 - code)
 
 
-_supervised = False
+@contextlib.contextmanager
+def leaving_at_once(cluster: Cluster | None) -> Iterator[None]:
+    """For the block: an error that this process of a cluster has alone ends it at once, with the
+    code that it would have; jax would wait for the others first, and they for this one."""
+    try:
+        yield
+    except Exception as error:
+        if cluster is None or is_told(error):
+            raise
+        from cnnjax.cli.main import report
+
+        code = report(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def begin() -> None:
     """At the start of a program: find out whether a supervisor runs it."""
-    global _supervised
-    if _ERRORS in os.environ:
-        _supervised = True
-        _live_with(int(os.environ.pop(_LIFE)))
-        _speak_apart(int(os.environ.pop(_ERRORS)))
+    global _is_child
+    if _SUPERVISED in os.environ:
+        _is_child = True
+        errors, life = map(int, os.environ.pop(_SUPERVISED).split(","))
+        _live_with(life)
+        _speak_apart(errors)
 
 
-def _forward(child: "subprocess.Popen", number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        child.send_signal(number)
+def _forward_signals(child: "subprocess.Popen") -> None:
+    """To the child; a second one ends it, whatever it is at: in C++ it hears none."""
+    received: list[float] = []
+
+    def forward(number: int, frame: object) -> None:
+        now = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):
+            if not received:
+                child.send_signal(number)
+            elif now - received[0] > _TWICE:
+                child.kill()
+                os._exit(128 + number)
+        received.append(now)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, forward)
 
 
-def _why(cluster: Cluster, seconds: float, said: str) -> Refused | PeerLost:
-    """Of what jax said when it ended the child."""
-    who = f"process {cluster.process_id}"
+def _why(cluster: Cluster, seconds: float, said: str) -> Refused | PeerLost | None:
+    """Of what jax said when it ended the child; None: it was not for a peer."""
+    number = os.environ.get("SLURM_PROCID", cluster.process_id)
     if "RegisterTask" in said or "Wait_for_all_tasks_to_register" in said:
         if "ALREADY_EXISTS" in said or "incarnation" in said:
-            return Refused(f"--process-id {cluster.process_id}: {who} was started twice; give each"
-                           " its own, from 0")  # fmt: skip
-        if cluster.process_id == 0:
             return Refused(
-                f"not all of {cluster.num_processes} processes came to {cluster} within"
-                f" {seconds:g} s; start each with its own --process-id"
+                f"--process-id {number}: process {number} was started twice; give each its own,"
+                " from 0"
+            )
+        if str(number) == "0":
+            return Refused(
+                f"not all of the processes came to {cluster} within {seconds:g} s; start each with"
+                " its own --process-id"
             )
         return Refused(
             f"nobody answers at {cluster}, or not all of the processes came, within"
             f" {seconds:g} s; start process 0 there, and each with its own --process-id"
         )
-    found = _UNHEALTHY.search(said)
-    others = re.findall(r"(\d+)$", found[1], re.MULTILINE) if found else []
-    names = ", ".join(f"process {task}" for task in others)
-    return PeerLost(lost(names or "process 0, the coordinator,"))
+    if found := _UNHEALTHY.search(said):
+        return PeerLost(lost(_processes(re.findall(r"(\d+)$", found[1], re.MULTILINE))))
+    return PeerLost(lost("process 0, the coordinator,")) if _SERVICE.search(said) else None
+
+
+def _processes(numbers: Iterable[str]) -> str:
+    return ", ".join(f"process {number}" for number in numbers)
 
 
 def _speak_apart(elsewhere: int) -> None:
@@ -111,6 +153,6 @@ def _live_with(life: int) -> None:
 
     def watch() -> None:
         os.read(life, 1)
-        os._exit(EXIT_PEER_LOST)
+        os._exit(PeerLost.exit_code)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -103,10 +103,10 @@ def train(
     The same command goes on where it stopped: interrupt it (Ctrl-C saves), kill it, run it again;
     the result is bit-identical. It keeps checkpoints, metrics.jsonl and TensorBoard events.
     """
-    from cnnjax.cli.supervisor import supervise
+    from cnnjax.cli.supervisor import leaving_at_once, supervise
     from cnnjax.core.config import canonical
-    from cnnjax.core.distributed import Cluster, is_first, join, surrounding
-    from cnnjax.core.environment import configure_xla, start_backend
+    from cnnjax.core.distributed import Cluster, in_all, is_first, join, surrounding
+    from cnnjax.core.environment import check_platform, configure_xla, start_backend
     from cnnjax.core.errors import Refused, unknown
     from cnnjax.core.place import Place
     from cnnjax.core.values import plain
@@ -116,11 +116,17 @@ def train(
     place = Place(placement, devices, model_shards)
     cluster = Cluster(coordinator, num_processes, process_id)
     if cluster == Cluster():
-        cluster = surrounding()
+        cluster = surrounding() if placement == "sharded" else None
+    if cluster and placement != "sharded":
+        raise Refused(
+            f"--placement {placement}: processes that train together need --placement sharded"
+        )
     if recipe_name not in RECIPES:
         raise unknown("recipe", recipe_name, RECIPES)
     if not math.isfinite(save_every):
         raise Refused(f"--save-every {save_every}: give seconds, 0 or more")
+    if cluster:
+        supervise(cluster, peer_timeout)  # before a user's file is loaded: the child loads it
     options = {
         "model.name": ("--model", model),
         "data.name": ("--data", data),
@@ -136,42 +142,39 @@ def train(
     from cnnjax.training.placement import make_placement
 
     create_model(recipe.model.name, **recipe.model.fields)  # refused before the data are read
-    if cluster:
-        if place.placement != "sharded":
-            raise Refused(
-                f"--placement {place.placement}: processes that train together need --placement"
-                " sharded"
-            )
-        supervise(cluster, peer_timeout)
-        join(cluster, peer_timeout)
-    start_backend()
-    check_batch(make_placement(place).place, recipe)
-    dataset = load_dataset(recipe.data, data_dir, say)
 
     from cnnjax.training.compile_cache import open_cache
     from cnnjax.training.run import train_run
     from cnnjax.training.signals import StopRequest
 
-    stop = StopRequest(apart=0.5 if cluster else 0.0).listen()
-    cache = open_cache()
-    try:
-        with ProgressLine(f"{recipe.model.name} on {dataset.name}") as line:
-            result = train_run(
-                recipe,
-                seed,
-                dataset,
-                Path(workdir),
-                data_dir=data_dir,
-                save_seconds=save_every,
-                place=place,
-                peer_seconds=peer_timeout,
-                on_progress=lambda progress: line.update(progress.part, _words(progress)),
-                stop=stop,
-                say=say,
-            )
-    finally:
-        if cache:
-            cache.close()
+    with leaving_at_once(cluster):
+        if cluster:
+            check_platform()
+            join(cluster, peer_timeout)
+        start_backend()
+        check_batch(make_placement(place).place, recipe)
+        told = say if is_first() else (lambda line: None)
+        dataset = in_all(lambda: load_dataset(recipe.data, data_dir, told))
+        stop = StopRequest(apart=0.5 if cluster else 0.0).listen()
+        cache = None if cluster else open_cache()  # jax fills it from the first process alone
+        try:
+            with ProgressLine(f"{recipe.model.name} on {dataset.name}") as line:
+                result = train_run(
+                    recipe,
+                    seed,
+                    dataset,
+                    Path(workdir),
+                    data_dir=data_dir,
+                    save_seconds=save_every,
+                    place=place,
+                    peer_seconds=peer_timeout,
+                    on_progress=lambda progress: line.update(progress.part, _words(progress)),
+                    stop=stop,
+                    say=say,
+                )
+        finally:
+            if cache:
+                cache.close()
     result = {"model": plain(recipe.model), "data": dataset.name, "workdir": workdir, **result}
     if is_first():
         _tell(result, recipe.task.name, as_json)

@@ -18,12 +18,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cnnjax.core.errors import Failed, PeerLost, Refused
+from cnnjax.core.errors import Failed, PeerLost, Refused, one_line
 
 HEARTBEAT_SECONDS = 10  # without a sign of life for so long a process is lost
 _FAULTS = re.compile("gloo|nccl|rccl|collective|connection|unavailable|heartbeat", re.IGNORECASE)
 
+_OURS = re.compile("RESOURCE_EXHAUSTED")
+_CHUNK = 2**26  # bytes
+
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,23 @@ def join(cluster: Cluster, seconds: float) -> None:
     """
     import jax
 
-    jax.distributed.initialize(
-        cluster.coordinator,
-        cluster.num_processes,
-        cluster.process_id,
-        initialization_timeout=math.ceil(seconds),
-        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-    )
+    try:
+        jax.distributed.initialize(
+            cluster.coordinator,
+            cluster.num_processes,
+            cluster.process_id,
+            initialization_timeout=math.ceil(seconds),
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except RuntimeError as error:
+        if "must be called before" not in str(error):
+            raise
+        raise Refused(
+            "a file of yours computes with jax while it is imported, before the processes have met;"
+            " move that into a function"
+        ) from error
+    everyone([0])  # opens the way between them: later it would be waited for half a minute only
 
 
 def process_count() -> int:
@@ -119,6 +133,29 @@ def everyone(values: Sequence[float | int]) -> np.ndarray:
     return np.ascontiguousarray(rows).view(np.float64)
 
 
+def in_all(function: Callable[[], T]) -> T:
+    """What `function` gives here, once it has given something in every process.
+
+    Raises:
+      Refused, Failed: here, or in another process, which says why.
+    """
+    if process_count() == 1:
+        return function()
+    found: list[T] = []
+    raised: Refused | Failed | None = None
+    try:
+        found.append(function())
+    except (Refused, Failed) as error:
+        raised = error
+    codes = everyone([0 if raised is None else 1 + isinstance(raised, Refused)])[:, 0]
+    if raised is not None:
+        raise _told(raised)
+    if codes.any():
+        kind = Refused if codes.max() == 2 else Failed
+        raise _told(kind(f"process {int(np.argmax(codes))} cannot go on, and says why"))
+    return found[0]
+
+
 def from_first(function: Callable[[], T]) -> T:
     """What `function` gives in the first process, on all of them; what it refuses, all refuse.
 
@@ -128,30 +165,62 @@ def from_first(function: Callable[[], T]) -> T:
     if process_count() == 1:
         return function()
     said: dict[str, Any] = {}
-    raised: BaseException | None = None
+    raised: Exception | None = None
     if is_first():
         try:
             said = {"value": function()}
-        except (Refused, Failed) as error:
-            said, raised = {type(error).__name__: str(error)}, error
+        except Exception as error:
+            kind = "Refused" if isinstance(error, Refused) else "Failed"
+            text = str(error) if isinstance(error, Refused | Failed) else one_line(error)
+            said, raised = {kind: text}, error
     said = json.loads(bytes(broadcast(np.frombuffer(json.dumps(said).encode(), np.uint8))))
     if raised is not None:
-        raise raised
+        raise _told(raised)
     for kind in (Refused, Failed):
         if kind.__name__ in said:
-            raise kind(said[kind.__name__])
+            raise _told(kind(said[kind.__name__]))
     return said["value"]
 
 
+def check_alike(what: str, sha256: str) -> None:
+    """Refuse, in all processes, what one of them was given otherwise.
+
+    Args:
+      what: "recipe, seed or data".
+      sha256: of it, here.
+    """
+    said = everyone([int(sha256[:12], 16)])[:, 0]
+    if (differing := np.flatnonzero(said != said[0])).size:
+        raise _told(
+            Refused(
+                f"process {differing[0]} was given another {what} than process 0; type the same"
+                " command for each, but for --process-id"
+            )
+        )
+
+
 def broadcast(array: np.ndarray) -> np.ndarray:
-    """The first process's array of one axis, whatever length the others' have."""
+    """The first process's bytes, whatever length the others' have."""
     from jax.experimental import multihost_utils
 
-    with waiting():
-        length = int(multihost_utils.broadcast_one_to_all(np.int32(len(array))))
+    length = int(everyone([len(array)])[0, 0])
     mine = array if is_first() else np.zeros(length, array.dtype)
-    with waiting():
-        return np.asarray(multihost_utils.broadcast_one_to_all(mine))
+    parts = []
+    for start in range(0, length, _CHUNK):  # what is sent lies on the devices, too
+        with waiting():
+            sent = multihost_utils.broadcast_one_to_all(mine[start : start + _CHUNK])
+            parts.append(np.asarray(sent))
+    return np.concatenate(parts) if parts else mine
+
+
+def _told(error: E) -> E:
+    """An error that every process raises, so none need be left waiting for another."""
+    error.told = True  # type: ignore[attr-defined]
+    return error
+
+
+def is_told(error: BaseException) -> bool:
+    return getattr(error, "told", False)
 
 
 # ---------------------------------------------------------------- peers that are lost
@@ -164,12 +233,12 @@ def peers_named() -> Iterator[None]:
     jax learns which one it was when its heartbeat fails to come, and ends this process, which the
     supervisor turns into a line with its name; that is waited for.
     """
+    from jax.errors import JaxRuntimeError
+
     try:
         yield
-    except (Refused, Failed):
-        raise
-    except Exception as error:
-        if process_count() == 1 or not _FAULTS.search(str(error)):
+    except JaxRuntimeError as error:
+        if process_count() == 1 or not _FAULTS.search(str(error)) or _OURS.search(str(error)):
             raise
         time.sleep(HEARTBEAT_SECONDS + 2)
         raise PeerLost(lost("a process")) from error
@@ -212,34 +281,37 @@ class Watch:
     def _look(self) -> None:
         from cnnjax.core.jax_internals import Blackboard
 
-        board = Blackboard("cnnjax/arrivals")
-        while not self._ended.wait(min(1.0, self._seconds / 4)):
+        board, late = Blackboard("cnnjax/arrivals"), []
+        while not late and not self._ended.wait(min(1.0, self._seconds / 4)):
             with contextlib.suppress(Exception):  # a coordinator that is gone ends us by itself
-                board.write(str(self.arrivals))
-                since = self.since
-                waited = 0.0 if since is None else time.monotonic() - since
-                if waited < self._seconds:
-                    continue
-                found = {process: int(count) for process, count in board.read().items()}
-                late = sorted(one for one, count in found.items() if count < self.arrivals)
-                if late or waited > 2 * self._seconds:
-                    names = ", ".join(f"process {one}" for one in late) or "a process"
-                    self._say(lost(f"{names} has not moved for {self._seconds:g} s and"))
-                    os._exit(PeerLost.exit_code)
+                arrivals, since = self.arrivals, self.since
+                board.write(str(arrivals))
+                if since is not None and time.monotonic() - since >= self._seconds:
+                    found = board.read().items()
+                    late = sorted(one for one, count in found if int(count) < arrivals)
+        if late:
+            names = ", ".join(f"process {one}" for one in late)
+            with contextlib.suppress(Exception):
+                self._say(lost(f"{names} has not moved for {self._seconds:g} s and"))
+            os._exit(PeerLost.exit_code)
 
 
 _watch: Watch | None = None  # of the training that goes on in this process
 
 
 @contextlib.contextmanager
-def waiting() -> Iterator[None]:
+def waiting(*, counted: bool = True) -> Iterator[None]:
     """Around each single place where a process waits for others: what lies between two of them is
-    its own."""
+    its own.
+
+    Args:
+      counted: False where not all processes come at the same times.
+    """
     if _watch is None:
         yield
         return
     watch = _watch
-    watch.arrivals += 1
+    watch.arrivals += counted
     watch.since = time.monotonic()
     try:
         yield

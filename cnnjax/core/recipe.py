@@ -249,6 +249,7 @@ class Compute:
       for the gradients: less memory, more time.
     accumulate: in how many parts a batch is computed, one after the other, before its one update:
       less memory, the same numbers. Batch normalisation must be in groups that a part holds whole.
+      What a network draws by itself with make_rng is alike in all parts.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"

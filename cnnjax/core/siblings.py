@@ -305,6 +305,8 @@ def is_stale(module: ModuleType, path: Path) -> bool:
     except (AttributeError, TypeError, OSError):
         return False
     seen = [int.from_bytes(note[at : at + 4], "little") for at in (0, 4, 8)]
+    if seen[0]:  # the note is of the content, and says nothing of time
+        return False
     return seen != [0, int(now.st_mtime) & 0xFFFFFFFF, now.st_size & 0xFFFFFFFF]
 
 

@@ -11,6 +11,7 @@ import importlib.util
 import linecache
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -34,6 +35,7 @@ from cnnjax.core.siblings import (
     siblings_of,
 )
 
+_STARTED = time.time()
 _folder: ContextVar[Path | None] = ContextVar("folder", default=None)
 _loaded: dict[Path, ModuleType] = {}  # the newest module of each file
 _digests: dict[str, str] = {}  # of package.module, as it was first loaded
@@ -208,7 +210,9 @@ def _check_fresh(names: set[str]) -> None:
     for name in sorted(names):
         module = sys.modules[name]
         file = getattr(module, "__file__", None)
-        if file is not None and is_stale(module, Path(file)):
+        if file is None or Path(file).stat().st_mtime < _STARTED:
+            continue  # whoever imported it has met it as it is
+        if is_stale(module, Path(file)):
             raise Refused(f"{file} was edited since {name} was imported; start Python anew")
 
 

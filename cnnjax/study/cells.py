@@ -158,6 +158,7 @@ def resolve(
             fixed[name] = {level: levels[level]}
         if twice := sorted(fixed.keys() & arm.factors.keys()):
             raise Refused(f"an arm of preset {preset} both fixes and varies factor {twice[0]}")
+        _check_overlap([*own, *given], {**fixed, **arm.factors})
         variants += _grid(base, {**fixed, **arm.factors}, arm.seeds or count)
 
     contrasts = study.contrasts if chosen.contrasts is None else chosen.contrasts
@@ -268,10 +269,13 @@ def _check_overlap(given: list[Assignment], factors: Mapping[str, Levels]) -> No
             if all(level.keys() & {path, each.path} for level in levels.values()):
                 raise Refused(f"{each.given}: {each.path} is varied by factor {name}")
             lost = [
-                key for key, level in levels.items() if path in level and each.path not in level
+                key
+                for key, level in levels.items()
+                if (path in level and each.path not in level)
+                or (group in level and group != each.path)
             ]
             if lost:
                 raise Refused(
-                    f"{each.given} would not hold where {name} is {lost[0]}, which sets {path}"
-                    f" and with it all of {group}; write {each.path} into its level"
+                    f"{each.given} would not hold where {name} is {lost[0]}, which sets all"
+                    f" of {group}; write {each.path} into its level"
                 )

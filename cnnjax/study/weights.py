@@ -5,6 +5,7 @@ To read them starts jax's devices, and those belong to the workers of a study.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,8 @@ def check_weights_apart(recipes: Sequence[tuple[Recipe, DataSpec]], say: Say) ->
         if kind == "refused":
             raise Refused(text)
         say(text)
+    if ran.returncode == -signal.SIGINT:
+        raise KeyboardInterrupt
     if ran.returncode:
         raise Failed(f"the weights could not be looked at (exit code {ran.returncode})")
 
@@ -57,7 +60,8 @@ def main() -> None:
     from cnnjax.training.make import task_for
     from cnnjax.training.pretrained import check_weights
 
-    results, sys.stdout = sys.stdout, sys.stderr  # what users' files print is no answer
+    results = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what users' files print is no answer
 
     def answer(kind: str, text: str) -> None:
         print(json.dumps([kind, text]), file=results, flush=True)
@@ -69,7 +73,7 @@ def main() -> None:
                 recipe = full(written, "recipe")
                 task = task_for(recipe, convert(data, DataSpec, "data"))
                 check_weights(task, recipe, lambda line: answer("say", line))
-        except Refused as error:
+        except (Refused, Failed) as error:
             answer("refused", str(error))
 
 

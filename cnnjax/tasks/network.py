@@ -492,7 +492,9 @@ def _over_parts(gradients: Callable, parts: Batch) -> tuple[Any, Any]:
     total, states = jax.lax.scan(add, _zeros(shapes), (numbers, parts))
 
     def mean(leaves: Array) -> Array:
-        return leaves.mean(0) if jnp.issubdtype(leaves.dtype, jnp.inexact) else leaves[-1]
+        if not jnp.issubdtype(leaves.dtype, jnp.inexact):
+            return leaves[-1]
+        return leaves[0] + (leaves - leaves[:1]).mean(0)  # what is alike in all keeps its bits
 
     return total, jax.tree.map(mean, states)
 

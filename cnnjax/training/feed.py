@@ -178,7 +178,8 @@ class _Feed:
                 real = which["mask"] > 0
                 accumulator.add(which["indices"][real], {n: v[real] for n, v in outputs.items()})
             if time.monotonic() - told > _TELL_SECONDS:
-                jax.block_until_ready(total)
+                with waiting(counted=False):
+                    jax.block_until_ready(total)
                 told = time.monotonic()
                 on_part(number / count)
         assert total is not None, "a data set has examples"

@@ -106,7 +106,7 @@ def fit(
 
     in_dispatch, shown = 1, ""
     # Metrics that were a number once: on some data one is none.
-    finite = _numbers(figures_of(task, so_far)) if step else set()
+    finite = _numbers(figures_of(task, so_far)) if step and so_far["examples"] else set()
     status, diverged, test = "done", None, None
     while step < steps:
         epoch, index = divmod(step, per_epoch)

@@ -180,20 +180,22 @@ def check_agreement(placement: Placement, state: Any) -> None:
     Raises:
       Failed: they differ, and every further step would be of several networks.
     """
-    check_sum = 0
+    fault, check_sum, together = "", 0, process_count() > 1
     for name, leaf in zip(leaf_names(state), jax.tree.leaves(state), strict=True):
         for alike in placement.copies(leaf):
             first = alike[0].tobytes()
-            if differing := [n for n, copy in enumerate(alike) if copy.tobytes() != first]:
-                raise Failed(
-                    f"replicas disagree: {name} on replica {differing[0]} is not that of replica 0"
-                    " (a fault of the device or of the program); nothing was saved"
-                )
-        if leaf.is_fully_replicated:
+            differing = [n for n, copy in enumerate(alike) if copy.tobytes() != first]
+            if differing and not fault:
+                fault = f"{name} on replica {differing[0]} is not that of replica 0"
+        if together and leaf.is_fully_replicated:
             check_sum = zlib.crc32(np.asarray(leaf.addressable_data(0)).tobytes(), check_sum)
-    sums = everyone([check_sum])[:, 0]
-    if (differing := np.flatnonzero(sums != sums[0])).size:
+    said = everyone([bool(fault), check_sum])
+    if not fault and said[:, 0].any():
+        fault = f"two replicas of process {int(np.argmax(said[:, 0]))} are not alike"
+    elif not fault and (differing := np.flatnonzero(said[:, 1] != said[0, 1])).size:
+        fault = f"the state of process {differing[0]} is not that of process 0"
+    if fault:
         raise Failed(
-            f"replicas disagree: the state of process {differing[0]} is not that of process 0 (a"
-            " fault of the device or of the program); nothing was saved"
+            f"replicas disagree: {fault} (a fault of the device or of the program); nothing was"
+            " saved"
         )

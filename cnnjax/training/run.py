@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.core.config import FORMAT, canonical, compact, spelled_out
-from cnnjax.core.distributed import Watch, from_first, is_first, peers_named, process_count
+from cnnjax.core.distributed import (
+    Watch,
+    check_alike,
+    from_first,
+    in_all,
+    is_first,
+    peers_named,
+    process_count,
+)
 from cnnjax.core.environment import bits, machine, start_backend, versions
 from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import read_sealed, write_sealed
@@ -73,12 +81,9 @@ def train_run(
         if not is_first():
             say, on_progress = lambda line: None, lambda progress: None
         recipe = canonical(recipe)
-        total_steps(recipe, len(dataset.train))
-        task = make_task(recipe, dataset)
-        check_batch(placement.place, recipe)
-        task.check(recipe.batch_size)  # refused before anything is written
-        stream_keys(seed, recipe.streams)
-        check_weights(task, recipe)
+        task, sources = in_all(lambda: _checked(recipe, seed, dataset, placement))
+        asked = [compact(recipe), seed, dataset.fingerprint, sources, versions(), plain(place)]
+        check_alike("recipe, seed, data or version", digest(asked))
         folder: _Folder | None = None
 
         def claim() -> dict | None:
@@ -86,7 +91,6 @@ def train_run(
             unicode_path(workdir, "run folder")
             own_folder(workdir, "run folder", ("run.json", "checkpoints"))
             held.enter_context(hold(workdir, "the run"))
-            sources = sources_of(recipe, task) | weights_digest(recipe)
             identity = _claim(workdir, recipe, seed, dataset, sources, data_dir, placement, say)
             folder = held.enter_context(_Folder(workdir, identity, save_seconds, say))
             return _finished(workdir, identity, folder.saves, say)
@@ -112,6 +116,19 @@ def train_run(
         if folder and ended.status != "interrupted":
             write_sealed(workdir / "result.json", {**result, "run": folder.identity})
         return result
+
+
+def _checked(
+    recipe: Recipe, seed: int, dataset: AnyDataset, placement: Placement
+) -> tuple[Any, dict[str, str]]:
+    """The task, and the digests of the files behind the run; refused before anything is written."""
+    total_steps(recipe, len(dataset.train))
+    task = make_task(recipe, dataset)
+    check_batch(placement.place, recipe)
+    task.check(recipe.batch_size)
+    stream_keys(seed, recipe.streams)
+    check_weights(task, recipe)
+    return task, sources_of(recipe, task) | weights_digest(recipe)
 
 
 class _Folder:

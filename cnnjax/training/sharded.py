@@ -118,7 +118,8 @@ class Sharded(OneReplica):
 
     @cached_property
     def _mesh(self) -> Mesh:
-        devices = np.array(jax.devices()[: self.devices]).reshape(self.data, self.model)
+        there = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        devices = np.array(there[: self.devices]).reshape(self.data, self.model)
         return Mesh(devices, ("data", "model"))
 
 
