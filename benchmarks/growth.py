@@ -81,6 +81,10 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     ):
         axes.set(title=title, xlabel=label, ylabel=unit, xscale="log")
         axes.set_ylim(bottom=0) if axes is compiled else axes.set_yscale("log")
+        values = sorted({row["batch" if axes is batches else "depth"] for row in rows})
+        axes.set_xticks(values, [str(value) for value in values])
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=110)

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Iterator
 from cnnjax.core.distributed import Cluster, is_told, lost
 from cnnjax.core.errors import PeerLost, Refused
 
-_SUPERVISED = (
-    "CNNJAX_SUPERVISED"  # for the child: where its C++ speaks, and what tells that we live
-)
+# For the child: where its C++ speaks, and what tells that we live.
+_SUPERVISED = "CNNJAX_SUPERVISED"
 _UNHEALTHY = re.compile(r"unhealthy[^\n]*:\s*\n((?:\S*\d+\n)+)")  # a task a line
 _SERVICE = re.compile("coordination.?service|distributed service", re.IGNORECASE)
 _KEPT = 2000  # lines of what C++ said

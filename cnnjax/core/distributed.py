@@ -21,9 +21,12 @@ import numpy as np
 from cnnjax.core.errors import Failed, PeerLost, Refused, one_line
 
 HEARTBEAT_SECONDS = 10  # without a sign of life for so long a process is lost
-_FAULTS = re.compile("gloo|nccl|rccl|collective|connection|unavailable|heartbeat", re.IGNORECASE)
-
-_OURS = re.compile("RESOURCE_EXHAUSTED")
+# What jax says, as one kind of error or another, when a collective fails for want of a peer.
+_FAULTS = re.compile(
+    r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|FAILED_PRECONDITION|DEADLINE_EXCEEDED): .*"
+    r"(gloo|nccl|rccl|collective|connection|heartbeat)",
+    re.IGNORECASE | re.DOTALL,
+)
 _CHUNK = 2**26  # bytes
 
 T = TypeVar("T")
@@ -237,8 +240,8 @@ def peers_named() -> Iterator[None]:
 
     try:
         yield
-    except JaxRuntimeError as error:
-        if process_count() == 1 or not _FAULTS.search(str(error)) or _OURS.search(str(error)):
+    except (JaxRuntimeError, ValueError) as error:
+        if process_count() == 1 or not _FAULTS.match(str(error)):
             raise
         time.sleep(HEARTBEAT_SECONDS + 2)
         raise PeerLost(lost("a process")) from error

@@ -22,7 +22,7 @@ LONG = ("--epochs", "60", "--save-every", "0", "--set", "optimizer.learning_rate
 class Cluster:
     """The processes of one training in `folder`."""
 
-    def __init__(self, command, folder, count, *arguments, coordinator=None, ids=None):
+    def __init__(self, command, folder, count, *arguments, coordinator=None, ids=None, each=None):
         if coordinator is None:
             with socket.socket() as free:
                 free.bind(("localhost", 0))
@@ -31,7 +31,8 @@ class Cluster:
         self.members = [
             subprocess.Popen(
                 [*command, *ARGUMENTS, "--workdir", str(folder), "--coordinator", coordinator,
-                 "--num-processes", str(count), "--process-id", str(number), *arguments],
+                 "--num-processes", str(count), "--process-id", str(number), *arguments,
+                 *(each[number] if each else ())],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                 env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": "1"},
             )
@@ -184,6 +185,46 @@ def test_one_that_is_asked_to_stop_stops_all_and_they_go_on(command, tmp_path):
 def test_four_processes_train(command, tmp_path):
     ended = Cluster(command, tmp_path, 4, "--epochs", "2").ended()
     assert [code for code, _, _ in ended] == [0] * 4, ended
+
+
+def test_an_error_of_one_alone_keeps_its_exit_code(command, tmp_path):
+    """Of its own data, before they train."""
+    both = [["--data", "nothing.npz"], []]
+    refused = Cluster(command, tmp_path / "a", 2, each=both).ended()
+    assert [code for code, _, _ in refused] == [2, 2], refused
+    assert "nothing.npz" in refused[0][2]
+    assert "process 0 cannot go on, and says why" in refused[1][2]
+
+
+@pytest.mark.long
+def test_a_disk_that_fails_the_first_is_no_lost_peer_there(command, tmp_path):
+    both = Cluster(command, tmp_path / "b", 2, *LONG)
+    both.trains()
+    log = tmp_path / "b" / "metrics.jsonl"
+    log.unlink()
+    log.mkdir()  # it cannot be written
+    first, second = both.ended()
+    assert (first[0], second[0]) == (1, 75), second[2]
+    assert "process 0" in second[2].splitlines()[-1]
+
+
+@pytest.mark.long
+def test_processes_that_were_given_different_seeds_are_refused(command, tmp_path):
+    each = [["--seed", "0"], ["--seed", "1"]]
+    ended = Cluster(command, tmp_path, 2, each=each).ended()
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    assert all("process 1 was given another recipe, seed" in error for _, _, error in ended)
+
+
+@pytest.mark.long
+def test_two_signals_end_it_while_it_waits_for_the_others(command, tmp_path):
+    alone = Cluster(command, tmp_path, 2, ids=[0])
+    time.sleep(8)
+    alone.members[0].terminate()
+    time.sleep(1)
+    alone.members[0].terminate()
+    ((code, _, _),) = alone.ended(10)
+    assert code == 143
 
 
 def test_what_the_first_refuses_all_refuse(command, tmp_path):

@@ -18,7 +18,7 @@ from cnnjax.core.config import override
 from cnnjax.core.errors import Failed
 from cnnjax.core.place import Place
 from cnnjax.data.order import check_batch
-from cnnjax.tasks.network import NetworkTask
+from cnnjax.tasks.network import NetworkTask, _over_parts
 from cnnjax.training.loop import fit
 from cnnjax.training.placement import check_agreement, make_placement
 from cnnjax.training.pmap import Pmap
@@ -261,6 +261,19 @@ def test_a_batch_in_parts_is_the_batch(place):
     parts = {**GROUPS, "compute.batch_norm_group": 2, "compute.accumulate": 2}
     _, in_parts = trained(recipe(**parts), place)
     assert distance(whole, in_parts) < 2e-5
+
+
+def test_what_is_alike_in_all_parts_keeps_its_bits():
+    """Statistics of frozen normalisation, of which a mean of three would change a third."""
+    kept = jax.random.normal(jax.random.key(0), (1000,))
+
+    @jax.jit
+    def mean(parts):
+        return _over_parts(lambda part, number: (part["mask"].sum(), kept), parts)
+
+    total, found = mean({"mask": np.ones((3, 2), np.float32)})
+    assert total == 6
+    np.testing.assert_array_equal(found, kept)
 
 
 def test_parts_that_cannot_be_are_refused():
