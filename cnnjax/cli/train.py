@@ -105,7 +105,14 @@ def train(
     """
     from cnnjax.cli.supervisor import leaving_at_once, supervise
     from cnnjax.core.config import canonical
-    from cnnjax.core.distributed import Cluster, in_all, is_first, join, surrounding
+    from cnnjax.core.distributed import (
+        Cluster,
+        in_all,
+        is_first,
+        join,
+        peers_named,
+        surrounding,
+    )
     from cnnjax.core.environment import check_platform, configure_xla, start_backend
     from cnnjax.core.errors import Refused, unknown
     from cnnjax.core.place import Place
@@ -147,7 +154,7 @@ def train(
     from cnnjax.training.run import train_run
     from cnnjax.training.signals import StopRequest
 
-    with leaving_at_once(cluster):
+    with leaving_at_once(cluster), peers_named():
         if cluster:
             check_platform()
             join(cluster, peer_timeout)

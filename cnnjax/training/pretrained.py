@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.core.errors import Refused, Say
-from cnnjax.core.recipe import Recipe
+from cnnjax.core.recipe import Model, Recipe
 from cnnjax.core.user_code import located
 from cnnjax.interop.mapping import Mismatch, OtherClasses
 from cnnjax.interop.weights import FILES, carry_over, read_variables
@@ -87,10 +87,11 @@ def _read(task: NetworkTask, recipe: Recipe, state: TrainState) -> Any:
     path, head = located(recipe.init.weights), recipe.init.head
     fresh = {"params": state.params, **state.model_state}
     shape = task.data.image_shape
-    given = f"init.weights={recipe.init.weights}"
+    given, theirs = f"init.weights={recipe.init.weights}", ""
     try:
         if (path / "run.json").is_file():
-            _, _, other = restore_run(path, lambda line: None)
+            trained, _, other = restore_run(path, lambda line: None)
+            theirs = f": {_in_words(trained.model)}, not {_in_words(recipe.model)}"
             if str(int(other.step)) != _newest(path).stem:  # what is hashed is what is read
                 raise Refused(f"{given}: its newest state is damaged; train that run again")
             return carry_over(evaluated(other), task.model, shape, given, head=head, fresh=fresh)
@@ -103,4 +104,11 @@ def _read(task: NetworkTask, recipe: Recipe, state: TrainState) -> Any:
     except Mismatch as error:
         more = len(error.lines) - _SHOWN
         lines = "; ".join(error.lines[:_SHOWN]) + (f"; ... ({more} more)" if more > 0 else "")
-        raise Refused(f"{given} is of another network: {lines}") from None
+        raise Refused(
+            f"{given} is of another network{theirs} (-: wanted, +: there instead): {lines}"
+        ) from None
+
+
+def _in_words(model: Model) -> str:
+    fields = ", ".join(f"{key}={value}" for key, value in model.fields.items())
+    return f"{model.name} ({fields})" if fields else model.name

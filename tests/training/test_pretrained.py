@@ -82,11 +82,13 @@ def test_another_number_of_classes_needs_a_new_head(folder, trained, few):
 def test_weights_of_another_network_are_refused_with_the_lines(folder, digits):
     deeper = SMALL.replace(model=Model("cifar_resnet14", {"width": 0.25}), init=Init(str(folder)))
     with pytest.raises(
-        Refused, match=r"another network: - batch_stats.stage1_block1.*\+ "
+        Refused, match=r": cifar_resnet8 .*, not cifar_plain8 .*: - batch_stats.stage1_block1.*\+ "
     ) as refusal:
         state_of(deeper.replace(model=Model("cifar_plain8", {"width": 0.5})), digits)
     assert "\n" not in str(refusal.value)
-    with pytest.raises(Refused, match=r"another network: - "):
+    with pytest.raises(
+        Refused, match=r"another network: cifar_resnet8 .*, not cifar_resnet14 .*: - "
+    ):
         state_of(deeper, digits)
 
 
