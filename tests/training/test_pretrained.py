@@ -87,7 +87,7 @@ def test_weights_of_another_network_are_refused_with_the_lines(folder, digits):
         state_of(deeper.replace(model=Model("cifar_plain8", {"width": 0.5})), digits)
     assert "\n" not in str(refusal.value)
     with pytest.raises(
-        Refused, match=r"another network: cifar_resnet8 .*, not cifar_resnet14 .*: - "
+        Refused, match=r": cifar_resnet8 .*, not cifar_resnet14 .*: - "
     ):
         state_of(deeper, digits)
 
