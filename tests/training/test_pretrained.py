@@ -86,9 +86,7 @@ def test_weights_of_another_network_are_refused_with_the_lines(folder, digits):
     ) as refusal:
         state_of(deeper.replace(model=Model("cifar_plain8", {"width": 0.5})), digits)
     assert "\n" not in str(refusal.value)
-    with pytest.raises(
-        Refused, match=r": cifar_resnet8 .*, not cifar_resnet14 .*: - "
-    ):
+    with pytest.raises(Refused, match=r": cifar_resnet8 .*, not cifar_resnet14 .*: - "):
         state_of(deeper, digits)
 
 
