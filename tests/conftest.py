@@ -71,5 +71,9 @@ def cli(capsys):
 
 @pytest.fixture(scope="session")
 def command() -> list[str]:
-    """The `cnnjax` of this environment, as a user types it."""
-    return [str(Path(sys.executable).with_name("cnnjax"))]
+    """The `cnnjax` of this environment, as a user types it; the same program where the project is
+    only on PYTHONPATH."""
+    installed = Path(sys.executable).with_name("cnnjax")
+    if installed.exists():
+        return [str(installed)]
+    return [sys.executable, "-c", "from cnnjax.cli.main import main; main()"]
