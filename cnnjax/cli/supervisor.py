@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from cnnjax.core.distributed import Cluster, is_told, lost
 from cnnjax.core.errors import PeerLost, Refused
@@ -129,12 +129,9 @@ def _why(cluster: Cluster, seconds: float, said: str) -> Refused | PeerLost | No
             f" {seconds:g} s; start process 0 there, and each with its own --process-id"
         )
     if found := _UNHEALTHY.search(said):
-        return PeerLost(lost(_processes(re.findall(r"(\d+)$", found[1], re.MULTILINE))))
+        tasks = re.findall(r"(\d+)$", found[1], re.MULTILINE)
+        return PeerLost(lost(", ".join(f"process {task}" for task in tasks)))
     return PeerLost(lost("process 0, the coordinator,")) if _SERVICE.search(said) else None
-
-
-def _processes(numbers: Iterable[str]) -> str:
-    return ", ".join(f"process {number}" for number in numbers)
 
 
 def _speak_apart(elsewhere: int) -> None:

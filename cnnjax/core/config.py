@@ -5,7 +5,6 @@ Two kinds of object have fields: a dataclass, and a `Named` (whose `fields` belo
 that its registry knows by that name).
 """
 
-import contextlib
 import difflib
 import math
 from collections.abc import Mapping, Sequence
@@ -135,7 +134,7 @@ def override_all(recipe: Recipe, assignments: Sequence[Assignment]) -> Recipe:
         return each.path.count("."), not each.path.endswith(".name")
 
     for each in sorted(assignments, key=place):
-        with refused_at(each.where) if each.where else contextlib.nullcontext():
+        with refused_at(each.where):
             recipe = override(recipe, each.path, each.value)
     recipe = canonical(recipe)
     idle = idle_settings(recipe)

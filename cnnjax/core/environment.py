@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 
 from cnnjax.core.errors import Refused, one_line, unknown
@@ -80,6 +81,11 @@ def device_count() -> int:
         r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", "")
     )
     return int(os.environ.get("JAX_NUM_CPU_DEVICES") or (forced[1] if forced else 1))
+
+
+def module_paths() -> dict[str, str]:
+    """For the environment of a child: it finds modules where this process does."""
+    return {"PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path)}
 
 
 def configure_xla(threads: int | None = None) -> None:

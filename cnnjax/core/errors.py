@@ -36,11 +36,11 @@ class PeerLost(Failed):
 
 @contextlib.contextmanager
 def refused_at(where: str) -> Iterator[None]:
-    """What is refused in the block says where it stands: "variant plain-9: ..."."""
+    """What is refused in the block says where it stands, "variant plain-9: ..."; "": nowhere."""
     try:
         yield
     except Refused as error:
-        raise Refused(f"{where}: {error}") from error
+        raise Refused(f"{where}: {error}" if where else str(error)) from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Refused:

@@ -70,10 +70,9 @@ def check_batch(place: Place, recipe: Recipe) -> None:
     share = size // (replicas * in_turn if in_turn > 1 else parts)
     if group is not None and share % group:
         fit = [str(one) for one in range(2, share + 1) if share % one == 0]
-        of_whom = f"a part's {share}" if in_turn > 1 else f"{share}"
-        of_whom = f"a replica's {share}" if parts > 1 and in_turn == 1 else of_whom
+        whose = "a part's " if in_turn > 1 else "a replica's " if parts > 1 else ""
         raise Refused(
-            f"compute.batch_norm_group={group} does not divide {of_whom} examples; give"
+            f"compute.batch_norm_group={group} does not divide {whose}{share} examples; give"
             f" {', '.join(fit) or 'none: one example has no statistics'}"
         )
 

@@ -158,7 +158,7 @@ def resolve(
             fixed[name] = {level: levels[level]}
         if twice := sorted(fixed.keys() & arm.factors.keys()):
             raise Refused(f"an arm of preset {preset} both fixes and varies factor {twice[0]}")
-        _check_overlap([*own, *given], {**fixed, **arm.factors})
+        _check_overlap([*own, *given], arm.factors)
         variants += _grid(base, {**fixed, **arm.factors}, arm.seeds or count)
 
     contrasts = study.contrasts if chosen.contrasts is None else chosen.contrasts
@@ -258,7 +258,7 @@ def _check_once(factors: Mapping[str, Levels]) -> None:
 
 
 def _check_overlap(given: list[Assignment], factors: Mapping[str, Levels]) -> None:
-    """A setting that every level overwrites would do nothing without a word.
+    """A setting that every level overwrites, or some take away, would be lost without a word.
 
     A name brings settings of its own, so it overwrites those of another.
     """

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.environment import accelerators, cores, has_accelerator
+from cnnjax.core.environment import accelerators, cores, has_accelerator, module_paths
 from cnnjax.core.errors import Refused
 from cnnjax.core.place import JIT, Place
 from cnnjax.study.cells import Cell
@@ -253,12 +253,7 @@ def _start_worker(lifeline: Any, environment: Mapping[str, str]) -> _Worker:
     descriptors = theirs.fileno(), lifeline.fileno()
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "cnnjax.study.worker", *map(str, descriptors)],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
-            "PJRT_NPROC": "1",
-            **environment,
-        },
+        env={**os.environ, **module_paths(), "PJRT_NPROC": "1", **environment},
         pass_fds=descriptors,
         stdin=subprocess.DEVNULL,
     )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnjax.core.config import compact, full
+from cnnjax.core.environment import module_paths
 from cnnjax.core.errors import Failed, Refused, Say
 from cnnjax.core.recipe import Recipe
 from cnnjax.core.user_code import located, paths_from
@@ -37,11 +38,7 @@ def check_weights_apart(recipes: Sequence[tuple[Recipe, DataSpec]], say: Say) ->
     ran = subprocess.run(
         [sys.executable, "-P", "-m", "cnnjax.study.weights"],
         input=json.dumps(asked),
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
-            "JAX_PLATFORMS": "cpu",
-        },
+        env={**os.environ, **module_paths(), "JAX_PLATFORMS": "cpu"},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -216,7 +216,7 @@ class NetworkTask(ABC):
             raise Refused("optimizer.freeze fits every parameter: there is nothing to train")
 
     def _check_steps(self, variables: Any, batch_size: int | None) -> None:
-        """Trace the steps of a user's own task; what it raises is said with its line."""
+        """Trace the steps of a user's own task or optimiser; errors are said with their line."""
         params = variables.pop("params")
         with refused(f"task {type(self).__name__} cannot be evaluated or trained"):
             state = jax.eval_shape(lambda: self._state(_zeros(params), _zeros(variables)))

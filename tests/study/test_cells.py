@@ -129,6 +129,20 @@ def test_a_setting_that_one_level_takes_away_is_refused():
     assert decays == [0.2, 0.2]
 
 
+def test_an_arm_varies_what_a_level_that_it_fixes_may_overwrite():
+    """Only what an arm itself varies could lose a setting there."""
+    sizes = {"x": {"batch_size": 32}, "y": {"batch_size": 64}}
+    changes = {
+        "factors": {"by": {"slow": {"optimizer.learning_rate": 0.01}, "usual": {}}},
+        "contrasts": (),
+        "presets": {"quick": Preset(arms=(Arm(where={"by": "slow"}, factors={"size": sizes}),))},
+    }
+    plan = resolve(mine(**changes), settings=("optimizer.learning_rate=0.2",))
+    assert [variant.name for variant in plan.variants] == ["slow", "usual", "slow-x", "slow-y"]
+    with pytest.raises(Refused, match="batch_size is varied by factor size"):
+        resolve(mine(**changes), settings=("batch_size=16",))
+
+
 def test_a_group_of_settings_is_checked_by_its_names():
     with pytest.raises(Refused, match="no setting in schedule: 'nam'; did you mean name"):
         resolve(mine(presets={"quick": Preset(settings={"schedule": {"nam": "cosine"}})}))
