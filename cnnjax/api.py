@@ -21,6 +21,7 @@ from cnnjax.core.errors import Refused
 from cnnjax.core.files import read_lines
 from cnnjax.core.place import JIT, Place
 from cnnjax.core.recipe import Model, Recipe
+from cnnjax.core.user_code import refused
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset
 from cnnjax.data.order import check_batch
@@ -279,8 +280,12 @@ def init_network(
     shape = image_shape or MODELS.find(name).input_shape
     if shape is None:
         raise Refused(f"{name} has no default image_shape; give (height, width, channels)")
+    if len(shape) != 3 or min(shape) < 1:
+        raise Refused(f"image_shape={shape}: give (height, width, channels)")
     key = stream_keys(seed)["init"]
-    return Network(Model(name, fields), module, fresh_variables(module, shape, key), shape)
+    with refused(f"{name} does not take images of {'x'.join(map(str, shape))}"):
+        variables = fresh_variables(module, shape, key)
+    return Network(Model(name, fields), module, variables, shape)
 
 
 @contextmanager

@@ -64,6 +64,8 @@ def test_a_run_has_its_result_its_history_and_its_network(run, digits):
     np.testing.assert_array_equal(again.predict(digits.test.images[:5]), outputs[:5])
     with pytest.raises(Refused, match=r"images are float64.*uint8 \[n, 8x8x1\]"):
         run.predict(digits.test.images / 255)
+    with pytest.raises(Refused, match="batch_size=0: give 1 or more"):
+        run.predict(digits.test.images, batch_size=0)
 
 
 def test_a_fresh_network_begins_as_a_run_of_its_seed():
@@ -76,6 +78,10 @@ def test_a_fresh_network_begins_as_a_run_of_its_seed():
     )
     with pytest.raises(Refused, match="no model 'cifar_resnet'"):
         cnnjax.init_network("cifar_resnet")
+    with pytest.raises(Refused, match=r"image_shape=.*: give \(height, width, channels\)"):
+        cnnjax.init_network("cifar_resnet8", (8, 8, 0))
+    with pytest.raises(Refused, match="images of 4x4: 8x8 or more are needed"):
+        cnnjax.init_network("cifar_resnet8", (4, 4, 1))
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -37,7 +37,7 @@ def normalize(
     deviation: Float[Array, " c"] | None = None,
 ) -> Float[Array, "n h w c"]:
     """Bytes to floats: 0 to 1, minus the mean, divided by the deviation of each channel."""
-    centred = images.astype(jnp.float32) / max_value - mean[None]
+    centred = images.astype(float) / max_value - mean[None]
     return centred if deviation is None else centred / deviation[None, None, None]
 
 
@@ -158,7 +158,7 @@ def _cutmix(
         (columns >= low[1]) & (columns < high[1])
     )[None]
     mixed = jnp.where(inside[:, :, None], partner, image)
-    return mixed, inside.mean(dtype=jnp.float32)
+    return mixed, inside.mean(dtype=float)
 
 
 def ten_crops(images: Float[Array, "n h w c"], size: int) -> Float[Array, "n 10 s s c"]:

@@ -1,11 +1,10 @@
 """Convolution, alone or with what follows it in every family: a bias, or batch normalisation."""
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnnjax.core.errors import Refused
-from cnnjax.layers.layer import Layer
+from cnnjax.layers.layer import Layer, as_dtype
 from cnnjax.ops.conv import conv
 
 
@@ -32,12 +31,13 @@ class Conv(Layer):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 {self.features}"]:
-        size, dtype = self.kernel_size, jnp.dtype(self.param_dtype)
+        size, dtype = self.kernel_size, as_dtype(self.dtype)
+        param_dtype = as_dtype(self.param_dtype)
         shape = (size, size, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, dtype)
+        kernel = self.param("kernel", self.kernel_init, shape, param_dtype)
         x = conv(
-            x.astype(self.dtype),
-            jnp.asarray(kernel, self.dtype),
+            x.astype(dtype),
+            kernel.astype(dtype),
             strides=(self.strides, self.strides),
             padding=size // 2 if self.padding is None else self.padding,
             groups=self.groups,
@@ -45,8 +45,8 @@ class Conv(Layer):
         if not self.use_bias:
             return x
         start = nn.initializers.constant(self.bias)
-        bias = self.param("bias", start, (self.features,), dtype)
-        return x + jnp.asarray(bias, self.dtype)[None, None, None]
+        bias = self.param("bias", start, (self.features,), param_dtype)
+        return x + bias.astype(dtype)[None, None, None]
 
 
 class ConvNorm(Layer):

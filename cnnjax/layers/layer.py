@@ -5,12 +5,18 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
 Initialization = Literal["he_fan_in", "he_fan_out", "glorot", "krizhevsky2012", "lecun1998"]
 Dtype = Literal["float32", "bfloat16"]
+
+
+def as_dtype(name: Dtype) -> np.dtype:
+    """A type by its name; "float32" is float64 in jax's 64-bit mode, in which only tests run."""
+    return jnp.dtype(name) if name == "bfloat16" else jnp.dtype(jnp.result_type(float))
 
 
 def _lecun1998(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
@@ -64,8 +70,8 @@ class Layer(nn.Module, kw_only=True):
             features,
             kernel_init=self.kernel_init,
             bias_init=nn.initializers.constant(bias),
-            dtype=jnp.dtype(dtype or self.dtype),
-            param_dtype=jnp.dtype(self.param_dtype),
+            dtype=as_dtype(dtype or self.dtype),
+            param_dtype=as_dtype(self.param_dtype),
         )
 
     @nn.nowrap
@@ -79,7 +85,8 @@ class Layer(nn.Module, kw_only=True):
             momentum=0.9,  # PyTorch's 0.1
             epsilon=epsilon,
             use_fast_variance=False,
-            dtype=jnp.dtype(self.dtype),
-            param_dtype=jnp.dtype(self.param_dtype),
+            force_float32_reductions=as_dtype("float32") == jnp.float32,
+            dtype=as_dtype(self.dtype),
+            param_dtype=as_dtype(self.param_dtype),
             name=name,
         )

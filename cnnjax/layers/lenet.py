@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.layers.layer import Layer
+from cnnjax.layers.layer import Layer, as_dtype
 from cnnjax.ops.conv import conv, in_library_form
 from cnnjax.ops.pool import sum_pool
 
@@ -35,12 +35,13 @@ class SubSampling(Layer):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-        shape, dtype = (x.shape[-1],), jnp.dtype(self.param_dtype)
-        coefficient = self.param("coefficient", _within_fan_in_of_four, shape, dtype)
-        bias = self.param("bias", nn.initializers.zeros, shape, dtype)
-        coefficient = jnp.asarray(coefficient, self.dtype)[None, None, None]
-        bias = jnp.asarray(bias, self.dtype)[None, None, None]
-        return coefficient * sum_pool(x.astype(self.dtype), 2) + bias
+        shape, dtype = (x.shape[-1],), as_dtype(self.dtype)
+        param_dtype = as_dtype(self.param_dtype)
+        coefficient = self.param("coefficient", _within_fan_in_of_four, shape, param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, param_dtype)
+        coefficient = coefficient.astype(dtype)[None, None, None]
+        bias = bias.astype(dtype)[None, None, None]
+        return coefficient * sum_pool(x.astype(dtype), 2) + bias
 
 
 class PartialConv(Layer):
@@ -58,19 +59,20 @@ class PartialConv(Layer):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
-        size, dtype = self.kernel_size, jnp.dtype(self.param_dtype)
-        x = x.astype(self.dtype)
+        size, dtype = self.kernel_size, as_dtype(self.dtype)
+        param_dtype = as_dtype(self.param_dtype)
+        x = x.astype(dtype)
         order = sorted(range(len(self.connections)), key=lambda f: len(self.connections[f]))
         groups = []  # output maps, the inputs of each, kernel
         for count, run in groupby(order, key=lambda f: len(self.connections[f])):
             maps = list(run)
             seen = np.asarray([self.connections[f] for f in maps])
             shape = (size, size, count, len(maps))
-            kernel = self.param(f"kernel{count}", self.kernel_init, shape, dtype)
-            groups.append((maps, seen, jnp.asarray(kernel, self.dtype)))
-        bias = self.param("bias", nn.initializers.zeros, (len(order),), dtype)
+            kernel = self.param(f"kernel{count}", self.kernel_init, shape, param_dtype)
+            groups.append((maps, seen, kernel.astype(dtype)))
+        bias = self.param("bias", nn.initializers.zeros, (len(order),), param_dtype)
         convolve = _grouped if in_library_form() else _with_zeros
-        return convolve(x, groups) + jnp.asarray(bias, self.dtype)[None, None, None]
+        return convolve(x, groups) + bias.astype(dtype)[None, None, None]
 
 
 def _grouped(x: Array, groups: list[tuple[list[int], np.ndarray, Array]]) -> Array:

@@ -145,7 +145,7 @@ class AlexNet(Layer, kw_only=True):
             x = activate(layer(x))
             if self.dropout_at == "behind":
                 x = self.drop(x, deterministic=not train)
-        return self.head(x).astype("float32")
+        return self.head(x).astype(float)
 
     def _normalize(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         return local_response_norm(x) if self.lrn else x

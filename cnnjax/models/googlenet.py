@@ -163,7 +163,7 @@ class GoogLeNet(Layer, kw_only=True):
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n {self.num_classes}"]:
         x = global_avg_pool(self.feature_maps(images, train=train)[32])
-        return self.head(self.drop(x, deterministic=not train)).astype("float32")
+        return self.head(self.drop(x, deterministic=not train)).astype(float)
 
     def _auxiliary(self, x: Float[Array, "n h w c"], name: str, train: bool) -> None:
         """Sow the logits of an auxiliary head, while training."""
@@ -174,7 +174,7 @@ class GoogLeNet(Layer, kw_only=True):
         x = getattr(self, f"{name}_conv")(x, train=train)
         x = nn.relu(getattr(self, f"{name}_dense")(x.reshape(x.shape[0], -1)))
         x = self.aux_drop(x, deterministic=not train)
-        logits = getattr(self, f"{name}_head")(x).astype("float32")
+        logits = getattr(self, f"{name}_head")(x).astype(float)
         if not self.is_initializing():
             self.sow("auxiliary", name, logits)
 

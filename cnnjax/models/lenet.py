@@ -121,7 +121,7 @@ class LeNet5(Layer, kw_only=True):
     ) -> Float[Array, "n {self.num_classes}"]:
         c5 = self.feature_maps(images, train=train)[4]
         f6 = ACTIVATIONS[self.activation](self.f6(c5.reshape(c5.shape[0], -1)))
-        return self.head(f6.astype("float32")).astype("float32")
+        return self.head(f6.astype(float)).astype(float)
 
     def _pool(self, x: Float[Array, "n h w c"], name: str) -> Float[Array, "n h2 w2 c"]:
         if self.pooling == "subsampling":

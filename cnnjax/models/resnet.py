@@ -189,4 +189,4 @@ class ResNet(Layer):
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n {self.num_classes}"]:
         x = self.feature_maps(images, train=train)[32]
-        return self.head(global_avg_pool(x).astype("float32"))
+        return self.head(global_avg_pool(x).astype(float))

@@ -142,4 +142,4 @@ class ResNetCifar(Layer):
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n {self.num_classes}"]:
         x = self.feature_maps(images, train=train)[4]
-        return self.head(global_avg_pool(x).astype("float32"))
+        return self.head(global_avg_pool(x).astype(float))

@@ -158,4 +158,4 @@ class VGG(Layer, kw_only=True):
         x = x.reshape(x.shape[0], -1)
         x = self.drop(nn.relu(self.dense6(x)), deterministic=not train)
         x = self.drop(nn.relu(self.dense7(x)), deterministic=not train)
-        return self.head(x).astype("float32")
+        return self.head(x).astype(float)

@@ -194,7 +194,9 @@ def _grid(panels: list[Any], captions: list[str], title: str, columns: int, inch
                 inches * 0.95 / height,
             )
             axes = figure.add_axes(box)
-            axes.set_axis_off()
+            axes.set(xticks=[], yticks=[])
+            for edge in axes.spines.values():  # a light panel ends somewhere, too
+                edge.set(linewidth=0.4, color="0.6")
             axes.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.text(
                 0, 1.02, caption, transform=axes.transAxes, va="bottom", ha="left", fontsize=6

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int
 
-from cnnjax.core.errors import Failed
+from cnnjax.core.errors import Failed, Refused
 from cnnjax.tasks.state import TrainState
 
 Metrics = dict[str, Array]  # mergeable sums: add two, get the sums of both
@@ -34,6 +34,13 @@ class Metric:
     better: Literal["lower", "higher"]
     sentence: str
     worst: float | None = None
+
+    def __post_init__(self):
+        if self.better not in ("lower", "higher"):
+            raise Refused(
+                f"Metric({self.name!r}, better={self.better!r}): say which direction is better,"
+                ' "lower" or "higher"'
+            )
 
 
 @dataclass(frozen=True)

@@ -229,10 +229,11 @@ def _padded(rates: np.ndarray, per_epoch: int) -> np.ndarray:
 
 
 def _shown(task: Task, figures: Mapping[str, Any]) -> str:
-    """The last declared metric in words, for progress: "loss 2.303"."""
-    name = task.judged[-1].name
-    value = figures.get(name)  # of a batch there is none that an accumulator gives
-    return "" if value is None else f"{name} {value:.3f}"
+    """The first and the last metric in words, for progress: "top1_error 45.312, loss 1.303"."""
+    names = dict.fromkeys((task.judged[0].name, task.judged[-1].name))
+    # Of a batch there is none that an accumulator gives.
+    values = {name: figures[name] for name in names if figures.get(name) is not None}
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
 def evaluate(

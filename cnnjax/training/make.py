@@ -1,7 +1,7 @@
 """From a recipe to its task: what is learned, by which network, and what of it is compiled."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from cnnjax.core.architectures import MODELS, create_model
 from cnnjax.core.config import idle_settings
@@ -12,6 +12,7 @@ from cnnjax.core.user_code import refused
 from cnnjax.core.values import digest, plain
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.normalization import chosen_normalization
+from cnnjax.layers.layer import Dtype
 from cnnjax.tasks.network import NetworkTask
 from cnnjax.tasks.optimizers import update_of
 from cnnjax.tasks.task import DataSpec, Task
@@ -73,11 +74,13 @@ def task_for(recipe: Recipe, data: DataSpec) -> Any:
                 f"compute.precision={recipe.compute.precision}: {recipe.model.name} has no field"
                 " dtype, in which it would compute"
             )
-        if fields.setdefault("dtype", recipe.compute.precision) != recipe.compute.precision:
-            raise Refused(
-                f"compute.precision={recipe.compute.precision} and model.dtype={fields['dtype']}"
-                " are one thing; leave out model.dtype"
-            )
+        fields.setdefault("dtype", recipe.compute.precision)
+    given = fields.get("dtype")
+    if given in get_args(Dtype) and given != recipe.compute.precision:
+        raise Refused(
+            f"model.dtype={given} and compute.precision={recipe.compute.precision} are"
+            " one thing; leave out model.dtype and set compute.precision"
+        )
     task = replace(with_data, model=create_model(recipe.model.name, **fields))
     if recipe.data.test_crops != 1 and type(task).over_views is NetworkTask.over_views:
         raise Refused(

@@ -231,8 +231,10 @@ def predict_stored(
     """`stored_outputs` of any number of images, in batches of one size.
 
     Raises:
-      Refused: the images are not uint8 [n, h, w, c] of the network's size.
+      Refused: the images are not uint8 [n, h, w, c] of the network's size, or the batches empty.
     """
+    if batch_size < 1:
+        raise Refused(f"batch_size={batch_size}: give 1 or more")
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != tuple(image_shape):
         shape = "x".join(map(str, image_shape))

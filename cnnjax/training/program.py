@@ -56,7 +56,7 @@ def train_steps(
             jax.lax.dynamic_slice_in_dim(order, index * batch_size, batch_size)
         )
         batch = {name: array[indices] for name, array in source["examples"].items()}
-        batch |= {"mask": jnp.ones(indices.shape), "indices": indices}
+        batch |= {"mask": jnp.ones(indices.shape, jnp.float32), "indices": indices}
         state, new = _step(
             task, placement, augmentation, state, batch, source, keys, epoch, index, rates[index]
         )

@@ -22,7 +22,8 @@ def learning_rates(
       learning_rate: the peak.
       steps: the length of the run.
     """
-    return np.asarray(jax.vmap(optax_schedule(schedule, learning_rate, steps))(jnp.arange(steps)))
+    rates = jax.vmap(optax_schedule(schedule, learning_rate, steps))(jnp.arange(steps))
+    return np.asarray(rates, np.float32)
 
 
 def optax_schedule(schedule: Schedule, learning_rate: float, steps: int) -> optax.Schedule:

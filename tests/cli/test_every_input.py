@@ -251,6 +251,7 @@ COMMANDS = [
     (f"summary vgg16 --set model.num_classes={10**30}", "must be finite and within 64 bits"),
     ("summary vgg16 --set model.kernel=7x7", "it is one of 3x3x2, 5x5"),
     ("summary resnet50 --set model.dtype=float64", "it is one of float32, bfloat16"),
+    (f"{TRAIN} --set model.dtype=bfloat16", "are one thing; leave out model.dtype"),
     ("summary cifar_resnet8 --set model.width=1e300", "leaves too many channels"),
     ("summary cifar_resnet8 --set model.width=1e-300", "leaves no channel"),
     # Data.

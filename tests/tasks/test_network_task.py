@@ -12,7 +12,7 @@ from cnnjax.layers.context import Context, in_context
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.scan import apply_blocks, stack_blocks
 from cnnjax.tasks.classification import Predictions, label_ranks
-from cnnjax.tasks.task import DataSpec
+from cnnjax.tasks.task import DataSpec, Metric
 from cnnjax.training.make import task_for
 from tests.runs import classification
 
@@ -226,6 +226,13 @@ def test_what_is_not_one_value_for_each_example_is_refused(written, part):
     text = ROTATION.replace(old, f"{old}[:, None]", 1)
     with pytest.raises(Refused, match=r"has the shape \[4, 1\]; one value for each example"):
         task_for(recipe_with(written(text)), SQUARE).check(4)
+
+
+def test_a_direction_that_is_none_is_refused():
+    metric = Metric("size", "", "lower", "?")
+    vars(metric)["better"] = "smaller"  # where no type checker stands before it
+    with pytest.raises(Refused, match="better='smaller'.: say which direction is better"):
+        metric.__post_init__()
 
 
 def test_logits_that_are_no_numbers_are_wrong():

@@ -19,6 +19,7 @@ from cnnjax.core.errors import Failed
 from cnnjax.core.place import Place
 from cnnjax.data.order import check_batch
 from cnnjax.tasks.network import NetworkTask, _over_parts
+from cnnjax.training.feed import memory_programs
 from cnnjax.training.loop import fit
 from cnnjax.training.placement import check_agreement, make_placement
 from cnnjax.training.pmap import Pmap
@@ -95,6 +96,40 @@ def test_a_step_on_several_devices_is_that_of_one(alone, place):
 def test_so_it_is_on_more_devices(place):
     whole = recipe(batch_size=16)
     assert distance(trained(whole, Place())[1], trained(whole, place)[1]) < 2e-5
+
+
+@pytest.fixture
+def float64():
+    """jax's 64-bit mode, in which these networks compute in float64; no command runs in it."""
+    jax.config.update("jax_enable_x64", True)
+    memory_programs.cache_clear()
+    yield
+    jax.config.update("jax_enable_x64", False)
+    memory_programs.cache_clear()
+
+
+def exact(net, place, batch_size=8):
+    """Five steps in float64 on one device and elsewhere, of the largest parameter."""
+    five, size = recipe(net, steps=5, batch_size=batch_size), NETS[net][1]
+    _, one = trained(five, Place(), size)
+    _, several = trained(five, place, size)
+    learned = jax.tree.leaves((one.params, one.model_state, one.opt_state.inner))
+    floats = {leaf.dtype for leaf in learned if np.issubdtype(leaf.dtype, np.inexact)}
+    assert floats == {np.dtype("float64")}
+    return distance(one, several)
+
+
+@pytest.mark.parametrize("place", PLACES[:2], ids=str)
+def test_in_float64_several_devices_are_one_to_twelve_digits(float64, place):
+    assert exact("residual", place) < 1e-12
+
+
+@pytest.mark.long
+@pytest.mark.skipif(len(jax.devices()) < 8, reason="fewer than eight devices")
+@pytest.mark.parametrize("place", (PLACES[2], *MANY), ids=str)
+@pytest.mark.parametrize("net", SLOW)
+def test_so_it_is_with_every_network_on_more_devices(float64, net, place):
+    assert exact(net, place, batch_size=16) < 1e-12
 
 
 @pytest.mark.long
