@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cnnjax.data.dataset import Dataset
     from cnnjax.data.load import load_dataset
     from cnnjax.interop.weights import Network
+    from cnnjax.study.launch import Launcher
     from cnnjax.study.spec import Arm, Contrast, Preset, Study
     from cnnjax.tasks.network import NetworkTask
     from cnnjax.tasks.task import Metric
@@ -45,6 +46,7 @@ _HOME = {
     "Data": "cnnjax.core.recipe",
     "Dataset": "cnnjax.data.dataset",
     "Init": "cnnjax.core.recipe",
+    "Launcher": "cnnjax.study.launch",
     "Loss": "cnnjax.core.recipe",
     "Metric": "cnnjax.tasks.task",
     "Model": "cnnjax.core.recipe",
@@ -86,6 +88,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "Data",
     "Dataset",
     "Init",
+    "Launcher",
     "Loss",
     "Metric",
     "Model",

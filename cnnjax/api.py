@@ -26,6 +26,7 @@ from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset
 from cnnjax.data.order import check_batch
 from cnnjax.interop.weights import Network
+from cnnjax.study.launch import Launcher
 from cnnjax.study.spec import Study
 from cnnjax.training.signals import StopRequest
 
@@ -116,6 +117,7 @@ def run_study(
     workers_per_device: int = 1,
     place: Place = JIT,
     mixed_bits: bool = False,
+    launcher: Launcher | None = None,
     progress: bool = True,
 ) -> Outcome:
     """Run the cells that `workdir` lacks, judge, write the report.
@@ -129,6 +131,7 @@ def run_study(
       data, data_dir, seeds, workers, workers_per_device: as the options of `cnnjax study run`.
       place: on which devices a cell is trained: `Place("pmap")`.
       mixed_bits: go on under another placement than the study began with.
+      launcher: runs the cells as jobs of a cluster: `Launcher("slurm", jobs=8, options=...)`.
       settings: {"path": value} over the base recipe.
       progress: show it on standard error.
 
@@ -164,6 +167,7 @@ def run_study(
             workers_per_device=workers_per_device,
             place=place,
             mixed_bits=mixed_bits,
+            launcher=launcher,
             say=say if progress else lambda text: None,
             on_begin=stop.listen,
             on_status=lambda status: line(status.part, f"{status.done}/{status.total} cells"),

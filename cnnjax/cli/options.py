@@ -58,6 +58,56 @@ def cluster_options(command: Callable) -> Callable:
     return command
 
 
+def launcher_options(command: Callable) -> Callable:
+    """--launcher, --jobs, --job-option."""
+    for option in (
+        click.option(
+            "--job-option",
+            "job_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Of a job, by submitit's names, repeatable: time=240 (minutes, needed),"
+            " partition=gpu, gpus_per_node=8, cpus_per_task=32.",
+        ),
+        click.option("--jobs", type=click.IntRange(min=1), help="How many.  [default: 1]"),
+        click.option(
+            "--launcher",
+            metavar="slurm|local",
+            help="Run the cells as jobs of a cluster that shares the folder, each on a node of its"
+            " own; local: as processes here, to try it. Needs submitit: pip install"
+            " 'cnnjax[slurm]'.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def launcher_from(name: str | None, jobs: int | None, options: tuple[str, ...]) -> Any:
+    """The launcher that the options describe; None: there is none.
+
+    Raises:
+      Refused: an option without a launcher, or one that is no KEY=VALUE.
+    """
+    from cnnjax.core.config import json_or_word
+    from cnnjax.core.errors import Refused
+
+    if name is None:
+        if jobs is not None or options:
+            what = f"--jobs {jobs}" if jobs is not None else f"--job-option {options[0]}"
+            raise Refused(f"{what} has no effect without --launcher")
+        return None
+    from cnnjax.study.launch import Launcher
+
+    given: dict[str, Any] = {}
+    for text in options:
+        key, separator, value = text.partition("=")
+        if not separator or not key or key in given:
+            what = "is given twice" if key in given else "write it as KEY=VALUE, e.g. time=240"
+            raise Refused(f"--job-option {text}: {what}")
+        given[key] = json_or_word(value)
+    return Launcher(name, jobs or 1, given)  # type: ignore[arg-type]
+
+
 def changed(
     recipe: Recipe, options: Mapping[str, tuple[str, Any]], settings: tuple[str, ...]
 ) -> Recipe:

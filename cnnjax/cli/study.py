@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnjax.cli.options import place_options
+from cnnjax.cli.options import launcher_from, launcher_options, place_options
 from cnnjax.cli.output import (
     Folder,
     ProgressLine,
@@ -81,6 +81,7 @@ def study() -> None:
 @click.option(
     "--mixed-bits", is_flag=True, help="Go on under another placement than the study began with."
 )
+@launcher_options
 @click.option("--no-compile-cache", is_flag=True, help="Compile everything anew.")
 @json_option
 def run(name: str, **options) -> None:
@@ -264,6 +265,9 @@ def _run(
     devices: int | None,
     model_shards: int,
     mixed_bits: bool,
+    launcher: str | None,
+    jobs: int | None,
+    job_options: tuple[str, ...],
     no_compile_cache: bool,
     as_json: bool,
 ) -> int:
@@ -276,6 +280,7 @@ def _run(
 
     configure_xla(threads=1)  # of this process and, by inheritance, of each worker
     place = Place(placement, devices, model_shards)
+    jobs_of = launcher_from(launcher, jobs, job_options)
     folder = Path(workdir or f"runs/{found.name}-{preset}")
     command = (name, preset, folder, data, data_dir, settings)  # as it was typed
     if base is not None:  # what is typed is meant from here
@@ -301,6 +306,7 @@ def _run(
             place=place,
             mixed_bits=mixed_bits,
             cached=not no_compile_cache,
+            launcher=jobs_of,
             say=say,
             on_begin=stop.listen,
             on_status=lambda status: line.update(status.part, _words(status)),

@@ -84,6 +84,13 @@ class Place:
         """In how many parts a program sees a batch: under `sharded` it sees the whole."""
         return self.replicas if self.placement == "pmap" else 1
 
+    def share(self, batch_size: int) -> str:
+        """What of a batch lies where, in words; of a place that is resolved."""
+        each = f"{batch_size // self.replicas} on each of {self.replicas}"
+        what = "device" if self.model_shards == 1 else f"group of {self.model_shards} devices"
+        plural = what.replace("group", "groups") if self.model_shards > 1 else f"{what}s"
+        return f"a batch of {batch_size}: {each} {what if self.replicas == 1 else plural}"
+
     @property
     def options(self) -> str:
         """What to type for it."""

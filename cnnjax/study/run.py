@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from cnnjax.core.architectures import create_model
@@ -23,6 +24,7 @@ from cnnjax.data.load import load_dataset, reading, reading_words
 from cnnjax.data.order import check_batch, total_steps
 from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
+from cnnjax.study.launch import JOBS, Launcher, run_jobs
 from cnnjax.study.runner import Session, Status, run_cells, worker_environments
 from cnnjax.study.store import CellFiles, Store, place_of
 from cnnjax.study.verdict import power_note
@@ -44,6 +46,7 @@ def run_study(
     place: Place = JIT,
     mixed_bits: bool = False,
     cached: bool = True,
+    launcher: Launcher | None = None,
     say: Say = lambda line: None,
     on_begin: Callable[[], object] = lambda: None,
     on_status: Callable[[Status], None] = lambda status: None,
@@ -60,6 +63,7 @@ def run_study(
       place: on which devices a cell is trained.
       mixed_bits: go on under another placement than the study began with.
       cached: use the persistent compilation cache.
+      launcher: runs the cells as jobs of a cluster; None: this machine does.
       say: is told what happens, a line each.
       on_begin: called when everything is checked and cells begin to run.
       on_status: called while cells run.
@@ -69,7 +73,25 @@ def run_study(
       Refused: anything that is wrong with the study, before any training.
     """
     check_platform()
-    environments = worker_environments(workers, workers_per_device, place)
+    if launcher is None:
+        environments = worker_environments(workers, workers_per_device, place)
+        run = partial(run_cells, environments=environments)
+    else:
+        launcher.check()
+        if place.placement != "jit":
+            raise Refused(
+                f"--placement {place.placement}: under a launcher a cell is trained on one device;"
+                " leave it out"
+            )
+        run = partial(
+            run_jobs,
+            launcher=launcher,
+            folder=workdir / JOBS,
+            name=plan.study,
+            workers=workers,
+            workers_per_device=workers_per_device,
+            say=say,
+        )
     place = place.resolved(device_count())
     for variant in plan.variants:  # refused before the data are read
         with refused_at(f"variant {variant.name}"):
@@ -104,12 +126,11 @@ def run_study(
         began = datetime.now(UTC).isoformat(timespec="seconds")
         laid = share(datasets, workdir / SHARED)
         try:
-            session = run_cells(
+            session = run(
                 missing,
                 lambda cell: store.files(cell).folder,
                 Shared(identity, laid, data_dir, sources, located(".").absolute(), cached, place),
                 training_costs(plan, datasets, costs),
-                environments=environments,
                 on_status=on_status,
                 on_failure=lambda cell, error: say(f"{cell.name} failed: {error}"),
                 stop=stop,

@@ -215,7 +215,9 @@ def main(descriptors: list[str]) -> None:
       descriptors: of the connection to the runner, and of the lifeline, which is closed when the
         runner's process ends, however it ends.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears the terminal and ends us
+    # The runner hears the terminal, and the warnings of a cluster, and ends us.
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     configure_xla(threads=1)
     connection, lifeline = (Connection(int(number)) for number in descriptors)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()

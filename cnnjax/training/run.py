@@ -98,6 +98,8 @@ def train_run(
         if result := from_first(claim):
             say(f"{workdir}: already trained; to train anew, give another --workdir")
             return result
+        if placement.devices > 1:
+            say(placement.place.share(recipe.batch_size))
         training = prepare(
             recipe, seed, dataset, task=task, placement=placement, on_progress=on_progress, say=say
         )

@@ -231,7 +231,7 @@ def test_what_is_not_one_value_for_each_example_is_refused(written, part):
 def test_a_direction_that_is_none_is_refused():
     metric = Metric("size", "", "lower", "?")
     vars(metric)["better"] = "smaller"  # where no type checker stands before it
-    with pytest.raises(Refused, match="better='smaller'.: say which direction is better"):
+    with pytest.raises(Refused, match=r"better='smaller'.: say which direction is better"):
         metric.__post_init__()
 
 

@@ -126,7 +126,7 @@ def test_in_float64_several_devices_are_one_to_twelve_digits(float64, place):
 
 @pytest.mark.long
 @pytest.mark.skipif(len(jax.devices()) < 8, reason="fewer than eight devices")
-@pytest.mark.parametrize("place", (PLACES[2], *MANY), ids=str)
+@pytest.mark.parametrize("place", [PLACES[2], *MANY], ids=str)
 @pytest.mark.parametrize("net", SLOW)
 def test_so_it_is_with_every_network_on_more_devices(float64, net, place):
     assert exact(net, place, batch_size=16) < 1e-12
@@ -221,6 +221,13 @@ def test_one_device_is_one_place_however_it_is_written():
         vars(place).update(odd)  # where no type checker stands before it
         with pytest.raises(Refused, match="give a whole number"):
             place.__post_init__()
+
+
+def test_a_place_says_what_of_a_batch_lies_where():
+    assert Place("pmap", 8).share(256) == "a batch of 256: 32 on each of 8 devices"
+    four = Place("sharded", 8, model_shards=2).share(256)
+    assert four == "a batch of 256: 64 on each of 4 groups of 2 devices"
+    assert Place("sharded", 2, 2).share(8) == "a batch of 8: 8 on each of 1 group of 2 devices"
 
 
 def test_a_group_without_batch_normalisation_is_refused():
