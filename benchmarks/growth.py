@@ -33,7 +33,7 @@ def measured(depth: int, batch: int, remat: bool, dispatches: int = 5) -> dict[s
     recipe = he2015_cifar.replace(model=Model(f"cifar_resnet{depth}"), batch_size=batch)
     recipe = override(recipe, "compute.remat", remat)
     training = prepare(recipe, 0, noise((32, 32, 3), 2 * batch))
-    program = training.feed._train  # type: ignore[attr-defined]
+    program = training.feed.train_program  # type: ignore[attr-defined]
     found: dict[str, Any] = {
         "depth": depth,
         "batch": batch,

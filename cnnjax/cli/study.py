@@ -309,7 +309,7 @@ def _run(
             launcher=jobs_of,
             say=say,
             on_begin=stop.listen,
-            on_status=lambda status: line.update(status.part, _words(status)),
+            on_status=lambda status: line.update(status.part, words_of(status)),
             stop=stop,
         )
     written = write_report(folder)
@@ -353,7 +353,8 @@ def _setting_from_here(text: str) -> str:
     return f"{given.path}={_from_here(value)}"
 
 
-def _words(status: "Status") -> str:
+def words_of(status: "Status") -> str:
+    """How far a study is: for its progress line."""
     speed = f"{status.images_per_second:,.0f} img/s" if status.images_per_second else "compiling"
     left = "" if status.seconds_left is None else f", {duration(status.seconds_left)} left"
     cells = f"{status.done}/{status.total} cell{'s' * (status.total != 1)}"

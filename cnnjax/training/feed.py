@@ -204,6 +204,11 @@ class MemoryFeed(_Feed):
         self._dataset, self._source, self._keys = dataset, source, keys
         self._scales = _scales(source)
 
+    @property
+    def train_program(self) -> Any:
+        """As jax compiled it: its text, the memory that it asks for."""
+        return self._train
+
     def advance(
         self,
         state: TrainState,

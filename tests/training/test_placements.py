@@ -242,7 +242,9 @@ def test_a_step_adds_its_gradients_over_the_devices_once(place):
     """What docs/performance.md counts on: 4 bytes for each parameter, and statistics."""
     training = prepare(recipe("residual"), 0, noise((8, 8, 3), 20), placement=make_placement(place))
     gradients = 4 * sum(leaf.size for leaf in jax.tree.leaves(training.state.params))
-    found = re.findall(r"= (\(.*?\)|\S+) all-reduce(?:-start)?\(", training.feed._train.as_text())
+    found = re.findall(
+        r"= (\(.*?\)|\S+) all-reduce(?:-start)?\(", training.feed.train_program.as_text()
+    )
     reduced = sum(
         math.prod(map(int, filter(None, sizes.split(","))))
         for shapes in found
