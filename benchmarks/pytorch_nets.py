@@ -2,7 +2,7 @@
 
 Prints one JSON object. Run: python benchmarks/pytorch_nets.py CASE..., a case being
 MODEL:BATCH:PRECISION:FORM with FORM eager or compiled, e.g. cifar_resnet20:128:bfloat16:compiled;
-or: python benchmarks/pytorch_nets.py --grid, the quick grid of the degradation study, one seed.
+or: python benchmarks/pytorch_nets.py --grid [SEEDS], the quick grid of the degradation study.
 """
 
 import json
@@ -134,7 +134,7 @@ def bench(case: str) -> dict:
     }
 
 
-def grid(epochs: int = 15) -> dict:
+def grid(epochs: int = 15, seed: int = 0) -> dict:
     """Seconds of one seed of each variant of the quick degradation study: the digits, width 0.5,
     batch 96, with an evaluation after each epoch."""
     from sklearn.datasets import load_digits
@@ -148,7 +148,7 @@ def grid(epochs: int = 15) -> dict:
     found = {}
     for shortcut in ("none", "A"):
         for depth in (8, 20, 32, 56):
-            torch.manual_seed(0)
+            torch.manual_seed(seed)
             model = ResNetCifar(depth, 0.5, 1, shortcut).to(DEVICE)
             optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
             steps, done = epochs * (len(train) // 96), 0
@@ -184,8 +184,11 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     cases = sys.argv[1:]
-    if cases == ["--grid"]:
-        print(json.dumps({**about, "seconds": grid()}))
+    if cases[:1] == ["--grid"]:
+        first = grid()
+        for seed in range(1, int(cases[1]) if len(cases) > 1 else 1):
+            grid(seed=seed)
+        print(json.dumps({**about, "seconds": first}))
         return
     found = {}
     for case in cases:

@@ -17,6 +17,7 @@ from cnnjax.data.order import evaluation_batches
 from cnnjax.data.stream import evaluation_stream
 from cnnjax.layers.scan import stack_blocks, unstack_blocks
 from cnnjax.tasks.checks import AUXILIARY, DRAWN, STREAM, repeatable
+from cnnjax.tasks.network import fresh_variables
 
 
 def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
@@ -40,10 +41,9 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     """
     assert not isinstance(model, type), f"give a network, {model.__name__}(), not its class"
     images = jax.random.normal(jax.random.key(1), (4, *image_shape))
-    shape = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with _told("it cannot be initialised"):
-        variables = dict(model.lazy_init({"params": jax.random.key(0)}, shape, train=False))
-        again = dict(model.lazy_init({"params": jax.random.key(0)}, shape, train=False))
+        variables = fresh_variables(model, image_shape, jax.random.key(0))
+        again = fresh_variables(model, image_shape, jax.random.key(0))
     with _told("two initialisations from one key differ (numpy's or Python's random numbers?)"):
         chex.assert_trees_all_equal(variables, again)
 

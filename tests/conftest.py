@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("PJRT_NPROC", "1")  # before jax starts; the tests use one thread each
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # quickest
+if not os.environ.get("XLA_FLAGS"):
+    from cnnjax.core.environment import processor_flags
+
+    os.environ["XLA_FLAGS"] = processor_flags("--xla_backend_optimization_level=0")  # quickest
 
 import hypothesis
 import jax

@@ -15,8 +15,8 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 from flax import core
-from jax.core import ShapedArray
-from jax.interpreters import batching
+from jax.core import ShapedArray, eval_jaxpr
+from jax.interpreters import batching, partial_eval
 
 from cnnjax.core.errors import Failed
 
@@ -301,6 +301,42 @@ def apply_initializing(module: Any, variables: Any, images: Any, keys: Any) -> A
         flags={"initializing": True},
     )
     return run(variables, images, rngs=keys)[0]
+
+
+class DependsOnInput(Exception):
+    """What was to depend on shapes alone does not; `names`: of the entries that do."""
+
+    def __init__(self, names: list[str]):
+        super().__init__(", ".join(names))
+        self.names = names
+
+
+def without_input(function: Callable[[Any, Any], dict], known: Any, given: Any) -> dict[str, Any]:
+    """`function(known, given)` where `given` is shapes: only what leads to the result is run.
+
+    flax's `lazy_init` did this up to 0.12.8; later it runs the whole function on zeros.
+
+    Raises:
+      DependsOnInput: entries of the result need the values of `given`.
+    """
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(known, given)
+    values = jax.tree.leaves(known)
+
+    def pruned(wanted: list[bool]) -> tuple[Any, list[bool]]:
+        return partial_eval.dce_jaxpr(traced.jaxpr, wanted)
+
+    paths, structure = jax.tree.flatten_with_path(shapes)
+    entries = [path[0].key for path, _ in paths]
+    body, used = pruned([True] * len(entries))
+    if any(used[len(values) :]):
+        names = [
+            name
+            for name in dict.fromkeys(entries)
+            if any(pruned([entry == name for entry in entries])[1][len(values) :])
+        ]
+        raise DependsOnInput(names)
+    taken = [value for value, one in zip(values, used, strict=False) if one]
+    return jax.tree.unflatten(structure, eval_jaxpr(body, traced.consts, *taken))
 
 
 def all_but_params(mutable: Any) -> Any:

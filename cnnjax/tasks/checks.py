@@ -12,7 +12,7 @@ from flax import errors as flax_errors
 from flax import linen as nn
 
 from cnnjax.core.errors import Refused
-from cnnjax.core.jax_internals import same_computation
+from cnnjax.core.jax_internals import DependsOnInput, same_computation
 from cnnjax.core.user_code import refused, user_line
 from cnnjax.layers.batch_statistics import in_training
 
@@ -64,9 +64,8 @@ def trace_variables(
     with refused(f"{name} does not take images of {shape}"):
         try:
             variables = dict(_shapes(model, create, key))
-        except flax_errors.LazyInitError as error:
-            made = jax.eval_shape(lambda key, x: model.init(key, x, train=False), key, image)
-            names = " or ".join(f'"{name}"' for name in made if name not in ("params", AUXILIARY))
+        except DependsOnInput as error:
+            names = " and ".join(f'"{name}"' for name in error.names)
             raise Refused(
                 f"{name}: what its collection {names} begins with depends on the images (sow?);"
                 f" {_SOWN}"

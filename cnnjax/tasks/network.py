@@ -15,6 +15,7 @@ from flax.core import DenyList
 from jaxtyping import Array, Float, Key
 
 from cnnjax.core.errors import Refused, unknown
+from cnnjax.core.jax_internals import without_input
 from cnnjax.core.recipe import Compute, Loss, Optimizer
 from cnnjax.core.user_code import refused
 from cnnjax.core.values import plain
@@ -454,7 +455,11 @@ def fresh_variables(
 ) -> dict[str, Any]:
     """Fresh variables of a network, without what is sown: no array depends on an image."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    return dict(model.lazy_init({"params": key}, image, train=False, mutable=_FRESH))
+
+    def init(key: Array, image: Array) -> dict[str, Any]:
+        return dict(model.init({"params": key}, image, train=False, mutable=_FRESH))
+
+    return without_input(init, key, image)
 
 
 def evaluated(state: TrainState) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cnnjax.core import environment
 from cnnjax.study.runner import worker_environments
 
 LEVEL = "xla_backend_optimization_level"
+FUSIONS = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
 SHOW = """\
 from cnnjax.core.environment import bits, compiler_options, configure_xla
 configure_xla(threads=1)
@@ -49,9 +50,20 @@ def test_a_process_compiles_at_level_1_and_programs_at_theirs():
     done = subprocess.run(
         [sys.executable, "-c", SHOW], env=clean, capture_output=True, text=True, check=True
     )
-    level = "2" if tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 12) else ""
+    version = tuple(map(int, jax.__version__.split(".")[:2]))
+    level = "2" if version >= (0, 12) else ""
     options = {LEVEL: level} if level else {}
-    assert done.stdout.strip() == str([options, f"--{LEVEL}=1", level])
+    fusions = f" {FUSIONS}" if version >= (0, 11) else ""
+    assert done.stdout.strip() == str([options, f"--{LEVEL}=1{fusions}", level])
+
+
+def test_flags_that_are_given_are_kept(monkeypatch):
+    monkeypatch.setattr(environment, "_version", lambda package: "0.11.2")
+    assert environment.processor_flags("") == f"--{LEVEL}=1 {FUSIONS}"
+    own = f"--{LEVEL}=3 --xla_cpu_experimental_ynn_fusion_type="
+    assert environment.processor_flags(own) == own
+    monkeypatch.setattr(environment, "_version", lambda package: "0.10.2")
+    assert environment.processor_flags("--x=1") == f"--x=1 --{LEVEL}=1"
 
 
 @pytest.fixture

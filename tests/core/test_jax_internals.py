@@ -13,6 +13,7 @@ from cnnjax.core.errors import Failed
 from cnnjax.core.jax_internals import (
     PARAMETERS,
     Body,
+    DependsOnInput,
     Opaque,
     all_but_params,
     apply_initializing,
@@ -22,6 +23,7 @@ from cnnjax.core.jax_internals import (
     literal,
     same_computation,
     shape_of,
+    without_input,
 )
 from cnnjax.interop import axis_kinds
 
@@ -445,3 +447,28 @@ def test_of_what_may_change_the_parameters_are_left_out(mutable):
     kept = all_but_params(mutable)
     _, changed = Counter().apply(variables, 0.0, mutable=kept)
     assert set(changed) == {"state"}
+
+
+def test_what_depends_on_shapes_alone_is_computed_without_the_input():
+    ran = []
+
+    def look(x):
+        ran.append(x)
+        return x
+
+    def init(key, image):
+        kernel = jax.random.normal(key, image.shape[-1:])
+        seen = jax.pure_callback(look, jax.ShapeDtypeStruct(image.shape, image.dtype), image)
+        del seen  # it leads to nothing that is asked for
+        return {"params": {"kernel": kernel}, "stats": {"mean": jnp.zeros(3)}}
+
+    image = jax.ShapeDtypeStruct((1, 2, 2, 3), jnp.float32)
+    found = without_input(init, jax.random.key(0), image)
+    np.testing.assert_array_equal(
+        found["params"]["kernel"], jax.random.normal(jax.random.key(0), (3,))
+    )
+    assert not ran
+    shapes = jax.eval_shape(lambda key: without_input(init, key, image), jax.random.key(0))
+    assert shapes["stats"]["mean"].shape == (3,)
+    with pytest.raises(DependsOnInput, match=r"^stats$"):
+        without_input(lambda key, x: {**init(key, x), "stats": x.mean()}, jax.random.key(0), image)

@@ -5,6 +5,7 @@ import pytest
 
 from cnnjax import Refused
 from cnnjax.ops.activation import scaled_tanh
+from cnnjax.ops.conv import conv
 from cnnjax.ops.norm import local_response_norm
 from cnnjax.ops.pool import (
     adaptive_avg_pool,
@@ -100,3 +101,21 @@ def test_response_normalisation_by_krizhevskys_formula():
 def test_scaled_tanh_is_about_1_at_1():
     assert float(scaled_tanh(jnp.ones(()))) == pytest.approx(1, abs=1e-4)
     assert float(scaled_tanh(jnp.asarray(50.0))) == pytest.approx(1.7159)
+
+
+def test_bfloat16_convolutions_behind_a_pooling_are_those_of_float32():
+    """XLA on a processor gave random numbers, from jax 0.11 on, where it fused them."""
+    key = jax.random.key(0)
+    images = jax.random.normal(key, (4, 16, 16, 128))
+    kernels = [0.03 * jax.random.normal(key, (3, 3, c, 256)) for c in (128, 256)]
+
+    @jax.jit
+    def stage(images, kernels):
+        x = max_pool(images, 2)
+        for kernel in kernels:
+            x = jax.nn.relu(conv(x, kernel, padding=1) + jnp.zeros(256, x.dtype)[None, None, None])
+        return x
+
+    expected = stage(images, kernels)
+    found = stage(images.astype(jnp.bfloat16), [k.astype(jnp.bfloat16) for k in kernels])
+    assert float(jnp.abs(found - expected).max() / jnp.abs(expected).max()) < 0.02
