@@ -15,13 +15,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from cnnjax.core.errors import Refused
 
-Formulation = Literal["library", "canonical", "im2col", "banded", "product"]
+Formulation = Literal["library", "canonical", "im2col", "product"]
 Pads = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
 Padding = Pads | int | Literal["SAME", "VALID"]  # int: on every side, as PyTorch has it
 
@@ -160,8 +159,6 @@ def conv(
         )
     if form == "canonical":
         return _canonical(strides, pads, dilation, images, kernel)
-    if form == "banded":
-        return _banded(images, kernel, strides, pads, dilation, output)
     if form == "product":
         return lax.dot_general(
             images[:, :: strides[0], :: strides[1]], kernel[0, 0], (((3,), (0,)), ((), ()))
@@ -260,40 +257,6 @@ def _patches(
         for j in range(0, kernel[1] * dilation[1], dilation[1])
     ]
     return jnp.concatenate(windows, axis=-1)
-
-
-def _banded(
-    images: Array,
-    kernel: Array,
-    strides: tuple[int, int],
-    pads: Pads,
-    dilation: tuple[int, int],
-    output: tuple[int, int],
-) -> Array:
-    """One product for each row of the output, with the width folded into the channels.
-
-    The kernel becomes a banded matrix [kh w c, w2 f]: at (i, a, c; b, f) its tap (i, a's place in
-    b's window), zero outside of the window, so that padding at the sides costs nothing.
-    """
-    count, _, width, _ = images.shape
-    (rows, columns), taps = output, range(kernel.shape[1])
-    places = np.zeros((kernel.shape[1], width, columns), np.float32)
-    for tap in taps:
-        for column in range(columns):
-            place = column * strides[1] + tap * dilation[1] - pads[1][0]
-            if 0 <= place < width:
-                places[tap, place, column] = 1
-    bands = jnp.einsum("jab,ijcf->iacbf", jnp.asarray(places, kernel.dtype), kernel)
-    padded = jnp.pad(images, ((0, 0), pads[0], (0, 0), (0, 0))).reshape(
-        count, -1, width * images.shape[3]
-    )
-    last = (rows - 1) * strides[0] + 1
-    starts = range(0, kernel.shape[0] * dilation[0], dilation[0])
-    seen = jnp.concatenate([padded[:, i : i + last : strides[0]] for i in starts], axis=-1)
-    flat = bands.reshape(seen.shape[-1], columns * kernel.shape[3])
-    return lax.dot_general(seen, flat, (((2,), (0,)), ((), ()))).reshape(
-        count, rows, columns, kernel.shape[3]
-    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
