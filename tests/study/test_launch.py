@@ -48,9 +48,10 @@ def typed(tmp_path, command):
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "SLURM_TEST": str(tmp_path / "cluster")}
 
-    def type_(folder, *words, **variables):
+    def type_(folder, *words, workers=True, **variables):
+        settings = SETTINGS if workers else ()
         return subprocess.Popen(
-            [*command, "study", "run", "study.py", "--workdir", folder, *SETTINGS, *words],
+            [*command, "study", "run", "study.py", "--workdir", folder, *settings, *words],
             cwd=tmp_path, env={**environment, **variables}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -80,6 +81,22 @@ def test_jobs_of_a_cluster_give_what_workers_here_give(typed, tmp_path):
     assert "4 of 4 cells done" in out
     assert "for 4 cells on 2 workers" in out
     assert "#SBATCH --time=10" in (tmp_path / "cluster" / "1000.sh").read_text()
+
+
+def test_a_study_over_several_devices_gives_the_figures_of_one(typed, tmp_path):
+    alone = typed("alone", *SHORT)
+    words = ("--set", "model.name=net.py:Net", "--placement", "pmap", *SHORT)
+    assert alone.communicate()[1] is not None
+    over = typed("over", *words, workers=False, JAX_NUM_CPU_DEVICES="2")
+    out, said = over.communicate()
+    assert over.returncode == 0, said
+    assert "4 of 4 cells done" in out
+    for one, two in zip(results(tmp_path / "alone"), results(tmp_path / "over"), strict=True):
+        assert float(two["train_loss"]) == pytest.approx(float(one["train_loss"]), rel=1e-4)
+    again = typed("over", "--set", "model.name=net.py:Net", *SHORT, workers=False)
+    _, said = again.communicate()
+    assert again.returncode == 2
+    assert "was begun under placement pmap over 2 devices" in said
 
 
 def test_cells_of_a_job_that_is_lost_are_run_by_the_same_command(typed, tmp_path):

@@ -98,6 +98,24 @@ def test_so_it_is_on_more_devices(place):
     assert distance(trained(whole, Place())[1], trained(whole, place)[1]) < 2e-5
 
 
+@pytest.mark.parametrize(
+    "place", [PLACES[0], *(pytest.param(p, marks=pytest.mark.long) for p in PLACES[1:])], ids=str
+)
+def test_an_average_and_frozen_layers_are_the_same_wherever_they_lie(place):
+    """Frozen normalisation uses running statistics; the average is of parameters and statistics."""
+    kept = {"optimizer.ema_decay": 0.5, "optimizer.freeze": ("Conv_0*", "BatchNorm_0*"), "steps": 2}
+    _, one = trained(recipe(**kept), Place())
+    _, several = trained(recipe(**kept), place)
+    assert distance(one, several) < 2e-5
+    begun = prepare(recipe(**kept), 0, noise((8, 8, 3), 20)).state
+    for state in (one, several):
+        np.testing.assert_array_equal(
+            state.params["Conv_0"]["kernel"], begun.params["Conv_0"]["kernel"]
+        )
+        moved = state.average["params"]["Dense_0"]["kernel"] - state.params["Dense_0"]["kernel"]
+        assert np.abs(moved).max() > 1e-6
+
+
 @pytest.fixture
 def float64():
     """jax's 64-bit mode, in which these networks compute in float64; no command runs in it."""
