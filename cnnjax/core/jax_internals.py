@@ -320,10 +320,10 @@ def without_input(function: Callable[[Any, Any], dict], known: Any, given: Any) 
       DependsOnInput: entries of the result need the values of `given`.
     """
     traced, shapes = jax.make_jaxpr(function, return_shape=True)(known, given)
-    values = jax.tree.leaves(known)
+    values, pure = jax.tree.leaves(known), _without_effects(traced.jaxpr)
 
     def pruned(wanted: list[bool]) -> tuple[Any, list[bool]]:
-        return partial_eval.dce_jaxpr(traced.jaxpr, wanted)
+        return partial_eval.dce_jaxpr(pure, wanted)
 
     paths, structure = jax.tree.flatten_with_path(shapes)
     entries = [path[0].key for path, _ in paths]
@@ -337,6 +337,29 @@ def without_input(function: Callable[[Any, Any], dict], known: Any, given: Any) 
         raise DependsOnInput(names)
     taken = [value for value, one in zip(values, used, strict=False) if one]
     return jax.tree.unflatten(structure, eval_jaxpr(body, traced.consts, *taken))
+
+
+def _without_effects(jaxpr: Any) -> Any:
+    """Without what prints or calls back and leads to nothing; what has no effect stays the same
+    object, by which jax knows what it has compiled."""
+    if not jaxpr.effects:
+        return jaxpr
+
+    def inner(value: Any) -> Any:
+        if isinstance(value, jax.extend.core.ClosedJaxpr):
+            return value.replace(jaxpr=_without_effects(value.jaxpr)) if value.effects else value
+        return value
+
+    kept = [
+        equation.replace(
+            effects=frozenset(), params={key: inner(v) for key, v in equation.params.items()}
+        )
+        if equation.effects
+        else equation
+        for equation in jaxpr.eqns
+        if equation.outvars
+    ]
+    return jaxpr.replace(eqns=kept, effects=frozenset())
 
 
 def all_but_params(mutable: Any) -> Any:

@@ -458,8 +458,9 @@ def test_what_depends_on_shapes_alone_is_computed_without_the_input():
 
     def init(key, image):
         kernel = jax.random.normal(key, image.shape[-1:])
-        seen = jax.pure_callback(look, jax.ShapeDtypeStruct(image.shape, image.dtype), image)
-        del seen  # it leads to nothing that is asked for
+        jax.pure_callback(look, jax.ShapeDtypeStruct(image.shape, image.dtype), image)
+        jax.debug.callback(look, image)
+        jax.jit(lambda x: jax.debug.print("{}", x))(image)
         return {"params": {"kernel": kernel}, "stats": {"mean": jnp.zeros(3)}}
 
     image = jax.ShapeDtypeStruct((1, 2, 2, 3), jnp.float32)
