@@ -62,12 +62,12 @@ def bench_study(
 
     Raises:
       Refused: something is wrong with the study.
-      Failed: a cell failed, or diverged.
+      Failed: a cell failed.
     """
     found = []
     with tempfile.TemporaryDirectory() as folder, _cache_in(Path(folder) / "cache"):
         for cache in ("cold", "warm"):
-            store = Store(Path(folder) / cache)
+            store, said = Store(Path(folder) / cache), []
             start = time.perf_counter()
             session = run_study(
                 plan,
@@ -76,13 +76,17 @@ def bench_study(
                 data_dir=data_dir,
                 workers=workers,
                 workers_per_device=workers_per_device,
+                say=said.append,
                 on_status=lambda status, cache=cache: on_status(cache, status),
             )
             seconds = time.perf_counter() - start
             plan_there, document = store.read()
             results = store.results(plan_there, document["identity"], lambda line: None)
             if len(results) < len(plan.cells) or session is None:
-                raise Failed(f"{len(plan.cells) - len(results)} cells of {plan.study} failed")
+                why = next((line for line in said if " failed: " in line), "it was interrupted")
+                raise Failed(
+                    f"{len(plan.cells) - len(results)} cells of {plan.study} have no result: {why}"
+                )
             sums = {
                 name: sum(result[name] for result in results.values())
                 for name in ("train_seconds", "compile_seconds", "init_seconds")

@@ -2,8 +2,8 @@
 
 submitit submits the jobs; when and where they run is the cluster's business. Each has its share of
 the cells, and is `run_cells` on its node: one worker a core, or one a device. A job that runs into
-its time limit, or has to give way, is queued again and goes on. Nothing of a job outlives the
-command by more than a few minutes: it looks at a file that the command keeps fresh.
+its time limit, or has to give way, is queued again and goes on. A job that runs does not outlive
+the command by more than a few minutes: it looks at a file that the command keeps fresh.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cnnjax.core.environment import module_paths
-from cnnjax.core.errors import Failed, Refused, Say, unknown
+from cnnjax.core.environment import accelerators, cores, has_accelerator, module_paths
+from cnnjax.core.errors import Failed, Refused, Say, one_line, unknown
 from cnnjax.core.files import atomic_write, write_json
 from cnnjax.core.lock import hold
 from cnnjax.core.user_code import paths_from
@@ -35,6 +35,7 @@ _FRESH_SECONDS = 10.0  # between two signs of life of the command
 _ALONE_SECONDS = 300.0  # without one, a job ends: shared file systems may be slow to show it
 _LEAVE_SECONDS = 60.0
 _STOP = "stop"
+_REQUEUES = 1000  # of a job that reaches its time limit again and again
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Launcher:
             if self.options:
                 raise Refused(f"--job-option {next(iter(self.options))}: launcher local has none")
             return
-        for command in ("sbatch", "srun"):
+        for command in ("sbatch", "srun", "sacct", "scancel"):
             if shutil.which(command) is None:
                 raise Refused(
                     f"--launcher slurm needs {command}, which is not found; type the command on a"
@@ -80,20 +81,31 @@ class Launcher:
         for name in self.options:
             if name not in known:
                 raise unknown("--job-option", name, sorted(known))
-        if "time" not in self.options:
-            raise Refused("say how many minutes a job may take: --job-option time=240")
+        minutes = self.options.get("time")
+        if not isinstance(minutes, int) or isinstance(minutes, bool) or minutes < 1:
+            raise Refused(
+                "say how many minutes a job may take, as a whole number: --job-option time=240"
+            )
         if self.options.get("nodes", 1) != 1 or self.options.get("ntasks_per_node", 1) != 1:
             raise Refused("a job is one task on one node, which fills it with workers; set --jobs")
+        try:
+            self.executor(Path(), "check")  # it writes nothing yet
+        except (TypeError, ValueError) as error:
+            raise Refused(f"--job-option: submitit does not take them: {one_line(error)}") from None
 
     def executor(self, folder: Path, name: str) -> Any:
         """submitit's, which submits."""
         import submitit
 
         if self.name == "local":
+            cards = [one.get("CUDA_VISIBLE_DEVICES", "") for one in accelerators()]
+            shown = tuple(int(card) for card in cards if card.isdigit())
             executor = submitit.LocalExecutor(folder)
-            executor.update_parameters(timeout_min=60 * 24 * 365)
+            executor.update_parameters(
+                timeout_min=60 * 24 * 365, gpus_per_node=len(shown), visible_gpus=shown
+            )
             return executor
-        executor = submitit.SlurmExecutor(folder)
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=_REQUEUES)
         executor.update_parameters(**{"job_name": f"cnnjax-{name}", **self.options})
         return executor
 
@@ -136,6 +148,7 @@ class Share:
         failed: list[tuple[str, str]] = []
         # A job that was queued again has done some of them.
         left = [cell for cell, folder in self.cells if not self._done(folder)]
+        cost = sum(self.costs[cell.variant.name] for cell in left)
         try:
             with hold(self.place, "the job"), paths_from(self.shared.folder):
                 session = run_cells(
@@ -144,7 +157,9 @@ class Share:
                     self.shared,
                     self.costs,
                     environments=worker_environments(self.workers, self.workers_per_device),
-                    on_status=_at_most_every(_POLL_SECONDS, self._tell),
+                    on_status=_at_most_every(
+                        _POLL_SECONDS, lambda status: self._tell(status, self.cost - cost, cost)
+                    ),
                     on_failure=lambda cell, error: failed.append((cell.name, error)),
                     stop=Lifeline(self.folder),
                 )
@@ -164,9 +179,18 @@ class Share:
         except ValueError:
             return False
 
-    def _tell(self, status: Status) -> None:
-        rate, current = status.images_per_second, status.current
-        told = {"part": status.part, "images_per_second": rate, "current": current}
+    @property
+    def cost(self) -> float:
+        """Of all its cells."""
+        return sum(self.costs[cell.variant.name] for cell, _ in self.cells)
+
+    def _tell(self, status: Status, before: float, now: float) -> None:
+        """`before`: the cost of what an earlier attempt did; `now`: of this one's cells."""
+        told = {
+            "finished": before + status.part * now,
+            "images_per_second": status.images_per_second,
+            "current": status.current,
+        }
         write_json(self.status, told)
 
 
@@ -219,6 +243,8 @@ def run_jobs(
     own.mkdir(parents=True)
     _freshen(own)
     parts = divide(cells, costs, launcher.jobs)
+    if workers is None and launcher.name == "local" and not has_accelerator():
+        workers = max(1, cores() // len(parts))  # they share this machine
     shares = [
         Share(
             number,
@@ -232,10 +258,15 @@ def run_jobs(
         for number, part in enumerate(parts)
     ]
     start = time.perf_counter()
-    jobs = _submit(launcher, own, name, shares)
-    say(f"{len(jobs)} jobs ({', '.join(job.job_id for job in jobs)}); what they say is in {own}")
-    stopped, fresh = False, time.monotonic()
     try:
+        jobs = _submit(launcher, own, name, shares)
+    except BaseException:
+        atomic_write(own / "alive", _STOP.encode())  # some may have been taken
+        raise
+    stopped, fresh, progress = False, time.monotonic(), Progress(shares, costs)
+    try:
+        names = ", ".join(job.job_id for job in jobs)
+        say(f"{len(jobs)} jobs ({names}); what they say is in {own}")
         while not all(job.done() for job in jobs):
             if stop():
                 stopped = True
@@ -243,8 +274,9 @@ def run_jobs(
             if time.monotonic() - fresh > _FRESH_SECONDS:
                 fresh = time.monotonic()
                 _freshen(own)
-            on_status(_status(shares, shared.identity, costs, start))
+            on_status(progress([job.done() for job in jobs]))
             time.sleep(_POLL_SECONDS)
+        stopped = stopped or stop()
     finally:
         _end(own, jobs, shares)
     return _gathered(jobs, shares, stopped, time.perf_counter() - start, say, on_failure)
@@ -262,10 +294,12 @@ def divide(cells: Sequence[Cell], costs: Mapping[str, float], jobs: int) -> list
     )
     total, before = sum(weight.values()), 0.0
     parts: dict[int, list[Cell]] = {}
-    for cell in ordered:
-        middle = before + costs[cell.variant.name] / 2
-        parts.setdefault(min(int(middle / total * jobs), jobs - 1), []).append(cell)
-        before += costs[cell.variant.name]
+    for place, cell in enumerate(ordered):
+        cost = costs[cell.variant.name]
+        # Without convolutions and dense layers nothing has a cost: then cells are counted.
+        middle = (before + cost / 2) / total if total else (place + 0.5) / len(ordered)
+        parts.setdefault(min(int(middle * jobs), jobs - 1), []).append(cell)
+        before += cost
     return [tuple(part) for _, part in sorted(parts.items())]
 
 
@@ -330,7 +364,7 @@ def _end(folder: Path, jobs: Sequence[Any], shares: Sequence[Share]) -> None:
         if not job.done() and not share.place.exists():
             job.cancel(check=False)
     until = time.monotonic() + _LEAVE_SECONDS
-    while time.monotonic() < until and not all(job.done() for job in jobs):
+    while time.monotonic() < until and not all(job.done(force_check=True) for job in jobs):
         time.sleep(_POLL_SECONDS)
     for job in jobs:
         if not job.done():
@@ -345,7 +379,7 @@ def _gathered(
     say: Say,
     on_failure: Callable[[Cell, str], None],
 ) -> Session:
-    from submitit.core.utils import UncompletedJobError
+    from submitit.core.utils import FailedJobError, UncompletedJobError
 
     sessions, refused = [], []
     for job, share in zip(jobs, shares, strict=True):
@@ -354,6 +388,10 @@ def _gathered(
             continue
         try:
             session, failed, why = job.result()
+        except FailedJobError as error:
+            lines = [line for line in str(error).split("-" * 22)[1].splitlines() if line.strip()]
+            say(f"job {job.job_id} failed: {lines[-1].strip()} ({job.paths.stderr})")
+            continue
         except UncompletedJobError:
             say(
                 f"job {job.job_id} was ended from outside; the same command runs its cells that"
@@ -364,7 +402,11 @@ def _gathered(
             on_failure(by_name[cell_name], error)
         sessions += [session] if session is not None else []
         refused += [why] if why else []
-    if refused:
+        if why:
+            say(f"job {job.job_id}: {why}")
+        if session is not None and session.stopped and not stopped:
+            say(f"job {job.job_id} saw no sign of life of this command; type it again")
+    if refused and not any(session.cells for session in sessions):
         raise Refused(refused[0])
     workers = sum(session.workers for session in sessions)
     cpu = sum(session.cpu_seconds for session in sessions)
@@ -373,30 +415,43 @@ def _gathered(
     return Session(seconds, workers, done, cpu, min(1.0, cpu / there) if there else 0.0, stopped)
 
 
-def _status(
-    shares: Sequence[Share], identity: str, costs: Mapping[str, float], start: float
-) -> Status:
-    finished, total, done, rate = 0.0, 0.0, 0, 0.0
-    current: list[str] = []
-    for share in shares:
-        cost = sum(costs[cell.variant.name] for cell, _ in share.cells)
-        total += cost
-        done += sum(CellFiles(folder).result.exists() for _, folder in share.cells)
-        with contextlib.suppress(OSError, ValueError):
-            told = json.loads(share.status.read_bytes())
-            finished += told["part"] * cost
-            rate += told["images_per_second"]
-            current += told["current"]
-    part = finished / total if total else 1.0
-    elapsed = time.perf_counter() - start
-    return Status(
-        done=done,
-        total=sum(len(share.cells) for share in shares),
-        part=part,
-        images_per_second=rate,
-        seconds_left=elapsed * (1 - part) / part if part > 0 else None,
-        current=tuple(current),
-    )
+class Progress:
+    """Of all jobs together, by what they tell; the time in the queue is not counted."""
+
+    def __init__(self, shares: Sequence[Share], costs: Mapping[str, float]):
+        self._shares, self._costs = shares, costs
+        self._since: float | None = None  # the first word of a job
+        self._before = 0.0  # what was done then
+
+    def __call__(self, ended: Sequence[bool]) -> Status:
+        """`ended`: for each job whether it runs no more."""
+        total = sum(share.cost for share in self._shares)
+        finished, done, rate, heard = 0.0, 0, 0.0, False
+        current: list[str] = []
+        for share, over in zip(self._shares, ended, strict=True):
+            there = [cell for cell, folder in share.cells if CellFiles(folder).result.exists()]
+            cost = sum(self._costs[cell.variant.name] for cell in there)
+            done += len(there)
+            with contextlib.suppress(OSError, ValueError):
+                told = json.loads(share.status.read_bytes())
+                heard = True
+                if not over:
+                    cost = max(cost, told["finished"])
+                    rate += told["images_per_second"]
+                    current += told["current"]
+            finished += cost
+        if heard and self._since is None:
+            self._since, self._before = time.monotonic(), finished
+        made = finished - self._before
+        elapsed = time.monotonic() - (self._since or time.monotonic())
+        return Status(
+            done=done,
+            total=sum(len(share.cells) for share in self._shares),
+            part=finished / total if total else 0.0,
+            images_per_second=rate,
+            seconds_left=elapsed * (total - finished) / made if made > 0 else None,
+            current=tuple(current),
+        )
 
 
 def _at_most_every(seconds: float, call: Callable[[Status], None]) -> Callable[[Status], None]:

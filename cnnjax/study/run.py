@@ -25,7 +25,7 @@ from cnnjax.data.order import check_batch, total_steps
 from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.launch import JOBS, Launcher, run_jobs
-from cnnjax.study.runner import Session, Status, run_cells, worker_environments
+from cnnjax.study.runner import Session, Status, check_workers, run_cells, worker_environments
 from cnnjax.study.store import CellFiles, Store, place_of
 from cnnjax.study.verdict import power_note
 from cnnjax.study.weights import check_weights_apart
@@ -78,6 +78,7 @@ def run_study(
         run = partial(run_cells, environments=environments)
     else:
         launcher.check()
+        check_workers(workers, workers_per_device)
         if place.placement != "jit":
             raise Refused(
                 f"--placement {place.placement}: under a launcher a cell is trained on one device;"

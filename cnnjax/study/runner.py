@@ -96,6 +96,15 @@ class _Queue:
         return (cell for cells in self.waiting.values() for cell in cells)
 
 
+def check_workers(workers: int | None, per_device: int) -> None:
+    """Refuse numbers of workers that cannot be anywhere."""
+    for name, count in (("workers", workers), ("workers_per_device", per_device)):
+        if count is not None and count < 1:
+            raise Refused(f"{name}={count}: give 1 or more")
+    if workers is not None and per_device > 1:
+        raise Refused("--workers and --workers-per-device: give one of them")
+
+
 def worker_environments(
     workers: int | None = None, per_device: int = 1, place: Place = JIT
 ) -> tuple[Mapping[str, str], ...]:
@@ -109,9 +118,7 @@ def worker_environments(
     Raises:
       Refused: several workers would share the devices of one cell.
     """
-    for name, count in (("workers", workers), ("workers_per_device", per_device)):
-        if count is not None and count < 1:
-            raise Refused(f"{name}={count}: give 1 or more")
+    check_workers(workers, per_device)
     if place.placement != "jit":
         if (workers or 1) > 1 or per_device > 1:
             raise Refused(
@@ -119,8 +126,6 @@ def worker_environments(
                 " and --workers-per-device"
             )
         return ({},)
-    if workers is not None and per_device > 1:
-        raise Refused("--workers and --workers-per-device: give one of them")
     devices = accelerators()
     if not devices:
         if per_device > 1:

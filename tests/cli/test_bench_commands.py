@@ -82,11 +82,12 @@ def test_a_study_whose_cells_fail_has_no_figures(tmp_path, monkeypatch):
     plan = resolve(names["study"], "quick", seeds=1)
     session = Session(1.0, 1, 0, 1.0, 1.0, False)
 
-    def nothing(plan, folder, **_):
+    def nothing(plan, folder, *, say, **_):
         bench.Store(folder).folder.mkdir(parents=True)
         bench.Store(folder).claim(plan, {}, {}, "", lambda line: None)
+        say("low-s0 failed: why")
         return session
 
     monkeypatch.setattr(bench, "run_study", nothing)
-    with pytest.raises(bench.Failed, match="2 cells of tiny failed"):
+    with pytest.raises(bench.Failed, match="2 cells of tiny have no result: low-s0 failed: why"):
         bench.bench_study(plan)

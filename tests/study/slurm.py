@@ -1,4 +1,4 @@
-"""A small SLURM for tests: sbatch, srun, sacct and scancel over a folder, $SLURM_TEST.
+"""A small SLURM for tests: its commands over a folder, $SLURM_TEST.
 
 An array of jobs runs at once, each as a process group; $SLURM_LOSES names the numbers of those that
 the cluster loses before they begin.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("sbatch", "srun", "sacct", "scancel")
+COMMANDS = ("sbatch", "srun", "sacct", "scancel", "scontrol")
 
 
 def install(folder: Path) -> None:
@@ -68,6 +68,16 @@ def scancel(job: str) -> None:
     for file in Path(os.environ["SLURM_TEST"]).glob(f"{job}*.pid"):
         if _runs(int(file.read_text())):
             os.killpg(int(file.read_text()), signal.SIGKILL)
+
+
+def scontrol(word: str, job: str) -> None:
+    """A job that is queued again begins a little later, when its first attempt has ended."""
+    assert word == "requeue", word
+    here = Path(os.environ["SLURM_TEST"])
+    command = ["bash", "-c", f"sleep 3; exec bash {here / job.partition('_')[0]}.sh"]
+    with open(here / f"{job}.out", "ab") as out:
+        process = subprocess.Popen(command, start_new_session=True, stdout=out, stderr=out)
+    (here / f"{job}.pid").write_text(str(process.pid))
 
 
 def _runs(pid: int) -> bool:

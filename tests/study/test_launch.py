@@ -15,6 +15,9 @@ from cnnjax import Launcher, Refused
 from cnnjax.study import launch
 from cnnjax.study.cells import Cell, Variant
 from cnnjax.study.launch import Lifeline, divide
+from cnnjax.study.runner import Status
+from cnnjax.study.store import CellFiles
+from cnnjax.study.worker import Shared
 from cnnjax.training.recipes import small_images
 from tests.study import slurm
 
@@ -73,7 +76,7 @@ SLURM = ("--launcher", "slurm", "--jobs", "2", "--job-option", "time=10")
 
 def test_jobs_of_a_cluster_give_what_workers_here_give(typed, tmp_path):
     here, there = typed("here", *SHORT), typed("there", *SHORT, *SLURM)
-    assert here.communicate()[1] is not None
+    here.communicate()
     out, said = there.communicate()
     assert (here.returncode, there.returncode) == (0, 0), said
     assert results(tmp_path / "here") == results(tmp_path / "there")
@@ -86,7 +89,7 @@ def test_jobs_of_a_cluster_give_what_workers_here_give(typed, tmp_path):
 def test_a_study_over_several_devices_gives_the_figures_of_one(typed, tmp_path):
     alone = typed("alone", *SHORT)
     words = ("--set", "model.name=net.py:Net", "--placement", "pmap", *SHORT)
-    assert alone.communicate()[1] is not None
+    alone.communicate()
     over = typed("over", *words, workers=False, JAX_NUM_CPU_DEVICES="2")
     out, said = over.communicate()
     assert over.returncode == 0, said
@@ -111,7 +114,7 @@ def test_cells_of_a_job_that_is_lost_are_run_by_the_same_command(typed, tmp_path
     assert "4 of 4 cells done" in out
 
 
-def test_an_interrupt_ends_the_jobs_and_the_same_command_goes_on(typed, tmp_path):
+def test_an_interrupt_ends_the_jobs_and_says_that_the_command_goes_on(typed, tmp_path):
     process = typed("w", *LONG, *SLURM)
     _wait_for(lambda: any((tmp_path / "w" / "jobs").glob("*/status-*.json")))
     process.send_signal(signal.SIGINT)
@@ -119,6 +122,47 @@ def test_an_interrupt_ends_the_jobs_and_the_same_command_goes_on(typed, tmp_path
     assert process.returncode == 130, said
     assert "interrupted; the same command goes on" in said
     assert not _running(tmp_path)
+
+
+def test_a_job_that_must_give_way_is_queued_again_and_goes_on(typed, tmp_path):
+    process = typed("w", *LONG, "--launcher", "slurm", "--job-option", "time=600")
+    _wait_for(lambda: any((tmp_path / "w" / "jobs").glob("*/status-*.json")))
+    (pid,) = (tmp_path / "cluster").glob("*.pid")
+    first = pid.read_text()
+    (status,) = (tmp_path / "w" / "jobs").glob("*/status-0.json")
+    os.killpg(int(first), signal.SIGUSR2)  # as a cluster warns a job
+    _wait_for(lambda: pid.read_text() != first)
+    status.unlink()
+    _wait_for(status.exists)  # the second attempt trains
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert not _running(tmp_path)
+
+
+def test_progress_counts_what_is_done_and_not_the_queue(tmp_path, monkeypatch):
+    cells, costs = _cells([1.0, 1.0, 2.0], [True, True, False])
+    shared = Shared("a study", {}, None, {}, tmp_path, cached=False)
+    shares = [
+        launch.Share(number, ((cell, tmp_path / cell.name),), shared, costs, None, 1, tmp_path)
+        for number, cell in enumerate(cells)
+    ]  # fmt: skip
+    clock = [1000.0]
+    monkeypatch.setattr(launch.time, "monotonic", lambda: clock[0])
+    progress = launch.Progress(shares, costs)
+    assert (progress([False] * 3).part, progress([False] * 3).seconds_left) == (0.0, None)
+    clock[0] += 7200  # two hours in the queue
+    shares[2]._tell(Status(0, 1, 0.0, 50.0, None, ("a",)), 0.0, 2.0)
+    assert progress([False] * 3).seconds_left is None
+    clock[0] += 60
+    shares[2]._tell(Status(0, 1, 0.5, 50.0, None, ("a",)), 0.0, 2.0)
+    found = progress([False] * 3)
+    assert (found.part, found.images_per_second, found.current) == (0.25, 50.0, ("a",))
+    assert found.seconds_left == pytest.approx(180)
+    (tmp_path / cells[0].name).mkdir()
+    CellFiles(tmp_path / cells[0].name).result.write_text("{}")
+    found = progress([True, False, False])
+    assert (found.done, found.part) == (1, 0.5)
 
 
 def test_jobs_whose_command_was_killed_end_before_the_next_one_begins(typed, tmp_path):
@@ -187,7 +231,9 @@ def test_a_job_ends_when_its_command_is_gone_or_says_stop(tmp_path):
         (("slorm",), "no launcher 'slorm'; did you mean slurm"),
         (("slurm", 0), "jobs=0: give 1 or more"),
         (("slurm", 1, {"time": 10, "partitoin": "gpu"}), "did you mean partition"),
-        (("slurm", 1, {"partition": "gpu"}), "how many minutes a job may take: --job-option time="),
+        (("slurm", 1, {"partition": "gpu"}), "how many minutes a job may take, as a whole number"),
+        (("slurm", 1, {"time": "8:00:00"}), "how many minutes a job may take, as a whole number"),
+        (("slurm", 1, {"time": 9, "setup": "module load"}), "submitit does not take them: TypeErr"),
         (("slurm", 1, {"time": 10, "nodes": 2}), "one task on one node"),
         (("local", 1, {"time": 10}), "--job-option time: launcher local has none"),
     ],
