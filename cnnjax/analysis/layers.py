@@ -112,6 +112,8 @@ class _Walk:
             known[var] = Value(constant=Constant.of(array))
 
         for equation in body.equations:
+            if not equation.outputs:  # it prints, or calls back
+                continue
             operands = [_value(atom, known) for atom in equation.inputs]
             path = _join(scope, equation.modules)
             outputs = self._equation(equation, operands, path)

@@ -36,6 +36,21 @@ def test_padding_with_the_border_keeps_the_receptive_field():
         assert b.field.offset == a.field.offset - 2  # two pixels of border in front
 
 
+def test_a_network_that_prints_is_counted_as_one_that_does_not():
+    class Prints(nn.Module):
+        prints: bool = True
+
+        @nn.compact
+        def __call__(self, images, *, train):
+            if self.prints:
+                jax.debug.print("{}", images.mean())
+            return nn.Dense(10)(images.reshape(images.shape[0], -1))
+
+    said, silent = (model_cost(Prints(prints), (8, 8, 1)) for prints in (True, False))
+    assert (said.params, said.macs) == (silent.params, silent.macs) == (650, 640)
+    assert [row.field for row in said.layers] == [row.field for row in silent.layers]
+
+
 def test_alexnet_layer_by_layer():
     rows = [
         [list(layer.output[1:]), layer.params, layer.macs,
