@@ -78,10 +78,12 @@ def tried(cli, monkeypatch, tmp_path, seed, count):
     def no_training(*arguments, **options):
         raise Failed("nothing is trained here")
 
-    monkeypatch.setattr("cnnjax.training.run.fit", no_training)
-    monkeypatch.setattr("cnnjax.study.run.run_cells", no_training)
-    monkeypatch.setattr("cnnjax.bench.step.prepare", no_training)
-    monkeypatch.setattr("cnnjax.report.visualize.draw", no_training)
+    for computes in (
+        "training.run.fit", "study.run.run_cells", "study.run.run_jobs", "bench.step.prepare",
+        "bench.compile.fresh_state", "bench.data._of_stream", "bench.data._in_memory",
+        "report.visualize.draw",
+    ):  # fmt: skip
+        monkeypatch.setattr(f"cnnjax.{computes}", no_training)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
     rng, codes = random.Random(seed), []
     for number in range(count):
