@@ -1,5 +1,6 @@
 """`cnnjax bench step|compile|data|study`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -17,6 +18,41 @@ from cnnjax.cli.output import (
 )
 
 
+def _on_noise_options(rounds: int, what: str) -> Callable[[Callable], Callable]:
+    """Of what is measured on random images: the network, its settings, where, how often."""
+
+    def decorate(command: Callable) -> Callable:
+        for option in (
+            json_option,
+            place_options,
+            set_option,
+            click.option(
+                "--rounds",
+                type=click.IntRange(min=1),
+                default=rounds,
+                show_default=True,
+                help=what,
+            ),
+            click.option(
+                "--batch-size",
+                type=int,
+                default=128,
+                show_default=True,
+                help="Over all devices.",
+            ),
+            click.option(
+                "--model",
+                default="cifar_resnet20",
+                show_default=True,
+                help="See: cnnjax models.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 @click.group()
 def bench() -> None:
     """Measure how fast this machine trains.
@@ -30,18 +66,7 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--model", default="cifar_resnet20", show_default=True, help="See: cnnjax models.")
-@click.option("--batch-size", type=int, default=128, show_default=True, help="Over all devices.")
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=7,
-    show_default=True,
-    help="Dispatches that are timed, of half a second or of an epoch of the random images.",
-)
-@set_option
-@place_options
-@json_option
+@_on_noise_options(7, "Dispatches that are timed, of half a second or of an epoch of the images.")
 def step(
     model: str,
     batch_size: int,
@@ -87,14 +112,7 @@ def step(
 
 
 @bench.command(name="compile")
-@click.option("--model", default="cifar_resnet20", show_default=True, help="See: cnnjax models.")
-@click.option("--batch-size", type=int, default=128, show_default=True, help="Over all devices.")
-@click.option(
-    "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Compilations."
-)
-@set_option
-@place_options
-@json_option
+@_on_noise_options(3, "Compilations.")
 def compile_(
     model: str,
     batch_size: int,

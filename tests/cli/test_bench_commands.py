@@ -8,7 +8,8 @@ from cnnjax.bench import study as bench
 from cnnjax.study.cells import resolve
 from cnnjax.study.runner import Session
 from tests.data.test_folder import write
-from tests.study.test_launch import NET, STUDY
+from tests.study.test_launch import STUDY
+from tests.test_api import NET
 
 SMALL = ("--model", "cifar_resnet8", "--set", "model.width=0.25", "--batch-size", "8")
 

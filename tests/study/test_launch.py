@@ -20,6 +20,7 @@ from cnnjax.study.store import CellFiles
 from cnnjax.study.worker import Shared
 from cnnjax.training.recipes import small_images
 from tests.study import slurm
+from tests.test_api import NET
 
 STUDY = """\
 from cnnjax import Contrast, Study, small_images
@@ -28,14 +29,6 @@ study = Study(
     factors={"rate": {"low": {"optimizer.learning_rate": 0.01}, "high": {"optimizer.name": "sgd"}}},
     metrics=("test_error",), contrasts=(Contrast("high", "low"),),
 )
-"""
-NET = """\
-from flax import linen as nn
-class Net(nn.Module):
-    num_classes: int = 10
-    @nn.compact
-    def __call__(self, images, *, train):
-        return nn.Dense(self.num_classes)(images.reshape(images.shape[0], -1))
 """
 SETTINGS = ("--set", "model.name=net.py:Net", "--workers", "1")
 SHORT, LONG = ("--set", "steps=14"), ("--set", "batch_size=8", "--set", "epochs=5000")
