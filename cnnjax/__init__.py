@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnnjax.data.load import load_dataset
     from cnnjax.interop.weights import Network
     from cnnjax.study.launch import Launcher
-    from cnnjax.study.spec import Arm, Contrast, Preset, Study
+    from cnnjax.study.spec import Arm, Contrast, Preset, Study, Trend
     from cnnjax.tasks.network import NetworkTask
     from cnnjax.tasks.task import Metric
     from cnnjax.training.make import make_task
@@ -64,6 +64,7 @@ _HOME = {
     "Streams": "cnnjax.core.recipe",
     "Study": "cnnjax.study.spec",
     "Task": "cnnjax.core.recipe",
+    "Trend": "cnnjax.study.spec",
     "create_model": "cnnjax.core.architectures",
     "first_state": "cnnjax.training.pretrained",
     "he2015_cifar": "cnnjax.training.recipes",
@@ -106,6 +107,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "Streams",
     "Study",
     "Task",
+    "Trend",
     "create_model",
     "first_state",
     "he2015_cifar",

@@ -1,9 +1,10 @@
-"""`cnnjax study run|status|report|repeat|list`."""
+"""`cnnjax study run|status|report|repeat|power|list`."""
 
 import inspect
 import shlex
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from cnnjax.cli.output import (
 if TYPE_CHECKING:
     from cnnjax.core.place import Place
     from cnnjax.study.outcome import Outcome
+    from cnnjax.study.power import Power
     from cnnjax.study.runner import Status
     from cnnjax.study.spec import Study
 
@@ -164,6 +166,77 @@ def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None
                     [(key, new[key], old[key] if old else "") for key in compared])  # fmt: skip
         echo(verdict)
     sys.exit(1 if differing else 0)
+
+
+@study.command()
+@click.argument("name", metavar="NAME|FILE.py")
+@click.option("--preset", default="quick", show_default=True, help="Size; see: cnnjax study list.")
+@click.option("--seeds", type=int, help="Replicates of each variant.  [default: the preset's]")
+@click.option(
+    "--sd",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Standard deviation of the paired differences, in the metric's unit, as a pilot has it.",
+)
+@click.option(
+    "--effect",
+    type=click.FloatRange(min=0, min_open=True),
+    help="The true difference that should be found, in the metric's unit (points).",
+)
+@json_option
+def power(
+    name: str,
+    preset: str,
+    seeds: int | None,
+    sd: float | None,
+    effect: float | None,
+    as_json: bool,
+) -> None:
+    """What a study's design can show. Runs nothing.
+
+    \b
+      cnnjax study power degradation
+      cnnjax study power degradation --seeds 12 --sd 0.5 --effect 1.0
+    """
+    from cnnjax.core.errors import Refused
+    from cnnjax.core.user_code import paths_from
+    from cnnjax.study.cells import resolve
+    from cnnjax.study.power import power_note, powers
+
+    if (sd is None) != (effect is None):
+        raise Refused("give both --sd and --effect, or neither")
+    found, folder = find_study(name)
+    with paths_from(folder):
+        plan = resolve(found, preset, seeds=seeds)
+    told = powers(plan, sd, effect)
+    if as_json:
+        print_json(
+            {"study": plan.study, "preset": preset, "sd": sd, "effect": effect,
+             "contrasts": [asdict(one) for one in told]}
+        )  # fmt: skip
+        return
+    _print_power(told, asked=sd is not None)
+    print_text(power_note(plan))
+
+
+def _print_power(told: "list[Power]", *, asked: bool) -> None:
+    from cnnjax.study.power import DRAWS, MOST_SEEDS, probability
+
+    head = ["contrast", "declared", "seeds", "smallest p (Holm)", "seeds at least"]
+    rows = []
+    for one in told:
+        row = [one.name, one.expect or "different", one.seeds, probability(one.smallest_p)]
+        row.append("no number" if one.fewest_seeds is None else one.fewest_seeds)
+        if asked:
+            row.append("" if one.power is None else f"{100 * one.power:.0f} %")
+            most = "" if one.power is None else f"> {MOST_SEEDS}"
+            row.append(one.seeds_for_power or most)
+        rows.append(tuple(row))
+    print_table((*head, *(("power", "seeds for 80 %") if asked else ())), rows, (2, 3, 4, 5, 6))
+    if asked:
+        print_text(
+            f"Power of each contrast alone, of {DRAWS:,} simulated studies with normal differences;"
+            " of a declared equality where there is no difference; a trend's is not told."
+        )
 
 
 @study.command(name="list")

@@ -28,7 +28,7 @@ from cnnjax.report.canvas import (
     spread,
     text_width,
 )
-from cnnjax.report.tables import values
+from cnnjax.report.tables import INTERVAL, minus, no_interval, values
 from cnnjax.study.cells import Cell, Variant
 from cnnjax.study.measures import labelled, value_of, words
 from cnnjax.study.outcome import Outcome
@@ -148,7 +148,7 @@ def _final(outcome: Outcome, metric: str) -> Picture:
         legend_below(figure, ", ".join(others), drawn)
         caption = (
             f"Final {words(metric)} against {factor}. A dot is a seed (a cross: diverged), the bar"
-            " the 95 % interval of the mean, the line joins means."
+            f" the {INTERVAL}; the line joins means.{no_interval(outcome)}"
         )
         return _picture(figure, f"final-{metric}", caption)
 
@@ -305,7 +305,7 @@ def _contrasts_in(outcome: Outcome, unit: str, name: str) -> Picture:
     ]
     with drawing():
         texts = [
-            fitted(f"{j.first} − {j.second}, {words(j.metric)}: {j.verdict}", NARROW - 0.5, 8.0)
+            fitted(f"{minus(j.title)}, {words(j.metric)}: {j.verdict}", NARROW - 0.5, 8.0)
             for j, _ in judged
         ]
         rows = [0.36 + 0.14 * len(text.splitlines()) for text in texts]  # inches
@@ -338,8 +338,9 @@ def _contrasts_in(outcome: Outcome, unit: str, name: str) -> Picture:
         axes.set_yticks([])
         axes.set_xlabel(f"difference, first minus second{f' ({unit})' if unit else ''}")
         caption = (
-            "Contrasts: mean difference paired by seed and its 95 % interval; grey: the bound"
-            " within which two are called equal."
+            "Contrasts: mean difference paired by seed and its 95 % interval, before Holm's"
+            " correction, which decides the words; grey: the bound within which two are called"
+            f" equal.{no_interval(outcome)}"
         )
         return _picture(figure, name, caption)
 

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from cnnjax.study.cells import Variant
 from cnnjax.study.measures import shown, shown_step, value_of, with_unit
 from cnnjax.study.outcome import Outcome, figure_names
-from cnnjax.study.statistics import Summary, summarize
+from cnnjax.study.power import probability
+from cnnjax.study.statistics import EXACT_SEEDS, Summary, summarize
+from cnnjax.study.verdict import ALPHA
 from cnnjax.tasks.task import Metric
 
 NO_VALUE = "–"
+FEWEST = 6  # seeds of which there is a 95 % interval
+INTERVAL = "95 % interval of the mean by sign flips (Hartigan 1969)"
 
 
 @dataclass(frozen=True)
@@ -55,32 +59,49 @@ def contrast_table(outcome: Outcome) -> Table:
     for j in outcome.judgements:
         equal, metric = j.expect == "equal", outcome.plan.measures[j.metric]
         expect = f"equal within {j.bound:g}" if equal else (j.expect or "different")
-        low, high = (j.ci90_low, j.ci90_high) if equal else (j.ci_low, j.ci_high)
+        interval = NO_VALUE
+        if j.ci_low is not None:
+            interval = f"[{_signed(metric, j.ci_low)}, {_signed(metric, j.ci_high)}]"
         rows.append(
             (
-                f"{j.first} − {j.second}",
+                minus(j.title),
                 j.metric,
                 expect,
                 str(j.n),
                 _signed(metric, j.mean_difference),
-                f"[{_signed(metric, low)}, {_signed(metric, high)}]",
+                interval,
                 NO_VALUE if j.effect_size is None else f"{j.effect_size:+.2f}".replace("-", "−"),
-                NO_VALUE if equal else _p(j.p),
-                NO_VALUE if equal else _p(j.p_holm),
+                _p(j.p),
+                _p(j.p_holm),
                 j.verdict,
             )
         )
     return Table(
         "Contrasts: first minus second, in the metric's unit (points, where it is per cent), paired"
-        " by seed; exact sign-flip test, one-sided"
-        " where a direction was declared, p (Holm) over all contrasts; 95 % bootstrap interval, for"
-        " equality the 90 % one that decides.",
+        " by seed (of a slope: for each 1 of the factor). 95 % interval and two-sided p are of one"
+        f" sign-flip test, exact to {EXACT_SEEDS} seeds, so p is at most .05 where the interval"
+        " leaves out 0; p of a declared equality is at most .025 where the interval lies within the"
+        " bound. The verdict is by p (Holm), over every statement that the study could make, the"
+        f" opposite of each too: any false one at most {100 * ALPHA:.0f} % of the time."
+        f"{no_interval(outcome)}",
         ("contrast", "metric", "declared", "n", "difference", "interval", "effect d", "p",
          "p (Holm)", "verdict"),
         rows,
         numeric=(3, 4, 5, 6, 7, 8),
         optional=("effect d", "p", "declared", "n"),
     )  # fmt: skip
+
+
+def no_interval(outcome: Outcome) -> str:
+    """A sentence, with a space before it, where some variant has too few seeds for an interval."""
+    if all(_count(outcome, variant) >= FEWEST for variant in outcome.plan.variants):
+        return ""
+    return f" With fewer than {FEWEST} seeds there is no 95 % interval."
+
+
+def minus(title: str) -> str:
+    """A contrast's title as it is shown: "plain-56 − plain-8"."""
+    return title.replace(" - ", " − ")
 
 
 def metric_table(outcome: Outcome) -> Table:
@@ -97,7 +118,8 @@ def metric_table(outcome: Outcome) -> Table:
         unit = measures[metric].unit
         head += [f"{metric} ({unit})" if unit else metric, "sd", "95 % interval"]
     return Table(
-        f"Final figures, evaluation mode, whole split: mean over seeds. {worst_values(outcome)}",
+        "Final figures, evaluation mode, whole split: mean over seeds, standard deviation (n - 1)"
+        f" and {INTERVAL}.{no_interval(outcome)} {worst_values(outcome)}",
         tuple(head),
         rows,
         numeric=tuple(range(1, len(head))),
@@ -213,4 +235,4 @@ def _exact(value: object) -> str:
 
 
 def _p(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+    return NO_VALUE if value is None else probability(value)

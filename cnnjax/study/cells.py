@@ -17,7 +17,7 @@ from cnnjax.core.config import (
 from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.values import digest, plain, shown
-from cnnjax.study.spec import Arm, Contrast, Levels, Study
+from cnnjax.study.spec import AnyContrast, Arm, Contrast, Levels, Study, Trend
 from cnnjax.tasks.task import SPLITS, Metric, aliased
 
 MOST_CELLS = 10_000  # each is a training and a folder
@@ -69,7 +69,27 @@ class Plan:
     seeds: int
     metrics: tuple[str, ...]
     measures: Mapping[str, Metric]  # what each of `metrics` is
-    contrasts: tuple[Contrast, ...]
+    contrasts: tuple[AnyContrast, ...]
+
+    def weights(self, contrast: AnyContrast) -> dict[str, float]:
+        """What a seed's value is of each variant: the sum of weight times metric is judged."""
+        if isinstance(contrast, Contrast):
+            return {contrast.first: 1.0, contrast.second: -1.0}
+        wanted = {**contrast.where}
+        at = {
+            variant.name: float(variant.levels[contrast.factor])
+            for variant in self.variants
+            if {k: v for k, v in variant.levels.items() if k != contrast.factor} == wanted
+            and variant.levels[contrast.factor] in self.factors[contrast.factor]
+        }
+        middle = math.fsum(at.values()) / len(at)
+        spread = math.fsum((x - middle) ** 2 for x in at.values())
+        return {name: (x - middle) / spread for name, x in at.items()}
+
+    def pairs(self, contrast: AnyContrast) -> int:
+        """How many seeds all variants of a contrast have."""
+        seeds = {variant.name: variant.seeds for variant in self.variants}
+        return min(seeds[name] for name in self.weights(contrast))
 
     @property
     def cells(self) -> list[Cell]:
@@ -172,17 +192,17 @@ def resolve(
             raise Refused(f"study {study.name}: {twin} and {variant.name} have the same settings")
     measures = _measures(study, variants)
     for contrast in contrasts:
-        for name in (contrast.first, contrast.second):
-            if name not in names:
-                raise unknown(f"variant of study {study.name} named", name, names)
-        if contrast.metric not in study.metrics:
-            with refused_at(f"contrast {contrast.first} - {contrast.second}"):
+        with refused_at(f"study {study.name}: contrast {contrast.title}"):
+            if isinstance(contrast, Trend):
+                _check_trend(contrast, factors)
+            else:
+                for name in (contrast.first, contrast.second):
+                    if name not in names:
+                        raise unknown("variant named", name, names)
+            if contrast.metric not in study.metrics:
                 raise unknown("metric", contrast.metric, study.metrics)
-        if measures[contrast.metric].unit == "%" and (contrast.bound or 0) >= 100:
-            raise Refused(
-                f"contrast {contrast.name}: bound={contrast.bound} must be above 0 and below"
-                " 100, in points"
-            )
+            if measures[contrast.metric].unit == "%" and (contrast.bound or 0) >= 100:
+                raise Refused(f"bound={contrast.bound} must be above 0 and below 100, in points")
     return Plan(
         study=study.name,
         question=study.question,
@@ -214,6 +234,35 @@ def _measures(study: Study, variants: list[Variant]) -> dict[str, Metric]:
             if found.setdefault(name, metric) != metric:
                 raise Refused(f"study {study.name}: {name} means different things to its tasks")
     return found
+
+
+def _check_trend(trend: Trend, factors: Mapping[str, Levels]) -> None:
+    """Refuse a slope over what are not three numbers or more, or at levels that are not said."""
+    if trend.factor not in factors:
+        raise unknown("factor", trend.factor, factors)
+    for name, level in trend.where.items():
+        if name not in factors or name == trend.factor:
+            raise unknown("factor in `where`:", name, [f for f in factors if f != trend.factor])
+        if level not in factors[name]:
+            raise unknown(f"level of {name}", level, factors[name])
+    if open_ := [name for name in factors if name not in {trend.factor, *trend.where}]:
+        raise Refused(f'say at which level of {open_[0]}: where={{"{open_[0]}": ...}}')
+    levels = list(factors[trend.factor])
+    for level in levels:
+        try:
+            number = float(level)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise Refused(
+                f"level {level} of factor {trend.factor} is no number: a slope needs levels that"
+                " are; compare two variants with Contrast(...)"
+            )
+    if len({float(level) for level in levels}) < 3:
+        raise Refused(
+            f"a slope needs three levels of factor {trend.factor} or more; compare two variants"
+            " with Contrast(...)"
+        )
 
 
 def _grid(base: Recipe, factors: Mapping[str, Levels], seeds: int) -> list[Variant]:

@@ -25,9 +25,9 @@ from cnnjax.data.order import check_batch, total_steps
 from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.launch import JOBS, Launcher, run_jobs
+from cnnjax.study.power import power_note
 from cnnjax.study.runner import Session, Status, check_workers, run_cells, worker_environments
 from cnnjax.study.store import CellFiles, Store, place_of
-from cnnjax.study.verdict import power_note
 from cnnjax.study.weights import check_weights_apart
 from cnnjax.study.worker import Datasets, Shared, train_cell
 from cnnjax.tasks.task import Task, aliased

@@ -6,7 +6,7 @@ Every value is looked at here, so that what a file has wrong is said in its own 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import SEEDS, Recipe
@@ -18,6 +18,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]{0,40}")
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 
 
+Expect = Literal["lower", "higher", "equal"] | None
+
+
 @dataclass(frozen=True)
 class Contrast:
     """Two variants compared on one metric, paired by seed: first minus second.
@@ -26,26 +29,22 @@ class Contrast:
       first: a variant's name: its level names in the order of the factors, "plain-56".
       second: another.
       metric: one of the study's metrics.
-      expect: the claim, declared before the run. "lower" or "higher": the first is; tested
-        one-sided. "equal": within `bound`. None: they differ, in either direction.
-      bound: in the metric's unit (points, where it is per cent), for "equal": the 90 % interval
-        must lie within +-bound, and no cell may have diverged.
+      expect: the claim, declared before the run. "lower" or "higher": the first is. "equal": within
+        `bound`. None: they differ, in either direction.
+      bound: in the metric's unit (points, where it is per cent), for "equal": the difference must
+        be shown to lie within +-bound, and no cell may have diverged.
     """
 
     first: str
     second: str
     metric: str = "test_error"
-    expect: Literal["lower", "higher", "equal"] | None = None
+    expect: Expect = None
     bound: float | int | None = None
 
     def __post_init__(self):
         for name in ("first", "second", "metric"):
             _check_type("a contrast", name, getattr(self, name), str)
-        if self.expect not in (None, "lower", "higher", "equal"):
-            raise Refused(
-                f"contrast {self.name}: expect={_shown(self.expect)} is not one of 'lower',"
-                " 'higher', 'equal', None"
-            )
+        _check_expected(self, ("lower", "higher", "equal"))
         if (self.expect == "equal") != (self.bound is not None):
             raise Refused(f"contrast {self.name}: `bound` goes with expect='equal', and only there")
         number = isinstance(self.bound, int | float) and not isinstance(self.bound, bool)
@@ -57,12 +56,63 @@ class Contrast:
             raise Refused(f"contrast {self.name}: a variant is compared with itself")
 
     @property
-    def name(self) -> str:
-        return f"{self.first} - {self.second} ({self.metric})"
+    def title(self) -> str:
+        return f"{self.first} - {self.second}"
 
     @property
-    def sided(self) -> str:
-        return "one-sided" if self.expect in ("lower", "higher") else "two-sided"
+    def name(self) -> str:
+        return f"{self.title} ({self.metric})"
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How a metric changes with a factor whose levels are numbers: each seed's own slope.
+
+    The slope is that of least squares over all levels, in the metric's unit for a level's 1.
+
+    Attributes:
+      factor: one whose levels are numbers: "8", "20", "56".
+      where: the level of each other factor: {"shortcut": "plain"}.
+      metric: one of the study's metrics.
+      expect: the claim, declared before the run. "lower" or "higher": the metric is, at higher
+        levels. None: it changes, in either direction.
+    """
+
+    factor: str
+    where: Mapping[str, str] = field(default_factory=dict)
+    metric: str = "test_error"
+    expect: Literal["lower", "higher"] | None = None
+
+    bound: ClassVar[None] = None
+
+    def __post_init__(self):
+        for name in ("factor", "metric"):
+            _check_type("a trend", name, getattr(self, name), str)
+        _check_mapping("a trend", "where", self.where)
+        for factor, level in self.where.items():
+            _check_type("a trend", f"where[{_shown(factor)}]", level, str)
+        _check_expected(self, ("lower", "higher"))
+
+    @property
+    def title(self) -> str:
+        levels = ", ".join(self.where.values())
+        return f"slope over {self.factor}" + (f" of {levels}" if levels else "")
+
+    @property
+    def name(self) -> str:
+        return f"{self.title} ({self.metric})"
+
+
+AnyContrast = Contrast | Trend
+
+
+def _check_expected(contrast: AnyContrast, allowed: tuple[str, ...]) -> None:
+    if contrast.expect not in (None, *allowed):
+        words = ", ".join(map(repr, allowed))
+        raise Refused(
+            f"contrast {contrast.name}: expect={_shown(contrast.expect)} is not one of {words},"
+            " None"
+        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +148,7 @@ class Preset:
     settings: Mapping[str, Any] = field(default_factory=dict)
     factors: Mapping[str, Levels] = field(default_factory=dict)
     seeds: int | None = None
-    contrasts: tuple[Contrast, ...] | None = None
+    contrasts: tuple[AnyContrast, ...] | None = None
     arms: tuple[Arm, ...] = ()
 
     def __post_init__(self):
@@ -109,8 +159,7 @@ class Preset:
         _check_seeds(where, self.seeds)
         _check_tuple(where, "arms", self.arms, Arm)
         if self.contrasts is not None:
-            _check_tuple(where, "contrasts", self.contrasts, Contrast)
-            _check_once(where, self.contrasts)
+            _check_contrasts(where, self.contrasts)
 
 
 @dataclass(frozen=True)
@@ -127,7 +176,8 @@ class Study:
       metrics: "train_" or "test_" and a metric of the task, in evaluation mode over the whole
         split ("train_error" is classification's "train_top1_error"); the first is the one that
         figures show largest.
-      contrasts: what is tested; Holm's correction is over all of them.
+      contrasts: what is tested, each a Contrast or a Trend; Holm's correction is over every
+        statement that could be made of any of them.
       presets: sizes of the study; "quick" is the default.
     """
 
@@ -138,7 +188,7 @@ class Study:
     factors: Mapping[str, Levels]
     seeds: int
     metrics: tuple[str, ...]
-    contrasts: tuple[Contrast, ...]
+    contrasts: tuple[AnyContrast, ...]
     presets: Mapping[str, Preset] = field(default_factory=lambda: {"quick": Preset()})
 
     def __post_init__(self):
@@ -150,8 +200,7 @@ class Study:
         _check_factors(where, self.factors)
         if not self.factors:
             raise Refused(f"{where}: it needs a factor with at least one level")
-        _check_tuple(where, "contrasts", self.contrasts, Contrast)
-        _check_once(where, self.contrasts)
+        _check_contrasts(where, self.contrasts)
         _check_tuple(where, "metrics", self.metrics, str)
         if not self.metrics or len(set(self.metrics)) < len(self.metrics):
             raise Refused(
@@ -223,21 +272,27 @@ def _check_factors(where: str, factors: object) -> None:
                 )
 
 
-def _check_once(where: str, contrasts: tuple[Contrast, ...]) -> None:
-    """A contrast that is there twice would double every p value of Holm's correction."""
-    seen: dict[tuple, Contrast] = {}
-    for contrast in contrasts:
-        key = (*sorted((contrast.first, contrast.second)), contrast.metric)
-        if key in seen:
+def _check_contrasts(where: str, contrasts: object) -> None:
+    """A contrast that is there twice would count twice in Holm's correction."""
+    _check_tuple(where, "contrasts", contrasts, AnyContrast)
+    seen: dict[Any, AnyContrast] = {}
+    for contrast in contrasts:  # type: ignore[attr-defined]
+        what = (
+            frozenset((contrast.first, contrast.second))
+            if isinstance(contrast, Contrast)
+            else (contrast.factor, *sorted(contrast.where.items()))
+        )
+        twin = seen.setdefault((what, contrast.metric), contrast)
+        if twin is not contrast:
             raise Refused(
-                f"{where}: contrasts {seen[key].name} and {contrast.name} compare the same two"
-                " variants on one metric; leave one out"
+                f"{where}: contrasts {twin.name} and {contrast.name} compare the same variants on"
+                " one metric; leave one out"
             )
-        seen[key] = contrast
 
 
-def _check_tuple(where: str, name: str, value: object, kind: type) -> None:
+def _check_tuple(where: str, name: str, value: object, kind: Any) -> None:
     """A forgotten comma makes a tuple of one into its element."""
     if not isinstance(value, tuple | list) or not all(isinstance(item, kind) for item in value):
-        shown = "..." if kind is str else f"{kind.__name__}(...)"
-        raise Refused(f"{where}: {name} must be a tuple of {kind.__name__}; write ({shown},)")
+        kinds = [one.__name__ for one in get_args(kind) or (kind,)]
+        shown = "..." if kind is str else f"{kinds[0]}(...)"
+        raise Refused(f"{where}: {name} must be a tuple of {' or '.join(kinds)}; write ({shown},)")

@@ -27,7 +27,7 @@ from cnnjax.core.place import JIT, Place
 from cnnjax.core.user_code import expanded, located
 from cnnjax.core.values import convert, differences, digest, plain
 from cnnjax.study.cells import Cell, Plan, Variant
-from cnnjax.study.spec import Contrast
+from cnnjax.study.spec import Contrast, Trend
 from cnnjax.tasks.task import Metric
 from cnnjax.training.restore import check_format
 
@@ -313,7 +313,10 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         seeds=max(seeds.values()),
         metrics=tuple(document["metrics"]),
         measures=convert(document["measures"], dict[str, Metric], "measures"),
-        contrasts=tuple(convert(c, Contrast, "contrast") for c in document["contrasts"]),
+        contrasts=tuple(
+            convert(c, Trend if "factor" in c else Contrast, "contrast")
+            for c in document["contrasts"]
+        ),
     )
 
 

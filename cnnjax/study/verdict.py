@@ -1,4 +1,9 @@
-"""From results to a verdict: what was shown, what was not, and with how many seeds."""
+"""From results to a verdict: what was shown, what was not, and with how many seeds.
+
+A contrast may be judged in more than one way: as declared, or as the opposite. Each such statement
+is a hypothesis with an exact one-sided p value, and Holm's correction is over all statements that
+a study could make, so that any false one is made in at most 5 % of studies.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,14 +11,12 @@ from dataclasses import dataclass
 
 from cnnjax.study.cells import Plan
 from cnnjax.study.measures import shown_step, step_unit, value_of, with_unit, words
-from cnnjax.study.spec import Contrast
+from cnnjax.study.spec import AnyContrast, Contrast, Trend
 from cnnjax.study.statistics import (
-    bootstrap_interval,
+    SignFlips,
     holm,
     paired_effect_size,
     seeds_needed,
-    sign_flip_p,
-    smallest_p,
     summarize,
 )
 from cnnjax.tasks.task import Metric
@@ -22,32 +25,84 @@ ALPHA = 0.05
 
 
 @dataclass(frozen=True)
+class Statement:
+    """What could be said of a contrast, and the one-sided p value of its being false."""
+
+    verdict: str
+    p: float
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """One contrast, judged. Differences are first minus second, in `unit`."""
+    """One contrast, judged. Differences are first minus second, or a trend's slopes, in `unit`.
+
+    Attributes:
+      first, second: the variants; None: of a trend.
+      ci_low, ci_high: 95 % interval; None: too few seeds.
+      p: two-sided, below .05 just where the interval leaves out 0; of a declared equality, the
+        larger of its two one-sided ones, at most .025 just where the interval lies within the
+        bound.
+      p_holm: of the statement that came nearest to being made, after Holm's correction over all
+        that the study could make.
+      diverged: cells that entered at the worst value, or prevent a verdict.
+      missing: cells that are not done, and with them their seeds.
+    """
 
     name: str
-    first: str
-    second: str
+    title: str
+    first: str | None
+    second: str | None
     metric: str
     unit: str
     expect: str | None
     bound: float | int | None
-    sided: str
     n: int
     mean_difference: float | None
     ci_low: float | None
     ci_high: float | None
-    ci_method: str
-    ci90_low: float | None
-    ci90_high: float | None
     effect_size: float | None
     p: float | None
     p_holm: float | None
     verdict: str
     sentence: str
     seeds_needed: int | None
-    diverged: tuple[str, ...]  # cells that entered at the worst value, or prevent a verdict
-    missing: tuple[str, ...]  # cells that are not done, and with them their pairs
+    diverged: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """A contrast with what the cells say of it: a difference for each seed that has all values."""
+
+    contrast: AnyContrast
+    metric: Metric
+    flips: SignFlips
+    diverged: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.flips.values)
+
+    @property
+    def judged(self) -> bool:
+        return self.n > 1 and not (self.diverged and self.metric.worst is None)
+
+    def statements(self) -> list[Statement]:
+        """All that could be said of it."""
+        contrast, flips = self.contrast, self.flips
+        if contrast.expect == "equal":
+            bound = float(contrast.bound or 0)
+            equal = with_unit(f"equal within {contrast.bound:g}", step_unit(self.metric))
+            # Two failures are not evidence of equality.
+            within = 1.0 if self.diverged else max(flips.p_below(bound), flips.p_above(-bound))
+            found = [(equal, within), ("the opposite", flips.p_above(bound)),
+                     ("the opposite", flips.p_below(-bound))]  # fmt: skip
+        else:
+            words = {"lower": ("shown", "the opposite"), "higher": ("the opposite", "shown")}
+            below, above = words.get(contrast.expect or "", ("shown", "shown"))
+            found = [(below, flips.p_below()), (above, flips.p_above())]
+        return [Statement(verdict, p if self.judged else 1.0) for verdict, p in found]
 
 
 def judge(plan: Plan, results: Mapping[tuple[str, int], Mapping]) -> list[Judgement]:
@@ -57,164 +112,140 @@ def judge(plan: Plan, results: Mapping[tuple[str, int], Mapping]) -> list[Judgem
       results: (variant name, seed) -> a result with "status" and the metrics, for cells that
         are done or diverged.
     """
-    pairs = [_pair(plan, contrast, results) for contrast in plan.contrasts]
-    raw = [_p(c, d) if d else 1.0 for c, (d, _, _) in zip(plan.contrasts, pairs, strict=True)]
-    adjusted = holm(raw)
-    return [
-        _judge(contrast, plan.measures[contrast.metric], *pair, p, p_holm, len(plan.contrasts))
-        for contrast, pair, p, p_holm in zip(plan.contrasts, pairs, raw, adjusted, strict=True)
-    ]
+    found = [_evidence(plan, contrast, results) for contrast in plan.contrasts]
+    stated = [evidence.statements() for evidence in found]
+    adjusted = iter(holm([statement.p for own in stated for statement in own]))
+    level = ALPHA / max(1, statements_of(plan))
+    judgements = []
+    for evidence, own in zip(found, stated, strict=True):
+        likeliest = min((Statement(one.verdict, next(adjusted)) for one in own), key=lambda s: s.p)
+        judgements.append(_judge(evidence, own, likeliest, level))
+    return judgements
 
 
-def power_note(plan: Plan) -> str:
-    """One line on what the design can show, told before it runs."""
-    k = len(plan.contrasts)
-    tested = [c for c in plan.contrasts if c.expect != "equal"]  # those are judged by interval
-    if not tested:
-        return f"{plan.seeds} seeds and no contrast with a p value: nothing is tested"
-    seeds = {variant.name: variant.seeds for variant in plan.variants}
-    reach = [(k * smallest_p(min(seeds[c.first], seeds[c.second]), c.sided), c) for c in tested]
-    worst, contrast = max(reach, key=lambda pair: pair[0])
-    n = min(seeds[contrast.first], seeds[contrast.second])
-    text = (
-        f"{n} paired seeds, {k} contrast{'s' * (k > 1)} (Holm): the smallest adjusted p that can be"
-        f" reached is {min(1, worst):.4f} ({contrast.sided})"
-    )
-    if worst < ALPHA:
-        return text
-    needed = next(m for m in range(1, 64) if k * smallest_p(m, contrast.sided) < ALPHA)
-    return f"{text}: {contrast.name} cannot be shown; {needed} seeds could"
+def statements_of(plan: Plan) -> int:
+    """How many statements a study could make: of an equality three, of another contrast two."""
+    return sum(3 if contrast.expect == "equal" else 2 for contrast in plan.contrasts)
 
 
-def _pair(
-    plan: Plan, contrast: Contrast, results: Mapping[tuple[str, int], Mapping]
-) -> tuple[list[float], tuple[str, ...], tuple[str, ...]]:
-    seeds = {variant.name: variant.seeds for variant in plan.variants}
-    metric = plan.measures[contrast.metric]
-    pairs, diverged, missing = [], [], []
-    for seed in range(min(seeds[contrast.first], seeds[contrast.second])):
-        both = [results.get((name, seed)) for name in (contrast.first, contrast.second)]
-        names = [f"{name}-s{seed}" for name in (contrast.first, contrast.second)]
-        missing += [name for name, result in zip(names, both, strict=True) if result is None]
-        first, second = both
-        if first is None or second is None:
-            continue
-        values = [value_of(result, contrast.metric, metric) for result in (first, second)]
-        diverged += [
-            name
-            for name, result, value in zip(names, (first, second), values, strict=True)
-            if result["status"] == "diverged" or value is None  # no number on these data, say
+def _evidence(
+    plan: Plan, contrast: AnyContrast, results: Mapping[tuple[str, int], Mapping]
+) -> _Evidence:
+    weights, metric = plan.weights(contrast), plan.measures[contrast.metric]
+    rows, diverged, missing = [], [], []
+    for seed in range(plan.pairs(contrast)):
+        found = {name: results.get((name, seed)) for name in weights}
+        missing += [f"{name}-s{seed}" for name, result in found.items() if result is None]
+        values = [
+            value_of(result, contrast.metric, metric)
+            for result in found.values()
+            if result is not None
         ]
-        if values[0] is None or values[1] is None:  # no worst value is declared
+        if len(values) < len(weights):
             continue
-        pairs.append((values[0], values[1]))
-    return _differences(pairs), tuple(diverged), tuple(missing)
+        diverged += [
+            f"{name}-s{seed}"
+            for (name, result), value in zip(found.items(), values, strict=True)
+            # None: no number on these data, say.
+            if value is None or (result is not None and result["status"] == "diverged")
+        ]
+        known = [value for value in values if value is not None]
+        if len(known) == len(weights):  # else no worst value is declared
+            rows.append(known)
+    differences = _differences(rows, list(weights.values()))
+    return _Evidence(contrast, metric, SignFlips(differences), tuple(diverged), tuple(missing))
 
 
-def _differences(pairs: Sequence[tuple[float, float]]) -> list[float]:
-    """First minus second, to nine digits of the largest value and at least nine behind the point.
+def _differences(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> list[float]:
+    """Each seed's weighted sum, to nine digits of the largest value, or nine behind the point.
 
     What is equal but for rounding is equal.
     """
-    largest = max((abs(value) for pair in pairs for value in pair), default=0.0)
+    largest = max((abs(value) for row in rows for value in row), default=0.0)
     digits = 9 if largest == 0 else max(9, 9 - math.floor(math.log10(largest)))
-    return [round(first - second, digits) for first, second in pairs]
-
-
-def _p(contrast: Contrast, differences: Sequence[float]) -> float:
-    alternative = {"lower": "less", "higher": "greater"}.get(contrast.expect or "", "two-sided")
-    return sign_flip_p(differences, alternative)
+    return [
+        round(math.fsum(w * v for w, v in zip(weights, row, strict=True)), digits) for row in rows
+    ]
 
 
 def _judge(
-    contrast: Contrast,
-    metric: Metric,
-    differences: list[float],
-    diverged: tuple[str, ...],
-    missing: tuple[str, ...],
-    p: float,
-    p_holm: float,
-    contrasts: int,
+    evidence: _Evidence, own: Sequence[Statement], likeliest: Statement, level: float
 ) -> Judgement:
-    n = len(differences)
-    summary = summarize(differences)
-    narrow = bootstrap_interval(differences, 0.90)
-    effect = paired_effect_size(differences)
-    verdict = _verdict(contrast, step_unit(metric), differences, narrow, p_holm, contrasts)
-    if contrast.expect == "equal" and diverged:  # two failures are not evidence of equality
-        verdict = f"not shown with {n} seeds"
-    if diverged and metric.worst is None:
-        verdict = f"not judged: {words(contrast.metric)} of {diverged[0]} is no number"
-    needed = None
+    """`likeliest`: of its own statements the one with the smallest adjusted p."""
+    contrast, metric, n = evidence.contrast, evidence.metric, evidence.n
+    summary = summarize(evidence.flips.values)
+    effect = paired_effect_size(evidence.flips.values)
+    if n < 2:
+        verdict = f"not judged with {n} paired seed{'s' * (n != 1)}"
+    elif not evidence.judged:
+        verdict = f"not judged: {words(contrast.metric)} of {evidence.diverged[0]} is no number"
+    else:
+        verdict = likeliest.verdict if likeliest.p < ALPHA else f"not shown with {n} seeds"
+    p = own[0].p if contrast.expect == "equal" else min(1.0, 2 * min(one.p for one in own))
     wanted_sign = {"lower": -1, "higher": 1}.get(contrast.expect or "", 0)
     against = effect is not None and effect * wanted_sign < 0
+    needed = None
     if verdict.startswith("not shown") and contrast.expect != "equal" and not against:
-        needed = seeds_needed(effect, contrast.sided, contrasts)
+        needed = seeds_needed(effect, level)
         needed = max(needed, n + 1) if needed else None
     return Judgement(
         name=contrast.name,
-        first=contrast.first,
-        second=contrast.second,
+        title=contrast.title,
+        first=contrast.first if isinstance(contrast, Contrast) else None,
+        second=contrast.second if isinstance(contrast, Contrast) else None,
         metric=contrast.metric,
-        unit=step_unit(metric),
+        unit=_unit(contrast, metric),
         expect=contrast.expect,
         bound=contrast.bound,
-        sided=contrast.sided,
         n=n,
         mean_difference=summary.mean,
         ci_low=summary.interval.low,
         ci_high=summary.interval.high,
-        ci_method=summary.interval.method,
-        ci90_low=narrow.low,
-        ci90_high=narrow.high,
         effect_size=effect,
-        p=p if n else None,
-        p_holm=p_holm if n else None,
+        p=p if evidence.judged else None,
+        p_holm=likeliest.p if evidence.judged else None,
         verdict=verdict,
-        sentence=_sentence(contrast, metric, summary.mean, verdict, needed, missing, diverged),
+        sentence=_sentence(evidence, summary.mean, verdict, needed),
         seeds_needed=needed,
-        diverged=diverged,
-        missing=missing,
+        diverged=evidence.diverged,
+        missing=evidence.missing,
     )
 
 
-def _verdict(contrast, unit, differences, narrow, p_holm, contrasts) -> str:
-    n = len(differences)
-    if n < 2:
-        return f"not judged with {n} paired seed{'s' * (n != 1)}"
-    if contrast.expect == "equal":
-        if -contrast.bound <= narrow.low and narrow.high <= contrast.bound:
-            return with_unit(f"equal within {contrast.bound:g}", unit)
-        if narrow.low > contrast.bound or narrow.high < -contrast.bound:
-            return "the opposite"
-        return f"not shown with {n} seeds"
-    if p_holm < ALPHA:
-        return "shown"
-    if contrast.expect is not None:
-        other = "greater" if contrast.expect == "lower" else "less"
-        if contrasts * sign_flip_p(differences, other) < ALPHA:
-            return "the opposite"
-    return f"not shown with {n} seeds"
+def _unit(contrast: AnyContrast, metric: Metric) -> str:
+    """Of a difference; of a slope, for each 1 of the factor."""
+    unit = step_unit(metric)
+    return unit if isinstance(contrast, Contrast) else f"{unit} per {contrast.factor}".strip()
 
 
-def _sentence(contrast, metric, mean, verdict, needed, missing, diverged) -> str:
-    name = words(contrast.metric)
-    claim = {
-        "lower": f"{contrast.first} has a lower {name} than {contrast.second}",
-        "higher": f"{contrast.first} has a higher {name} than {contrast.second}",
-        "equal": f"{contrast.first} and {contrast.second} have the same {name}",
-        None: f"{contrast.first} and {contrast.second} differ in {name}",
-    }[contrast.expect]
-    text = f"{claim}: {verdict}"
+def _sentence(evidence: _Evidence, mean: float | None, verdict: str, needed: int | None) -> str:
+    contrast, metric = evidence.contrast, evidence.metric
+    text = f"{_claim(contrast)}: {verdict}"
     if mean is not None:
-        text += f" (difference {with_unit(shown_step(metric, mean), step_unit(metric))})"
+        what = "slope" if isinstance(contrast, Trend) else "difference"
+        text += f" ({what} {with_unit(shown_step(metric, mean), _unit(contrast, metric))})"
     if needed:
         text += f"; about {needed} seeds would be needed"
-    if diverged and metric.worst is not None:
+    if evidence.diverged and metric.worst is not None:
         text += f"; diverged, counted as {with_unit(f'{metric.worst:g}', metric.unit)}:"
-        text += f" {', '.join(diverged)}"
-    elif diverged:
-        text += f"; diverged, or without a value: {', '.join(diverged)}"
-    if missing:
-        text += f"; not done: {', '.join(missing)}"
+        text += f" {', '.join(evidence.diverged)}"
+    elif evidence.diverged:
+        text += f"; diverged, or without a value: {', '.join(evidence.diverged)}"
+    if evidence.missing:
+        text += f"; not done: {', '.join(evidence.missing)}"
     return text + "."
+
+
+def _claim(contrast: AnyContrast) -> str:
+    """What is judged, in words."""
+    name = words(contrast.metric)
+    if isinstance(contrast, Trend):
+        verb = {"lower": "falls", "higher": "rises"}.get(contrast.expect or "", "changes")
+        of = f" of {', '.join(contrast.where.values())}" if contrast.where else ""
+        return f"{name}{of} {verb} with {contrast.factor}"
+    first, second = contrast.first, contrast.second
+    return {
+        "lower": f"{first} has a lower {name} than {second}",
+        "higher": f"{first} has a higher {name} than {second}",
+        "equal": f"{first} and {second} have the same {name}",
+    }.get(contrast.expect or "", f"{first} and {second} differ in {name}")

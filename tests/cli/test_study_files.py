@@ -35,7 +35,11 @@ GOOD = {
             "expect='less' is not one of",
         ),
         ("contrasts", 'Contrast("A", "B", "train_error")', "write (Contrast(...),)"),
-        ("contrasts", '(Contrast("A", "C", "train_error"),)', "no variant of study mine named 'C'"),
+        (
+            "contrasts",
+            '(Contrast("A", "C", "train_error"),)',
+            "contrast A - C: no variant named 'C'",
+        ),
         ("metrics", '"train_error"', "metrics must be a tuple of str; write (...,)"),
         ("presets", '{"quick": {"steps": 3}}', "preset 'quick' must be a Preset(...)"),
         ("presets", "Preset(", "does not import: SyntaxError"),

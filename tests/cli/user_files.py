@@ -242,7 +242,7 @@ _STUDY = {
     "contrasts": '(Contrast("A", "B", "train_error"),)',
     "presets": '{"quick": Preset(settings={"steps": 2})}',
 }
-_WORDS = "from cnnjax import Arm, Contrast, Model, Preset, Study, small_images\n"
+_WORDS = "from cnnjax import Arm, Contrast, Model, Preset, Study, Trend, small_images\n"
 
 
 def study(before: str = "", **changed: str | None) -> str:
@@ -258,6 +258,10 @@ def _levels(text: str) -> str:
 
 def _preset(text: str) -> str:
     return study(presets=f'{{"quick": Preset({text})}}')
+
+
+def _trend(text: str) -> str:
+    return study(contrasts=f'(Trend({text}, metric="train_error"),)')
 
 
 def _contrast(text: str) -> str:
@@ -361,14 +365,24 @@ BROKEN_STUDIES = {
        for bound in ("-1", "0", "True", '"2"', 'float("nan")', "100")},
     "contrast_number": (_contrast('3, "B", "train_error"'), ("first=3 must be a str",)),
     "contrast_twice": (
-        study(contrasts='(Contrast("A", "B", "train_error"),) * 2'), ("compare the same two",)
+        study(contrasts='(Contrast("A", "B", "train_error"),) * 2'), ("compare the same variants",)
     ),
     "contrast_reversed": (
         study(contrasts='(Contrast("A", "B", "train_error"), Contrast("B", "A", "train_error"))'),
-        ("A - B (train_error) and B - A (train_error) compare the same two variants",),
+        ("A - B (train_error) and B - A (train_error) compare the same variants",),
     ),
     "preset_contrast_twice": (
-        _preset('contrasts=(Contrast("A", "B", "train_error"),) * 2'), ("compare the same two",)
+        _preset('contrasts=(Contrast("A", "B", "train_error"),) * 2'),
+        ("compare the same variants",),
+    ),
+    "trend_words": (_trend('"shortcut"'), ("level A of factor shortcut is no number",)),
+    "trend_factor": (_trend('"shortcat"'), ("did you mean shortcut",)),
+    "trend_number": (_trend("3"), ("factor=3 must be a str",)),
+    "trend_equal": (_trend('"shortcut", expect="equal"'), ("'equal' is not one of 'lower',",)),
+    "trend_where": (_trend('"shortcut", where=3'), ("where=3 must be a dict",)),
+    "trend_twice": (
+        study(contrasts='(Trend("shortcut", {}, "train_error"),) * 2'),
+        ("slope over shortcut (train_error)", "compare the same variants"),
     ),
     # Presets and arms.
     "no_preset": (study(presets="{}"), ("it needs a preset",)),

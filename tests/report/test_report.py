@@ -96,7 +96,7 @@ def test_the_json_has_the_keys_that_scripts_rely_on(half_done):
     )
     assert (found["cells_total"], found["cells_done"]) == (4, 3)
     contrast_keys = {
-        "name", "n", "mean_difference", "ci_low", "ci_high", "p", "p_holm", "sided", "verdict",
+        "name", "n", "mean_difference", "ci_low", "ci_high", "p", "p_holm", "verdict",
     }  # fmt: skip
     assert contrast_keys <= set(found["contrasts"][0])
     cell = found["cells"][0]

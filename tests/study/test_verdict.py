@@ -1,11 +1,15 @@
+import json
 import math
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
-from cnnjax import Contrast, Refused, Study, small_images
+from cnnjax import Contrast, Refused, Study, Trend, small_images
 from cnnjax.study.cells import resolve
-from cnnjax.study.verdict import judge, power_note
+from cnnjax.study.power import power_note, powers
+from cnnjax.study.store import plan_of
+from cnnjax.study.verdict import judge
 
 
 def plan(*contrasts, seeds=8):
@@ -53,7 +57,6 @@ def test_the_verdict_follows_from_the_figures(expect, first, second, verdict):
     (found,) = judge(plan(Contrast("8", "20", "train_error", expect)), results(first, second))
     assert found.verdict == verdict
     assert verdict in found.sentence
-    assert found.sided == ("two-sided" if expect is None else "one-sided")
     mean = sum(a - b for a, b in zip(first, second, strict=True)) / 8
     assert found.mean_difference == pytest.approx(mean)
     assert found.ci_low <= mean <= found.ci_high
@@ -68,12 +71,12 @@ def test_the_verdict_follows_from_the_figures(expect, first, second, verdict):
         (HIGH, 2.0, "the opposite"),
     ],
 )
-def test_equal_needs_the_interval_within_a_bound_declared_beforehand(second, bound, verdict):
+def test_equal_needs_two_tests_against_a_bound_declared_beforehand(second, bound, verdict):
     contrast = Contrast("8", "20", "train_error", "equal", bound)
     (found,) = judge(plan(contrast), results(LOW, second))
     assert found.verdict == verdict
     if second is LOW:
-        assert (found.mean_difference, found.p, found.p_holm) == (0, 1, 1)
+        assert (found.mean_difference, found.p, found.p_holm) == (0, 1 / 256, 3 / 256)
         assert found.effect_size is None
         assert (found.ci_low, found.ci_high) == (0, 0)
     figures = [v for v in asdict(found).values() if isinstance(v, float)]
@@ -129,24 +132,119 @@ def test_equal_differences_are_equal_although_floats_differ():
     second = [k * one for k in (0, 1, 2, 3, 4, 5, 6, 7)]
     (found,) = judge(plan(Contrast("8", "20", "train_error")), results(first, second))
     assert found.effect_size is None
-    assert found.ci_method == "exact"
+    assert (found.ci_low, found.ci_high) == (found.mean_difference,) * 2
 
 
-def test_holm_is_over_all_contrasts():
+def test_holm_is_over_all_statements():
+    """Both directions of each contrast, and of an equality three: 2 + 2 + 3."""
     declared = (
         Contrast("8", "20", "train_error", "lower"),
-        Contrast("8", "20", "test_error", "lower"),
-        Contrast("8", "20", "test_error"),
+        Contrast("8", "20", "test_error", "higher"),
+        Contrast("8", "20", "train_error", "equal", 2.0),
     )
     found = judge(replace(plan(), contrasts=declared), results(LOW, HIGH))
-    assert [j.p for j in found] == pytest.approx([1 / 256, 1 / 256, 2 / 256])
-    assert [j.p_holm for j in found] == pytest.approx([3 / 256, 3 / 256, 3 / 256])
+    assert [j.p for j in found] == pytest.approx([2 / 256, 2 / 256, 1])
+    assert [j.p_holm for j in found] == pytest.approx([7 / 256, 7 / 256, 7 / 256])
+    assert [j.verdict for j in found] == ["shown", "the opposite", "the opposite"]
+
+
+def test_one_contrast_alone_is_judged_by_its_two_sided_p():
+    (found,) = judge(plan(Contrast("8", "20", "train_error", "lower")), results(LOW, HIGH))
+    assert found.p == found.p_holm == 2 / 256
+
+
+@pytest.mark.parametrize("expect", ["lower", "higher", None, "equal"])
+def test_false_statements_are_rare(expect):
+    """Of 400 null studies (an equality: at its bound) at most 5 %, with room for chance."""
+    rng = np.random.default_rng(0)
+    bound = 1.0 if expect == "equal" else None
+    design = plan(Contrast("8", "20", "train_error", expect, bound))
+    wrong = 0
+    for _ in range(400):
+        first, second = 20 + rng.normal(size=8) + (bound or 0), 20 + rng.normal(size=8)
+        (found,) = judge(design, results(first, second))
+        wrong += not found.verdict.startswith("not shown")
+    assert wrong / 400 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
 
 
 def test_power_is_told_before_the_run():
-    assert "can be reached is 0.0312 (two-sided)" in power_note(plan(Contrast("8", "20"), seeds=6))
-    assert "cannot be shown; 6 seeds could" in power_note(plan(Contrast("8", "20"), seeds=5))
+    two = (Contrast("8", "20"), Contrast("8", "20", "train_error", "equal", 1.0))
+    assert "can be reached is 0.0312" in power_note(plan(Contrast("8", "20"), seeds=6))
+    assert "2 contrasts with 5 possible statements" in power_note(plan(*two))
+    assert "cannot be shown; 7 seeds could" in power_note(plan(*two, seeds=6))
+    assert "can be reached is 3.1e-05" in power_note(plan(Contrast("8", "20"), seeds=200))
     assert "nothing is tested" in power_note(plan())
+
+
+def test_power_rises_with_the_effect_and_falls_with_the_spread():
+    design = plan(Contrast("8", "20"), Contrast("8", "20", "train_error", "equal", 2.0))
+    strong, weak = powers(design, sd=0.5, effect=2.0), powers(design, sd=1.5, effect=2.0)
+    assert [found.smallest_p for found in strong] == [5 / 256] * 2
+    assert all(s.power > w.power for s, w in zip(strong, weak, strict=True))
+    assert all(s.seeds_for_power < w.seeds_for_power for s, w in zip(strong, weak, strict=True))
+    assert powers(design)[0].power is None
+
+
+def of_depths(*contrasts, levels=("8", "14", "20"), **changes):
+    return resolve(
+        replace(
+            plan_of_losses,
+            factors={
+                "shortcut": {"plain": {"model.shortcut": "none"}, "A": {"model.shortcut": "A"}},
+                "depth": {level: {"model.depth": 8 + 6 * i} for i, level in enumerate(levels)},
+            },
+            metrics=("test_error",),
+            contrasts=contrasts,
+            **changes,
+        )
+    )
+
+
+def test_a_trend_is_each_seeds_own_slope():
+    design = of_depths(Trend("depth", {"shortcut": "plain"}, expect="higher"))
+    rng = np.random.default_rng(0)
+    depths, errors = [8, 14, 20], rng.normal([1, 4, 9], size=(8, 3))
+    found = {
+        (f"plain-{depth}", seed): {"status": "done", "test_error": float(errors[seed, i])}
+        for i, depth in enumerate(depths)
+        for seed in range(8)
+    }
+    (judged,) = judge(design, found)
+    slopes = [np.polyfit(depths, row, 1)[0] for row in errors]
+    assert judged.mean_difference == pytest.approx(np.mean(slopes))
+    assert judged.effect_size == pytest.approx(np.mean(slopes) / np.std(slopes, ddof=1))
+    assert (judged.verdict, judged.unit, judged.first) == ("shown", "points per depth", None)
+    assert judged.sentence.startswith("test error of plain rises with depth: shown (slope +0.")
+    del found["plain-14", 3]
+    (judged,) = judge(design, found)
+    assert (judged.n, judged.missing) == (7, ("plain-14-s3",))
+
+
+def test_a_trend_comes_back_from_a_studys_folder():
+    design = of_depths(Trend("depth", {"shortcut": "plain"}), Contrast("plain-8", "A-8"))
+    document = {
+        **json.loads(json.dumps(design.identity())),
+        "seeds": {variant.name: 8 for variant in design.variants},
+        "measures": {"test_error": asdict(design.measures["test_error"])},
+    }
+    assert plan_of(document).contrasts == design.contrasts
+
+
+@pytest.mark.parametrize(
+    ("trend", "levels", "message"),
+    [
+        (Trend("depth", {"shortcut": "plain"}), ("a", "b", "c"), "level a of factor depth is no"),
+        (Trend("depth", {"shortcut": "plain"}), ("8", "14"), "needs three levels"),
+        (Trend("depth"), ("8", "14", "20"), 'say at which level of shortcut: where={"shortcut"'),
+        (Trend("dept", {"shortcut": "plain"}), ("8", "14", "20"), "did you mean depth"),
+        (Trend("depth", {"shortcut": "plan"}), ("8", "14", "20"), "did you mean plain"),
+        (Trend("depth", {"depth": "8"}), ("8", "14", "20"), "factor in `where`: 'depth'"),
+        (Trend("depth", {"shortcut": "A"}, "loss"), ("8", "14", "20"), "'loss'"),
+    ],
+)
+def test_an_impossible_trend_is_refused(trend, levels, message):
+    with pytest.raises(Refused, match=message):
+        of_depths(trend, levels=levels)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +262,8 @@ def test_impossible_contrasts_are_refused(arguments, message):
 
 @pytest.mark.parametrize("second", [("8", "20"), ("20", "8")])
 def test_a_contrast_that_is_there_twice_is_refused(second):
-    """It would double every p value of Holm's correction."""
-    with pytest.raises(Refused, match="compare the same two variants on one metric"):
+    """It would count twice in Holm's correction."""
+    with pytest.raises(Refused, match="compare the same variants on one metric"):
         plan(Contrast("8", "20", "train_error", "lower"), Contrast(*second, "train_error"))
     plan(Contrast("8", "20", "train_error", "lower"), Contrast(*second, "test_error"))
 
