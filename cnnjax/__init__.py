@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnnjax.data.load import load_dataset
     from cnnjax.interop.weights import Network
     from cnnjax.study.launch import Launcher
-    from cnnjax.study.spec import Arm, Contrast, Preset, Study, Trend
+    from cnnjax.study.spec import Arm, Contrast, Preset, Probe, Study, Trend
     from cnnjax.tasks.network import NetworkTask
     from cnnjax.tasks.task import Metric
     from cnnjax.training.make import make_task
@@ -56,6 +56,7 @@ _HOME = {
     "Outcome": "cnnjax.api",
     "Place": "cnnjax.core.place",
     "Preset": "cnnjax.study.spec",
+    "Probe": "cnnjax.study.spec",
     "RECIPES": "cnnjax.training.recipes",
     "Recipe": "cnnjax.core.recipe",
     "Refused": "cnnjax.core.errors",
@@ -99,6 +100,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "Outcome",
     "Place",
     "Preset",
+    "Probe",
     "RECIPES",
     "Recipe",
     "Refused",

@@ -1,11 +1,15 @@
 """Convolution, alone or with what follows it in every family: a bias, or batch normalisation."""
 
+from typing import Literal
+
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnnjax.core.errors import Refused
 from cnnjax.layers.layer import Layer, as_dtype
 from cnnjax.ops.conv import conv
+
+Normalization = Literal["batch", "none"]
 
 
 def require_images(images: Float[Array, "n h w c"], smallest: int) -> None:
@@ -50,17 +54,22 @@ class Conv(Layer):
 
 
 class ConvNorm(Layer):
-    """norm(conv(x))."""
+    """norm(conv(x)); without normalisation the convolution has a bias instead."""
 
     features: int
     kernel_size: int = 3
     strides: int = 1
     epsilon: float = 1e-5
+    normalization: Normalization = "batch"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n h2 w2 {self.features}"]:
-        x = Conv(self.features, self.kernel_size, self.strides, **self.numerics, name="conv")(x)
+        bare = self.normalization == "none"
+        shape = (self.features, self.kernel_size, self.strides)
+        x = Conv(*shape, use_bias=bare, **self.numerics, name="conv")(x)
+        if bare:
+            return x
         norm = self.batch_norm(epsilon=self.epsilon, name="norm")
         return norm(x, use_running_average=not train)

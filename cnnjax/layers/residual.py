@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.layers.conv_norm import Conv, ConvNorm
+from cnnjax.layers.conv_norm import Conv, ConvNorm, Normalization
 from cnnjax.layers.layer import Layer
 from cnnjax.layers.scan import Runs, apply_blocks
 
@@ -27,13 +27,21 @@ class Block(Layer):
     features: int
     strides: int = 1
     shortcut: Shortcut = "A"
+    normalization: Normalization = "batch"
 
     @property
     def out_features(self) -> int:
         return self.features
 
     def conv_norm(self, features: int, kernel_size: int, strides: int, name: str) -> ConvNorm:
-        return ConvNorm(features, kernel_size, strides, **self.numerics, name=name)
+        return ConvNorm(
+            features,
+            kernel_size,
+            strides,
+            normalization=self.normalization,
+            **self.numerics,
+            name=name,
+        )
 
     def join(
         self, x: Float[Array, "n h w c"], y: Float[Array, "n h2 w2 f"], *, train: bool
@@ -135,10 +143,13 @@ class PreactBlock(Block):
         return [(self.features, 1, first), (self.features, 3, second), (self.out_features, 1, 1)]
 
     def _activate(self, x: Array, name: str, train: bool) -> Array:
+        if self.normalization == "none":
+            return nn.relu(x)
         return nn.relu(self.batch_norm(name=name)(x, use_running_average=not train))
 
     def _conv(self, features: int, kernel_size: int, strides: int, name: str) -> Conv:
-        return Conv(features, kernel_size, strides, **self.numerics, name=name)
+        bare = self.normalization == "none"
+        return Conv(features, kernel_size, strides, use_bias=bare, **self.numerics, name=name)
 
 
 def make_block(
@@ -147,7 +158,7 @@ def make_block(
     """The unbound block `block` of stage `stage` (from 1) with the fields of its network.
 
     Args:
-      net: a `Layer` that has shortcut and preactivation.
+      net: a `Layer` that has shortcut and preactivation, and perhaps normalization.
       block_class: of the post-activation network; options are its own fields.
     """
     if net.preactivation:
@@ -158,6 +169,7 @@ def make_block(
         features,
         2 if stage > 1 and block == 1 else 1,
         net.shortcut,
+        getattr(net, "normalization", "batch"),
         **net.numerics,
         **options,
         parent=None,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
-from cnnjax.layers.conv_norm import ConvNorm, require_images
+from cnnjax.layers.conv_norm import ConvNorm, Normalization, require_images
 from cnnjax.layers.layer import Layer
 from cnnjax.layers.residual import (
     BasicBlock,
@@ -73,6 +73,7 @@ class ResNetCifar(Layer):
     shortcut: the paper's options: A (no parameters), B (a 1x1 convolution where shapes differ), C
       (everywhere), or none.
     preactivation: normalisation and ReLU before each convolution (He et al. 2016).
+    normalization: "none": convolutions have a bias and nothing is normalised.
 
     Raises:
       Refused: the depth is not 6n + 2, the width leaves no channel, the images are too small.
@@ -83,6 +84,7 @@ class ResNetCifar(Layer):
     num_classes: int = 10
     shortcut: Shortcut = "A"
     preactivation: bool = False
+    normalization: Normalization = "batch"
 
     def __post_init__(self):
         if self.depth < 8 or self.depth % 6 != 2:
@@ -121,9 +123,10 @@ class ResNetCifar(Layer):
         return 8
 
     def setup(self):
-        self.stem = ConvNorm(round(16 * self.width), **self.numerics)
+        features, how = round(16 * self.width), self.normalization
+        self.stem = ConvNorm(features, normalization=how, **self.numerics)
         add_blocks(self, self.stages())
-        if self.preactivation:
+        if self.preactivation and self.normalization == "batch":
             self.norm = self.batch_norm()
         self.head = self.dense(self.num_classes, dtype="float32")
 
@@ -135,7 +138,10 @@ class ResNetCifar(Layer):
         x = nn.relu(self.stem(images, train=train))
         maps = run_stages(self, self.stages(), x, train=train)
         if self.preactivation:
-            maps[-1] = nn.relu(self.norm(maps[-1], use_running_average=not train))
+            x = maps[-1]
+            if self.normalization == "batch":
+                x = self.norm(x, use_running_average=not train)
+            maps[-1] = nn.relu(x)
         return dict(zip((1, 2, 4), maps, strict=True))
 
     def __call__(

@@ -40,6 +40,17 @@ _STYLE: Any = {
 
 
 @dataclass(frozen=True)
+class Picture:
+    """One figure: its file name without suffix, caption, bytes, and whether it needs a full row."""
+
+    name: str
+    caption: str
+    png: bytes
+    svg: bytes
+    wide: bool = False
+
+
+@dataclass(frozen=True)
 class Look:
     """How one of several lines is told from the others; `marker`: "" for none."""
 
@@ -137,6 +148,12 @@ def spread(values: Sequence[float], unit: str = "%", margin: float = 0.05) -> tu
     if unit in ("%", "points") or low == high:
         high = max(high, low + 1)
     return low - margin * (high - low), high + margin * (high - low)
+
+
+def picture(figure: Figure, name: str, caption: str) -> Picture:
+    """A figure that is done."""
+    wide = bool(figure.get_figwidth() > 1.5 * NARROW)
+    return Picture(name, caption, *encoded(figure), wide)
 
 
 def encoded(figure: Figure) -> tuple[bytes, bytes]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cnnjax.report.canvas import (
@@ -18,16 +17,18 @@ from cnnjax.report.canvas import (
     NARROW,
     WIDEST,
     Look,
+    Picture,
     drawing,
-    encoded,
     fitted,
     legend_below,
     level_axis,
     looks,
     panel,
+    picture,
     spread,
     text_width,
 )
+from cnnjax.report.probe_figures import probe_pictures
 from cnnjax.report.tables import INTERVAL, minus, no_interval, values
 from cnnjax.study.cells import Cell, Variant
 from cnnjax.study.measures import labelled, value_of, words
@@ -35,17 +36,6 @@ from cnnjax.study.outcome import Outcome
 from cnnjax.study.statistics import summarize
 from cnnjax.study.store import Store
 from cnnjax.tasks.task import Metric
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure: its file name without suffix, caption, bytes, and whether it needs a full row."""
-
-    name: str
-    caption: str
-    png: bytes
-    svg: bytes
-    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,7 @@ def pictures(outcome: Outcome) -> list[Picture]:
         drawn += [_final(outcome, metric) for metric in outcome.plan.metrics] + _curves(outcome)
     if _with_results(outcome, _arm_variants(outcome)):
         drawn.append(_arms(outcome))
-    return drawn + _contrasts(outcome)
+    return drawn + _contrasts(outcome) + probe_pictures(outcome)
 
 
 def _grid_variants(outcome: Outcome) -> list[Variant]:
@@ -150,7 +140,7 @@ def _final(outcome: Outcome, metric: str) -> Picture:
             f"Final {words(metric)} against {factor}. A dot is a seed (a cross: diverged), the bar"
             f" the {INTERVAL}; the line joins means.{no_interval(outcome)}"
         )
-        return _picture(figure, f"final-{metric}", caption)
+        return picture(figure, f"final-{metric}", caption)
 
 
 def _curves(outcome: Outcome) -> list[Picture]:
@@ -238,7 +228,7 @@ def _curve_panel(
         " test split; band: all seeds; a cross ends a line where a"
         " seed diverged."
     )
-    return _picture(figure, f"curves-{name or 'all'}", caption)
+    return picture(figure, f"curves-{name or 'all'}", caption)
 
 
 def _points(look: Look, epochs: int, index: int, bold: bool) -> dict[str, Any]:
@@ -342,7 +332,7 @@ def _contrasts_in(outcome: Outcome, unit: str, name: str) -> Picture:
             " correction, which decides the words; grey: the bound within which two are called"
             f" equal.{no_interval(outcome)}"
         )
-        return _picture(figure, name, caption)
+        return picture(figure, name, caption)
 
 
 def _arms(outcome: Outcome) -> Picture:
@@ -373,7 +363,7 @@ def _arms(outcome: Outcome) -> Picture:
             f"Arms beside the grid, final {words(metric)}: every seed a dot; blue: the grid's"
             " variant that an arm starts from."
         )
-        return _picture(figure, "arms", caption)
+        return picture(figure, "arms", caption)
 
 
 def _figures(outcome: Outcome, variant: Variant, name: str) -> list[tuple[float, bool]]:
@@ -401,8 +391,3 @@ def _dot(diverged: bool, colour: str) -> dict[str, Any]:
         "ms": 4.5,
         "mew": 1 if diverged else 0,
     }
-
-
-def _picture(figure: Figure, name: str, caption: str) -> Picture:
-    wide = bool(figure.get_figwidth() > 1.5 * NARROW)
-    return Picture(name, caption, *encoded(figure), wide)

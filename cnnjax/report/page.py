@@ -10,7 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnnjax.core.files import atomic_write
-from cnnjax.report.figures import Picture, pictures
+from cnnjax.report.canvas import Picture
+from cnnjax.report.figures import pictures
 from cnnjax.report.tables import (
     Table,
     contrast_table,

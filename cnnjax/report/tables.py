@@ -195,13 +195,15 @@ def worst_values(outcome: Outcome) -> str:
         f"A diverged cell counts as {with_unit(f'{m.worst:g}', m.unit)}."
         if m.worst is not None
         else "A diverged cell has no value."
-        for m in outcome.plan.measures.values()
+        for m in map(outcome.plan.measures.get, outcome.plan.metrics)
+        if m is not None
     )
     if len(said) == 1:
         return next(iter(said))
     each = [
         f"{name} {'none' if m.worst is None else with_unit(f'{m.worst:g}', m.unit)}"
         for name, m in outcome.plan.measures.items()
+        if name in outcome.plan.metrics
     ]
     return f"A diverged cell counts as: {', '.join(each)}."
 

@@ -17,7 +17,8 @@ from cnnjax.core.config import (
 from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.values import digest, plain, shown
-from cnnjax.study.spec import AnyContrast, Arm, Contrast, Levels, Study, Trend
+from cnnjax.study.measures import probed
+from cnnjax.study.spec import AnyContrast, Arm, Contrast, Levels, Probe, Study, Trend
 from cnnjax.tasks.task import SPLITS, Metric, aliased
 
 MOST_CELLS = 10_000  # each is a training and a folder
@@ -70,6 +71,7 @@ class Plan:
     metrics: tuple[str, ...]
     measures: Mapping[str, Metric]  # what each of `metrics` is
     contrasts: tuple[AnyContrast, ...]
+    probes: tuple[Probe, ...] = ()
 
     def weights(self, contrast: AnyContrast) -> dict[str, float]:
         """What a seed's value is of each variant: the sum of weight times metric is judged."""
@@ -121,6 +123,7 @@ class Plan:
                 for name, metric in self.measures.items()
             },
             "contrasts": [plain(contrast) for contrast in self.contrasts],
+            **({"probes": [plain(probe) for probe in self.probes]} if self.probes else {}),
         }
 
 
@@ -199,7 +202,9 @@ def resolve(
                 for name in (contrast.first, contrast.second):
                     if name not in names:
                         raise unknown("variant named", name, names)
-            if contrast.metric not in study.metrics:
+            if probed(contrast.metric) is not None:
+                measures[contrast.metric] = _probe_metric(contrast.metric, study.probes)
+            elif contrast.metric not in study.metrics:
                 raise unknown("metric", contrast.metric, study.metrics)
             if measures[contrast.metric].unit == "%" and (contrast.bound or 0) >= 100:
                 raise Refused(f"bound={contrast.bound} must be above 0 and below 100, in points")
@@ -215,6 +220,7 @@ def resolve(
         metrics=study.metrics,
         measures=measures,
         contrasts=contrasts,
+        probes=tuple(study.probes),
     )
 
 
@@ -234,6 +240,15 @@ def _measures(study: Study, variants: list[Variant]) -> dict[str, Metric]:
             if found.setdefault(name, metric) != metric:
                 raise Refused(f"study {study.name}: {name} means different things to its tasks")
     return found
+
+
+def _probe_metric(name: str, probes: tuple[Probe, ...]) -> Metric:
+    """What a probe sees, as a metric. Whether it has such a layer is seen when it is traced."""
+    moment, _ = probed(name) or ("", "")
+    known = [one for probe in probes for one in probe.moments]
+    if moment not in known:
+        raise unknown("moment of a probe", moment, known, "declare it: probes=(Probe(...),)")
+    return Metric(name, "", "lower", f"what the probe {moment.rpartition('@')[0]} sees")
 
 
 def _check_trend(trend: Trend, factors: Mapping[str, Levels]) -> None:

@@ -5,9 +5,27 @@ from collections.abc import Mapping
 from cnnjax.tasks.task import Metric
 
 
+def probed(name: str) -> tuple[str, str] | None:
+    """Of a metric that a probe gives, what the probe saw and of which layer ("": it is a number).
+
+    "gradient_norm/stem@0.1" is ("gradient_norm@0.1", "stem"); None: it is a metric of the task.
+    """
+    what, at, share = name.rpartition("@")
+    if not at:
+        return None
+    label, _, layer = what.partition("/")
+    return f"{label}@{share}", layer
+
+
 def words(name: str) -> str:
-    """A study's metric as a sentence has it: "training error"."""
-    return name.replace("train_", "training ", 1).replace("_", " ")
+    """A study's metric as a sentence has it: "training error", "gradient norm of stem at 10 %"."""
+    of_probe = probed(name)
+    if of_probe is None:
+        return name.replace("train_", "training ", 1).replace("_", " ")
+    label, _, share = of_probe[0].rpartition("@")
+    when = {"0": "before training", "1": "at the end"}.get(share, f"at {100 * float(share):g} %")
+    layer = f" of {of_probe[1]}" if of_probe[1] else ""
+    return f"{label.replace('_', ' ')}{layer} {when}"
 
 
 def step_unit(metric: Metric) -> str:
@@ -38,6 +56,10 @@ def with_unit(text: str, unit: str) -> str:
 
 def value_of(result: Mapping, name: str, metric: Metric) -> float | None:
     """A cell's metric as it enters statistics; a diverged cell has the worst value, if any."""
+    if (of_probe := probed(name)) is not None:
+        moment, layer = of_probe
+        seen = result.get("probes", {}).get(moment)  # None: it diverged before
+        return seen.get(layer) if layer and seen is not None else seen
     if result["status"] == "diverged" or result[name] is None:
         return metric.worst
     return result[name]

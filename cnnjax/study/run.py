@@ -10,7 +10,7 @@ from pathlib import Path
 from cnnjax.core.architectures import create_model
 from cnnjax.core.config import compact
 from cnnjax.core.environment import check_platform, device_count
-from cnnjax.core.errors import Refused, Say, refused_at
+from cnnjax.core.errors import Refused, Say, refused_at, unknown
 from cnnjax.core.files import append_line
 from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
@@ -25,11 +25,12 @@ from cnnjax.data.order import check_batch, total_steps
 from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.launch import JOBS, Launcher, run_jobs
+from cnnjax.study.measures import probed
 from cnnjax.study.power import power_note
 from cnnjax.study.runner import Session, Status, check_workers, run_cells, worker_environments
 from cnnjax.study.store import CellFiles, Store, place_of
 from cnnjax.study.weights import check_weights_apart
-from cnnjax.study.worker import Datasets, Shared, train_cell
+from cnnjax.study.worker import Datasets, Shared, probe_sources, train_cell
 from cnnjax.tasks.task import Task, aliased
 
 SHARED = ".shared-data"  # in a study's folder while it runs
@@ -130,7 +131,16 @@ def run_study(
             session = run(
                 missing,
                 lambda cell: store.files(cell).folder,
-                Shared(identity, laid, data_dir, sources, located(".").absolute(), cached, place),
+                Shared(
+                    identity,
+                    laid,
+                    data_dir,
+                    sources,
+                    located(".").absolute(),
+                    cached,
+                    place,
+                    plan.probes,
+                ),
                 training_costs(plan, datasets, costs),
                 on_status=on_status,
                 on_failure=lambda cell, error: say(f"{cell.name} failed: {error}"),
@@ -164,7 +174,14 @@ def repeat_cell(
         files.begin(cell, document["identity"])
         place = place_of(old or document)
         shared = Shared(
-            document["identity"], {}, None, sources, located("."), cached=False, place=place
+            document["identity"],
+            {},
+            None,
+            sources,
+            located("."),
+            cached=False,
+            place=place,
+            probes=plan.probes,
         )
         read = {reading(data): dataset for data, dataset in datasets.items()}
         return train_cell(cell, files, shared, Datasets(shared, read)), old
@@ -224,7 +241,8 @@ def check_variants(
     from cnnjax.training.make import make_task, sources_of
     from cnnjax.training.pretrained import weights_digest
 
-    costs, counted, sources, twins, pretrained = {}, {}, {}, {}, []
+    costs, counted, twins, pretrained = {}, {}, {}, []
+    sources = probe_sources(plan.probes)
     for variant in plan.variants:
         recipe = variant.recipe
         dataset = datasets[recipe.data]
@@ -242,12 +260,46 @@ def check_variants(
         if key not in counted:
             with refused_at(f"variant {variant.name}"):
                 task.check(recipe.batch_size)
+                layers = _layers(plan, task, recipe.batch_size)
             cost = model_cost(task.model, task.data.image_shape)
             pretrained += [(recipe, task.data)] if recipe.init.weights is not None else []
-            counted[key] = {"params": cost.params, "macs": cost.macs, "input": list(cost.input)}
-        costs[variant.name] = counted[key]
+            numbers = {"params": cost.params, "macs": cost.macs, "input": list(cost.input)}
+            counted[key] = numbers, layers
+        costs[variant.name], layers = counted[key]
+        _check_probed(plan, variant.name, layers)
     check_weights_apart(pretrained, say)
     return costs, dict(sorted(sources.items()))
+
+
+def _layers(plan: Plan, task: Task, batch_size: int) -> dict[str, tuple[str, ...] | None]:
+    """Of each probe the layers that it tells of in this network; None: it gives one number."""
+    if not plan.probes:
+        return {}
+    from cnnjax.probes.registry import PROBES
+    from cnnjax.training.probing import check_probe
+
+    return {
+        probe.label: check_probe(probe.name, PROBES.find(probe.name).make, task, batch_size)
+        for probe in plan.probes
+    }
+
+
+def _check_probed(plan: Plan, variant: str, layers: Mapping[str, tuple[str, ...] | None]) -> None:
+    """Refuse a contrast on what a probe does not see in a variant."""
+    for contrast in plan.contrasts:
+        of_probe = probed(contrast.metric)
+        if of_probe is None or variant not in plan.weights(contrast):
+            continue
+        moment, layer = of_probe
+        label, _, share = moment.rpartition("@")
+        known = layers[label]
+        with refused_at(f"contrast {contrast.title}, variant {variant}"):
+            if known is None and layer:
+                raise Refused(f"probe {label} gives one number: write {moment}")
+            if known is not None and layer not in known:
+                if not layer:
+                    raise Refused(f"say of which layer: {label}/{known[0]}@{share}")
+                raise unknown(f"layer that probe {label} tells of:", layer, known)
 
 
 def _check_measured(plan: Plan, variant: str, task: Task) -> None:

@@ -116,6 +116,45 @@ def _check_expected(contrast: AnyContrast, allowed: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What is looked at inside each network while it trains; training keeps its bits.
+
+    Attributes:
+      name: gradient_norm, gradient_attenuation, weight_gradient_norm, response_deviation,
+        dead_channels, effective_receptive_field, or a function (task, state, batch) of your own:
+        FILE.py:function, package.module:function.
+      at: which shares of a run are over when it looks: 0 is before the first update, 1 the end.
+
+    A contrast's metric may be "NAME@SHARE", or "NAME/LAYER@SHARE" where a probe tells of layers:
+    "gradient_attenuation@0.1", "dead_channels/stem@1". Of one's own NAME is the function's.
+    """
+
+    name: str
+    at: tuple[float | int, ...] = (0, 0.01, 0.1, 1)
+
+    def __post_init__(self):
+        _check_type("a probe", "name", self.name, str)
+        numbers = isinstance(self.at, tuple | list) and all(
+            isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
+            for share in self.at
+        )
+        if not numbers or not self.at or len({f"{share:g}" for share in self.at}) < len(self.at):
+            raise Refused(
+                f"probe {self.name}: at={_shown(self.at)} must be a tuple of shares of a run, 0 to"
+                " 1, each once, e.g. (0, 0.1, 1)"
+            )
+
+    @property
+    def label(self) -> str:
+        return self.name.rpartition(":")[2]
+
+    @property
+    def moments(self) -> list[str]:
+        """The names of what it sees: "gradient_norm@0.1"."""
+        return [f"{self.label}@{share:g}" for share in self.at]
+
+
+@dataclass(frozen=True)
 class Arm:
     """Variants beside the grid: `factors` crossed at the fixed levels `where`."""
 
@@ -179,6 +218,7 @@ class Study:
       contrasts: what is tested, each a Contrast or a Trend; Holm's correction is over every
         statement that could be made of any of them.
       presets: sizes of the study; "quick" is the default.
+      probes: what is looked at inside the networks while they train.
     """
 
     name: str
@@ -190,6 +230,7 @@ class Study:
     metrics: tuple[str, ...]
     contrasts: tuple[AnyContrast, ...]
     presets: Mapping[str, Preset] = field(default_factory=lambda: {"quick": Preset()})
+    probes: tuple[Probe, ...] = ()
 
     def __post_init__(self):
         where = f"study {self.name}" if isinstance(self.name, str) else "a study"
@@ -207,6 +248,9 @@ class Study:
                 f"{where}: metrics={_shown(self.metrics)}: it needs a metric, each once, e.g."
                 ' ("test_error",)'
             )
+        _check_tuple(where, "probes", self.probes, Probe)
+        if len({probe.label for probe in self.probes}) < len(self.probes):
+            raise Refused(f"{where}: two probes have the same name")
         _check_seeds(where, self.seeds, needed=True)
         _check_mapping(where, "presets", self.presets)
         if not self.presets:

@@ -4,7 +4,7 @@ study.json      the resolved study, costs, data fingerprints, versions, machine;
 sessions.jsonl  one line for each time that the study was run: seconds, workers, cores busy
 cells/<variant>-s<seed>-<hash>/
     config.json    recipe and seed: enough to repeat the cell alone
-    metrics.jsonl  one line an epoch
+    metrics.jsonl  one line an epoch, and one each time that probes looked
     result.json    renamed into place: its presence is "done"; sealed, and it seals the other two
     failure.json   the cell raised an error; it runs again next time
     checkpoint     only while a long cell runs
@@ -27,7 +27,7 @@ from cnnjax.core.place import JIT, Place
 from cnnjax.core.user_code import expanded, located
 from cnnjax.core.values import convert, differences, digest, plain
 from cnnjax.study.cells import Cell, Plan, Variant
-from cnnjax.study.spec import Contrast, Trend
+from cnnjax.study.spec import Contrast, Probe, Trend
 from cnnjax.tasks.task import Metric
 from cnnjax.training.restore import check_format
 
@@ -287,7 +287,7 @@ class Store:
 
     def curves(self, cell: Cell) -> list[dict]:
         """The figures of each epoch of a cell."""
-        return read_lines(self.files(cell).metrics)
+        return [line for line in read_lines(self.files(cell).metrics) if "epoch" in line]
 
 
 def place_of(document: Mapping[str, Any]) -> Place:
@@ -317,6 +317,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
             convert(c, Trend if "factor" in c else Contrast, "contrast")
             for c in document["contrasts"]
         ),
+        probes=tuple(convert(p, Probe, "probe") for p in document.get("probes", [])),
     )
 
 

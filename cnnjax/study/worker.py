@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from cnnjax.core.config import compact
 from cnnjax.core.environment import bits, configure_xla, start_backend, versions
 from cnnjax.core.errors import Refused
+from cnnjax.core.files import read_lines
 from cnnjax.core.place import JIT, Place
 from cnnjax.core.recipe import Data
 from cnnjax.core.registry import check_sources
@@ -27,6 +28,7 @@ from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset, reading
 from cnnjax.data.shared import read_shared
 from cnnjax.study.cells import Cell
+from cnnjax.study.spec import Probe
 from cnnjax.study.store import CellFiles
 
 SAVE_SECONDS = 30.0  # a cell shorter than this keeps no checkpoint: a rerun is cheaper and exact
@@ -45,6 +47,7 @@ class Shared:
       folder: where relative paths in recipes start.
       cached: use the persistent compilation cache.
       place: on which devices a cell is trained.
+      probes: what is looked at inside its networks.
     """
 
     identity: str
@@ -54,6 +57,7 @@ class Shared:
     folder: Path
     cached: bool
     place: Place = JIT
+    probes: tuple[Probe, ...] = ()
 
 
 @dataclass
@@ -157,6 +161,7 @@ def train_cell(
     from cnnjax.training.metrics_log import MetricsLog
     from cnnjax.training.placement import make_placement
     from cnnjax.training.pretrained import weights_digest
+    from cnnjax.training.probing import Probing
     from cnnjax.training.setup import prepare
 
     recipe = cell.variant.recipe
@@ -164,7 +169,7 @@ def train_cell(
     check_batch(placement.place, recipe)
     dataset = datasets.read(recipe.data)
     task = make_task(recipe, dataset)
-    sources = sources_of(recipe, task) | weights_digest(recipe)
+    sources = sources_of(recipe, task) | weights_digest(recipe) | probe_sources(shared.probes)
     began = {file: shared.sources.get(file, "") for file in sources}
     check_sources(began, sources, "the study began")
     log = MetricsLog(files.metrics)
@@ -178,23 +183,46 @@ def train_cell(
         source=datasets.source(recipe.data),
         on_progress=on_progress,
     )
+    wanted = {probe.label: (probe.name, probe.at) for probe in shared.probes}
+    probing = Probing(training, wanted, log.append)
     ended = fit(
         training,
         saves=LightSaves(files.checkpoint, identity, _complain, SAVE_SECONDS),
         on_start=log.start,
         on_progress=on_progress,
         on_epoch=log.append,
+        pauses=probing.steps,
+        on_pause=probing,
     )
     result = {
         "variant": dict(cell.variant.levels),
         "seed": cell.seed,
         **ended.flat(),
+        **_looked(files.metrics, probing.seconds if shared.probes else None),
         "versions": versions(),
         "bits": bits(placement.place),
         "place": plain(placement.place),
     }
     files.finish(result)
     return result
+
+
+def probe_sources(probes: Iterable[Probe]) -> dict[str, str]:
+    """Digests of the users' files behind probes."""
+    from cnnjax.core.registry import source_digests
+    from cnnjax.probes.registry import PROBES
+
+    return source_digests((probe.name, PROBES.find(probe.name).make) for probe in probes)
+
+
+def _looked(path: Path, seconds: float | None) -> dict[str, Any]:
+    """What probes saw of a cell, over interruptions too; {} where there are none."""
+    if seconds is None:
+        return {}
+    found: dict[str, Any] = {}
+    for line in read_lines(path):
+        found |= line.get("probes", {})
+    return {"probes": found, "probe_seconds": seconds}
 
 
 def _complain(line: str) -> None:

@@ -2,9 +2,10 @@
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import jax
@@ -46,6 +47,7 @@ from cnnjax.tasks.task import Accumulator, Batch, Collectives, DataSpec, Metric,
 CROSS_ENTROPY = Loss()
 SGD = update_of(Optimizer())
 COMPUTE = Compute()
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 _FRESH = DenyList(("intermediates", AUXILIARY))  # collections that initialisation fills: but these
 _TASK = zlib.crc32(b"task")  # the name of an example's stream for a task's own draws
 # Groups of a recipe that only some tasks use, with their settings.
@@ -221,7 +223,7 @@ class NetworkTask(ABC):
         params = variables.pop("params")
         with refused(f"task {type(self).__name__} cannot be evaluated or trained"):
             state = jax.eval_shape(lambda: self._state(_zeros(params), _zeros(variables)))
-            batch = self._batch(batch_size or 1)
+            batch = self.batch_shapes(batch_size or 1)
             key = jax.eval_shape(lambda: jax.random.key(0))
             evaluate = partial(self.eval_step, outputs=self.accumulator() is not None)
             sums, outputs = jax.eval_shape(evaluate, state, batch)
@@ -252,7 +254,7 @@ class NetworkTask(ABC):
             )
         return dict(found)
 
-    def _batch(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    def batch_shapes(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """A batch as a step gets it, as shapes."""
         fields = {n: jax.ShapeDtypeStruct((size, *s), d) for n, s, d in self.data.fields}
         fields["images"] = jax.ShapeDtypeStruct((size, *self.data.image_shape), jnp.float32)
@@ -275,7 +277,7 @@ class NetworkTask(ABC):
 
     def empty_metrics(self, state: TrainState) -> Metrics:
         """Sums over nothing, in the form that `train_step` adds to."""
-        sums, _ = jax.eval_shape(self.eval_step, state, self._batch(1))
+        sums, _ = jax.eval_shape(self.eval_step, state, self.batch_shapes(1))
         zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in sums.items()}
         leaves = len(self.checked_names(self.pack(state)))
         return {**zeros, "nonfinite": jnp.zeros((leaves,), jnp.int32)}
@@ -344,14 +346,46 @@ class NetworkTask(ABC):
         sums = jax.tree.map(lambda value: jnp.where(good, value, jnp.zeros_like(value)), sums)
         return state, {**sums, "nonfinite": bad}
 
-    def _apply(self, params: Any, state: TrainState, images: Array, key: Array) -> Any:
+    def looked_at(
+        self,
+        state: TrainState,
+        batch: Batch,
+        variables: Mapping[str, Any] = EMPTY,
+        mutable: Sequence[str] = (),
+    ) -> tuple[Array, dict[str, Any]]:
+        """The objective of each example in a forward pass as a step makes it; nothing changes.
+
+        Args:
+          state: in either form.
+          variables: more collections that the network is given.
+          mutable: collections that come back, with what the network put into them.
+        """
+        key = jax.random.key(0)
+        batch = self.inputs(batch, _example_keys(key, batch["indices"]))
+        with in_context(self._context(batch["indices"])):
+            outputs, changed = self._apply(
+                state.params, state, batch["images"], key, variables, mutable
+            )
+        auxiliary = jax.tree.leaves(changed.get(AUXILIARY, {}))
+        losses = self._each("the loss", self.objective(outputs, auxiliary, batch), batch)
+        return losses, {name: changed[name] for name in mutable if name in changed}
+
+    def _apply(
+        self,
+        params: Any,
+        state: TrainState,
+        images: Array,
+        key: Array,
+        variables: Mapping[str, Any] = EMPTY,
+        mutable: Sequence[str] = (),
+    ) -> Any:
         with nn.intercept_methods(in_training):
             return self.model.apply(
-                {"params": params, **state.model_state},
+                {"params": params, **state.model_state, **variables},
                 images,
                 train=True,
                 rngs={STREAM: key},
-                mutable=[*state.model_state, AUXILIARY],
+                mutable=[*state.model_state, AUXILIARY, *mutable],
             )
 
     def sums(self, outputs: Any, batch: Batch) -> Metrics:

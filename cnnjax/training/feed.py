@@ -70,6 +70,10 @@ class Feed(Protocol):
         """
         ...
 
+    def examples(self, count: int) -> tuple[dict[str, np.ndarray], Source]:
+        """The first examples of the training set as stored, and what normalises their images."""
+        ...
+
 
 def augmentation_of(data: Data, dataset: AnyDataset) -> str:
     """The chosen augmentation; "default" is the data set's own.
@@ -235,6 +239,9 @@ class MemoryFeed(_Feed):
         count = -(-len(examples) // size)
         return self._total(state, self._scales, batches, count, on_part, accumulator)
 
+    def examples(self, count: int) -> tuple[dict[str, np.ndarray], Source]:
+        return next(evaluation_batches(self._dataset.train, count)), self._scales
+
 
 class StreamFeed(_Feed):
     """Batches come from the host, read ahead by threads; one dispatch a step."""
@@ -304,6 +311,10 @@ class StreamFeed(_Feed):
         with closing(evaluation_stream(examples, self._dataset.view, size, rows)) as batches:
             count = -(-len(examples) // size)
             return self._total(state, self._source, batches, count, on_part, accumulator)
+
+    def examples(self, count: int) -> tuple[dict[str, np.ndarray], Source]:
+        with closing(evaluation_stream(self._dataset.train, self._dataset.view, count)) as batches:
+            return next(batches), self._source
 
 
 def _form(placement: Placement, source: Source) -> tuple:

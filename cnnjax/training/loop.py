@@ -5,7 +5,7 @@ cuts change no bit: positions are arguments of one compiled program, sums are ca
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -79,6 +79,8 @@ def fit(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_epoch: Callable[[dict], None] = lambda record: None,
     stop: Callable[[], bool] = lambda: False,
+    pauses: Collection[int] = (),
+    on_pause: Callable[[int, TrainState], None] = lambda step, state: None,
 ) -> Result:
     """Train one network.
 
@@ -88,6 +90,9 @@ def fit(
       on_progress: called about once a second.
       on_epoch: called with the figures of each epoch, ready to be a JSON line.
       stop: asked about once a second; if true, state is saved and the result "interrupted".
+      pauses: after how many steps `on_pause` is called, 0 being before the first; it has the state
+        as it lies on the devices, which it must not keep. Where a run goes on, those before it
+        went on are not called again.
     """
     task, placement, feed = training.task, training.placement, training.feed
     per_epoch, steps = training.per_epoch, len(training.rates)
@@ -108,12 +113,15 @@ def fit(
     # Metrics that were a number once: on some data one is none.
     finite = _numbers(figures_of(task, so_far)) if step and so_far["examples"] else set()
     status, diverged, test = "done", None, None
+    if step == 0 and 0 in pauses:
+        on_pause(0, state)
     while step < steps:
         epoch, index = divmod(step, per_epoch)
         rates = training.rates[epoch * per_epoch : (epoch + 1) * per_epoch]
         if index == 0:
             sums = placement.put(jax.tree.map(np.zeros_like, so_far), "whole")
-        last = min(index + in_dispatch, len(rates))
+        pause = min((p - step for p in pauses if p > step), default=in_dispatch)
+        last = min(index + in_dispatch, index + pause, len(rates))
         start = time.perf_counter()
         state, sums = feed.advance(state, sums, epoch, index, last, _padded(rates, per_epoch))
         so_far, made = placement.fetch((sums, state.step), "whole")
@@ -150,6 +158,8 @@ def fit(
                 "train_seconds": round(train_seconds, 3),
             }
             on_epoch(record)
+        if step in pauses:
+            on_pause(step, state)
         if stopping and step < steps:
             status = "interrupted"
             break

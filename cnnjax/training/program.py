@@ -102,7 +102,7 @@ def evaluate_batch(
 
     A replica has its part of the batch; the sums are of all, the outputs its own.
     """
-    images = _normalize(batch["images"], source)
+    images = normalized(batch["images"], source)
     if crops == 10:
         images = ten_crops(images, task.data.image_shape[0])
     sums, found = task.eval_step(state, {**batch, "images": images}, outputs)
@@ -123,7 +123,7 @@ def _step(
 ) -> tuple[TrainState, Metrics]:
     """One update on a replica's part of a stored batch."""
     indices = batch["indices"]
-    images = _normalize(batch["images"], source)
+    images = normalized(batch["images"], source)
     images = augment(augmentation, images, keys["augment"], epoch, indices, source.get("colours"))
     batch = mix(augmentation, {**batch, "images": images}, keys["augment"], epoch)
     state = set_hyperparams(state, learning_rate=rate)
@@ -132,5 +132,6 @@ def _step(
     return state, placement.sum(sums)
 
 
-def _normalize(images: Array, source: Source) -> Array:
+def normalized(images: Array, source: Source) -> Array:
+    """Stored images (uint8) as the network takes them."""
     return normalize(images, source["mean"], source["max_value"], source.get("deviation"))
