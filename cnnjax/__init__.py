@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnnjax.data.load import load_dataset
     from cnnjax.interop.weights import Network
     from cnnjax.study.launch import Launcher
-    from cnnjax.study.spec import Arm, Contrast, Preset, Probe, Study, Trend
+    from cnnjax.study.spec import Arm, Contrast, Match, Preset, Probe, Study, Trend, Tune
     from cnnjax.tasks.network import NetworkTask
     from cnnjax.tasks.task import Metric
     from cnnjax.training.make import make_task
@@ -48,6 +48,7 @@ _HOME = {
     "Init": "cnnjax.core.recipe",
     "Launcher": "cnnjax.study.launch",
     "Loss": "cnnjax.core.recipe",
+    "Match": "cnnjax.study.spec",
     "Metric": "cnnjax.tasks.task",
     "Model": "cnnjax.core.recipe",
     "Network": "cnnjax.interop.weights",
@@ -66,6 +67,7 @@ _HOME = {
     "Study": "cnnjax.study.spec",
     "Task": "cnnjax.core.recipe",
     "Trend": "cnnjax.study.spec",
+    "Tune": "cnnjax.study.spec",
     "create_model": "cnnjax.core.architectures",
     "first_state": "cnnjax.training.pretrained",
     "he2015_cifar": "cnnjax.training.recipes",
@@ -92,6 +94,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "Init",
     "Launcher",
     "Loss",
+    "Match",
     "Metric",
     "Model",
     "Network",
@@ -110,6 +113,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "Study",
     "Task",
     "Trend",
+    "Tune",
     "create_model",
     "first_state",
     "he2015_cifar",

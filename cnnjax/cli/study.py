@@ -363,6 +363,7 @@ def _run(
     from cnnjax.report.page import write_report
     from cnnjax.study.outcome import as_json as outcome_json
     from cnnjax.study.run import run_study
+    from cnnjax.study.store import Store
     from cnnjax.training.signals import StopRequest
 
     stop = StopRequest()
@@ -385,6 +386,9 @@ def _run(
             on_status=lambda status: line.update(status.part, words_of(status)),
             stop=stop,
         )
+    if session is not None and session.stopped and not Store(folder).document.exists():
+        say("interrupted while tuning; the same command goes on")
+        return stop.exit_code
     written = write_report(folder)
     if session is None:
         say(f"{folder}: every cell was done already")

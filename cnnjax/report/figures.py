@@ -87,7 +87,7 @@ def _with_results(outcome: Outcome, variants: Sequence[Variant]) -> list[Variant
 
 
 def _results(outcome: Outcome, variant: Variant) -> list[dict]:
-    found = [outcome.results.get((variant.name, seed)) for seed in range(variant.seeds)]
+    found = [outcome.results.get((variant.name, seed)) for seed in variant.replicates]
     return [result for result in found if result is not None]
 
 
@@ -255,7 +255,7 @@ def _curve(
 
     A mean over the seeds that went on would flatter.
     """
-    done = {s: outcome.results.get((variant.name, s)) for s in range(variant.seeds)}
+    done = {s: outcome.results.get((variant.name, s)) for s in variant.replicates}
     seeds = [
         {record["epoch"]: record for record in store.curves(Cell(variant, seed))}
         for seed, result in done.items()

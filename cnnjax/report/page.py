@@ -20,10 +20,12 @@ from cnnjax.report.tables import (
     fixed_table,
     metric_table,
     results_csv,
+    tuned_table,
     worst_values,
 )
 from cnnjax.study.cells import Cell
 from cnnjax.study.outcome import Outcome, counted, read_outcome
+from cnnjax.study.tune import TUNING
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ def write_report(folder: Path, say: Callable[[str], None] = lambda line: None) -
     Raises:
       Refused: it is no study.
     """
+    if (folder / TUNING / "study.json").exists():
+        write_report(folder / TUNING, say)
     outcome = read_outcome(folder, say)
     drawn = pictures(outcome)
     (folder / "figures").mkdir(exist_ok=True)
@@ -77,6 +81,7 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
     tables: list[Table] = [
         metric_table(outcome),
         cost_table(outcome),
+        *([tuned_table(outcome)] if "tuned" in document else []),
         difference_table(outcome),
         fixed_table(outcome),
     ]
@@ -86,6 +91,8 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
         "judgements": outcome.judgements,
         "extension_notes": outcome.extension_notes,
         "mixed_bits": outcome.mixed_bits,
+        "costs_matched": document.get("matched", []),
+        "tuned": document.get("tuned", []),
         "contrasts": contrast_table(outcome),
         "tables": tables,
         "pictures": [
@@ -113,7 +120,7 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
         "worst": worst_values(outcome),
         "sessions": outcome.sessions,
         "repeat": [(cell.name, repeat_command(outcome, cell)) for cell in cells],
-        "seeds": {v.name: ", ".join(map(str, range(v.seeds))) for v in plan.variants},
+        "seeds": {v.name: ", ".join(map(str, v.replicates)) for v in plan.variants},
     }
 
 

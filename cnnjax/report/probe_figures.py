@@ -48,7 +48,7 @@ def _seen(outcome: Outcome, moment: str) -> Seen:
     """Of each variant what its seeds saw, without those that diverged before."""
     found = []
     for variant in outcome.plan.variants:
-        results = [outcome.results.get((variant.name, s)) for s in range(variant.seeds)]
+        results = [outcome.results.get((variant.name, s)) for s in variant.replicates]
         values = [r["probes"].get(moment) for r in results if r is not None and "probes" in r]
         values = [value for value in values if value is not None]
         if values:

@@ -5,7 +5,7 @@ import io
 from dataclasses import dataclass
 
 from cnnjax.study.cells import Variant
-from cnnjax.study.measures import shown, shown_step, value_of, with_unit
+from cnnjax.study.measures import labelled, shown, shown_step, value_of, with_unit
 from cnnjax.study.outcome import Outcome, figure_names
 from cnnjax.study.power import probability
 from cnnjax.study.statistics import EXACT_SEEDS, Summary, summarize
@@ -135,7 +135,7 @@ def cost_table(outcome: Outcome) -> Table:
         cost = outcome.document["costs"][variant.name]
         took = [
             outcome.results[variant.name, seed]["train_seconds"]
-            for seed in range(variant.seeds)
+            for seed in variant.replicates
             if (variant.name, seed) in outcome.results
         ]
         seconds = f"{sorted(took)[len(took) // 2]:.1f}" if took else NO_VALUE
@@ -150,6 +150,31 @@ def cost_table(outcome: Outcome) -> Table:
         ("variant", "parameters", "MACs", "train s", "compile s"),
         rows,
         numeric=(1, 2, 3, 4),
+    )
+
+
+def tuned_table(outcome: Outcome) -> Table:
+    """What each variant tried before it was judged, and what it took."""
+    tune = outcome.plan.tune
+    assert tune is not None
+    metric = outcome.plan.measures[tune.metric]
+    rows, tried = [], []
+    for choice in outcome.document["tuned"]:
+        tried = [", ".join(map(str, trial["values"].values())) for trial in choice["trials"]]
+        means = [
+            NO_VALUE if trial["mean"] is None else shown(metric, trial["mean"])
+            for trial in choice["trials"]
+        ]
+        taken = ", ".join(map(str, choice["values"].values()))
+        rows.append((choice["variant"], taken + (" (edge)" if choice["edges"] else ""), *means))
+    return Table(
+        f"Tuned before anything was judged: {labelled(tune.metric, metric)} on"
+        f" {100 * tune.validation_share:g} % of the training images, held out, mean over"
+        f" {tune.seeds} seeds that are not judged, by {', '.join(tune.settings)}; (edge): the best"
+        " value is the first or last that was tried.",
+        ("variant", "taken", *tried),
+        rows,
+        numeric=tuple(range(2, 2 + len(tried))),
     )
 
 
@@ -184,7 +209,7 @@ def fixed_table(outcome: Outcome) -> Table:
 
 def values(outcome: Outcome, variant: Variant, metric: str) -> list[float]:
     """A variant's metric over the seeds that are done."""
-    found = [outcome.results.get((variant.name, seed)) for seed in range(variant.seeds)]
+    found = [outcome.results.get((variant.name, seed)) for seed in variant.replicates]
     figures = [value_of(r, metric, outcome.plan.measures[metric]) for r in found if r is not None]
     return [figure for figure in figures if figure is not None]
 
@@ -229,7 +254,7 @@ def _factors(outcome: Outcome) -> list[str]:
 
 
 def _count(outcome: Outcome, variant: Variant) -> int:
-    return sum((variant.name, seed) in outcome.results for seed in range(variant.seeds))
+    return sum((variant.name, seed) in outcome.results for seed in variant.replicates)
 
 
 def _exact(value: object) -> str:

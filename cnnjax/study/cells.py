@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cnnjax.core.config import (
@@ -18,7 +18,17 @@ from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.values import digest, plain, shown
 from cnnjax.study.measures import probed
-from cnnjax.study.spec import AnyContrast, Arm, Contrast, Levels, Probe, Study, Trend
+from cnnjax.study.spec import (
+    AnyContrast,
+    Arm,
+    Contrast,
+    Levels,
+    Match,
+    Probe,
+    Study,
+    Trend,
+    Tune,
+)
 from cnnjax.tasks.task import SPLITS, Metric, aliased
 
 MOST_CELLS = 10_000  # each is a training and a folder
@@ -31,10 +41,19 @@ class Variant:
     levels: Mapping[str, str]  # factor -> level name
     recipe: Recipe
     seeds: int
+    matches: Mapping[str, Match] = field(
+        default_factory=dict
+    )  # settings that are still to be found
+    first_seed: int = 0
 
     @property
     def name(self) -> str:
         return "-".join(self.levels.values())
+
+    @property
+    def replicates(self) -> range:
+        """Its seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,7 @@ class Plan:
     measures: Mapping[str, Metric]  # what each of `metrics` is
     contrasts: tuple[AnyContrast, ...]
     probes: tuple[Probe, ...] = ()
+    tune: Tune | None = None
 
     def weights(self, contrast: AnyContrast) -> dict[str, float]:
         """What a seed's value is of each variant: the sum of weight times metric is judged."""
@@ -97,10 +117,10 @@ class Plan:
     def cells(self) -> list[Cell]:
         """Seed by seed, so that a half-done study has whole replicates."""
         return [
-            Cell(variant, seed)
-            for seed in range(max(variant.seeds for variant in self.variants))
+            Cell(variant, variant.replicates[index])
+            for index in range(max(variant.seeds for variant in self.variants))
             for variant in self.variants
-            if seed < variant.seeds
+            if index < variant.seeds
         ]
 
     def identity(self) -> dict[str, Any]:
@@ -124,6 +144,7 @@ class Plan:
             },
             "contrasts": [plain(contrast) for contrast in self.contrasts],
             **({"probes": [plain(probe) for probe in self.probes]} if self.probes else {}),
+            **({"tune": plain(self.tune)} if self.tune else {}),
         }
 
 
@@ -190,10 +211,17 @@ def resolve(
         raise Refused(f"study {study.name}: two variants have the same name; rename a level")
     twins: dict[str, str] = {}
     for variant in variants:
-        twin = twins.setdefault(digest(compact(replace(variant.recipe, source=""))), variant.name)
+        settings_of = [compact(replace(variant.recipe, source="")), plain(variant.matches)]
+        twin = twins.setdefault(digest(settings_of), variant.name)
         if twin != variant.name:
             raise Refused(f"study {study.name}: {twin} and {variant.name} have the same settings")
-    measures = _measures(study, variants)
+    for variant in variants:
+        _check_matches(variant, {v.name: v for v in variants})
+    tune = study.tune if chosen.tune is None else chosen.tune or None
+    if tune is not None:
+        _check_tune(tune, variants, [*own, *given])
+    wanted = (*study.metrics, *([tune.metric] if tune else []))
+    measures = _measures(study.name, wanted, variants)
     for contrast in contrasts:
         with refused_at(f"study {study.name}: contrast {contrast.title}"):
             if isinstance(contrast, Trend):
@@ -221,10 +249,11 @@ def resolve(
         measures=measures,
         contrasts=contrasts,
         probes=tuple(study.probes),
+        tune=tune,
     )
 
 
-def _measures(study: Study, variants: list[Variant]) -> dict[str, Metric]:
+def _measures(study: str, names: Sequence[str], variants: Sequence[Variant]) -> dict[str, Metric]:
     """What the study's metrics are; every variant's task must have each, and mean the same."""
     found: dict[str, Metric] = {}
     for recipe in {variant.recipe.task.name: variant.recipe for variant in variants}.values():
@@ -232,14 +261,47 @@ def _measures(study: Study, variants: list[Variant]) -> dict[str, Metric]:
         declared = {metric.name: metric for metric in task.metrics}
         known = {f"{split}_{name}": m for split in SPLITS for name, m in declared.items()}
         short = [f"{split}_{name}" for split in SPLITS for name in task.aliases]
-        for name in study.metrics:
+        for name in names:
             metric = known.get(aliased(task.aliases, name))
             if metric is None:
                 where = f"metric of task {recipe.task.name}"
-                raise unknown(f"{where} (study {study.name})", name, [*short, *known])
+                raise unknown(f"{where} (study {study})", name, [*short, *known])
             if found.setdefault(name, metric) != metric:
-                raise Refused(f"study {study.name}: {name} means different things to its tasks")
+                raise Refused(f"study {study}: {name} means different things to its tasks")
     return found
+
+
+def _check_matches(variant: Variant, variants: Mapping[str, Variant]) -> None:
+    """Refuse to look for what is no real number, or for the cost of what is unknown itself."""
+    with refused_at(f"variant {variant.name}"):
+        if len(variant.matches) > 1:
+            raise Refused(f"{' and '.join(variant.matches)} are both matched; match one setting")
+        for path, match in variant.matches.items():
+            override_all(variant.recipe, tried(path, 1.5))  # a setting, and a real number
+            if match.variant not in variants:
+                raise unknown("variant named", match.variant, variants)
+            if variants[match.variant].matches:
+                raise Refused(f"{match.variant}, whose {match.cost} are wanted, is matched itself")
+
+
+def _check_tune(tune: Tune, variants: Sequence[Variant], given: Sequence[Assignment]) -> None:
+    """Refuse to tune what a variant or a user has set, or values that are none."""
+    for path, values in tune.settings.items():
+        for each in given:
+            if each.path == path:
+                raise Refused(f"{each.given}: {path} is tuned, so it cannot be given")
+        for variant in variants:
+            if path in variant.matches:
+                raise Refused(f"{path} is both matched and tuned")
+            for value in values:
+                override_all(variant.recipe, tried(path, value))
+    if any(variant.recipe.data.validation_share for variant in variants):
+        raise Refused("data.validation_share: what is tuned has a validation part of its own")
+
+
+def tried(path: str, value: Any) -> list[Assignment]:
+    """A value that is tried, as an assignment."""
+    return [Assignment(path, plain(value), f"{path}={shown(plain(value))}")]
 
 
 def _probe_metric(name: str, probes: tuple[Probe, ...]) -> Metric:
@@ -286,8 +348,12 @@ def _grid(base: Recipe, factors: Mapping[str, Levels], seeds: int) -> list[Varia
     for combination in itertools.product(*(levels.items() for levels in factors.values())):
         names = dict(zip(factors, (level for level, _ in combination), strict=True))
         own = {path: value for _, settings in combination for path, value in settings.items()}
-        given = _assignments(f"variant {'-'.join(names.values())}", own)
-        variants.append(Variant(names, override_all(base, given), seeds))
+        where = f"variant {'-'.join(names.values())}"
+        matches = {path: value for path, value in own.items() if isinstance(value, Match)}
+        recipe = override_all(
+            base, _assignments(where, {p: v for p, v in own.items() if p not in matches})
+        )
+        variants.append(Variant(names, recipe, seeds, matches))
     return variants
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cnnjax.core.architectures import create_model
 from cnnjax.core.config import compact
@@ -25,10 +26,13 @@ from cnnjax.data.order import check_batch, total_steps
 from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.launch import JOBS, Launcher, run_jobs
+from cnnjax.study.match import match_costs
 from cnnjax.study.measures import probed
+from cnnjax.study.outcome import read_outcome
 from cnnjax.study.power import power_note
 from cnnjax.study.runner import Session, Status, check_workers, run_cells, worker_environments
 from cnnjax.study.store import CellFiles, Store, place_of
+from cnnjax.study.tune import TUNING, as_notes, choices, tuning_plan, with_choices
 from cnnjax.study.weights import check_weights_apart
 from cnnjax.study.worker import Datasets, Shared, probe_sources, train_cell
 from cnnjax.tasks.task import Task, aliased
@@ -74,6 +78,21 @@ def run_study(
       Refused: anything that is wrong with the study, before any training.
     """
     check_platform()
+    again = partial(  # for the trials of what is tuned
+        run_study,
+        command=command,
+        data_dir=data_dir,
+        workers=workers,
+        workers_per_device=workers_per_device,
+        place=place,
+        mixed_bits=mixed_bits,
+        cached=cached,
+        launcher=launcher,
+        say=say,
+        on_begin=on_begin,
+        on_status=on_status,
+        stop=stop,
+    )
     if launcher is None:
         environments = worker_environments(workers, workers_per_device, place)
         run = partial(run_cells, environments=environments)
@@ -100,8 +119,24 @@ def run_study(
             check_batch(place, variant.recipe)
             create_model(variant.recipe.model.name, **variant.recipe.model.fields)
     datasets = load_datasets(plan, data_dir, say)
+    plan, matched = match_costs(plan, datasets, say)
     costs, sources = check_variants(plan, datasets, say)
-    own_folder(workdir, "study folder", ("study.json", "cells"))
+    own_folder(workdir, "study folder", ("study.json", "cells", TUNING))
+    notes: dict[str, Any] = {}
+    if matched:
+        notes["matched"] = [one.sentence for one in matched]
+    if plan.tune is not None:
+        first = tuning_plan(plan)
+        say(f"tuning {', '.join(plan.tune.settings)} first: {len(first.cells)} trials")
+        trials = again(first, workdir / TUNING)
+        if trials is not None and trials.stopped:
+            return trials
+        found = choices(plan, read_outcome(workdir / TUNING, say))
+        notes["tuned"] = as_notes(found)
+        for warning in filter(None, (choice.warning for choice in found)):
+            say(warning)
+        plan = with_choices(plan, found)
+        costs, sources = check_variants(plan, datasets, say)
     store = Store(workdir)
     with hold(workdir, "the study"):
         described = describe_data(datasets)
@@ -116,6 +151,7 @@ def run_study(
             sources,
             place=place,
             mixed_bits=mixed_bits,
+            notes=notes,
         )
         if asked < plan.seeds:
             say(f"{workdir} has {plan.seeds} seeds already; seeds={asked} forgets none of them")
@@ -123,7 +159,8 @@ def run_study(
         missing = [cell for cell in plan.cells if (cell.variant.name, cell.seed) not in results]
         if not missing:
             return None
-        say(power_note(plan))
+        if plan.contrasts or not plan.variants[0].first_seed:  # trials are not tested
+            say(power_note(plan))
         on_begin()
         began = datetime.now(UTC).isoformat(timespec="seconds")
         laid = share(datasets, workdir / SHARED)

@@ -155,6 +155,60 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Match:
+    """A setting that is found by counting: {"model.width": Match("params", "3x3")} in a level gives
+    its variants the width with which they cost most nearly what another variant does.
+
+    Attributes:
+      cost: "params" or "macs".
+      variant: whose cost is wanted, by its name.
+    """
+
+    cost: Literal["params", "macs"]
+    variant: str
+
+    def __post_init__(self):
+        if self.cost not in ("params", "macs"):
+            raise Refused(f"Match: cost={_shown(self.cost)} is not one of 'params', 'macs'")
+        _check_type("Match", "variant", self.variant, str)
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Settings of which each variant takes its own best value before it is judged.
+
+    Every value is tried with seeds that are not judged (1000, 1001, ...) and on a validation part
+    of the training images, never on the test set.
+
+    Attributes:
+      settings: {setting path: values}, crossed: {"optimizer.learning_rate": (0.025, 0.05, 0.1)}.
+      metric: by which the best is chosen, the mean over seeds.
+      seeds: of each trial.
+      validation_share: of the training images of each class.
+    """
+
+    settings: Mapping[str, tuple[Any, ...]]
+    metric: str = "test_error"
+    seeds: int = 2
+    validation_share: float = 0.25
+
+    def __post_init__(self):
+        _check_mapping("Tune", "settings", self.settings)
+        for path, values in self.settings.items():
+            if not isinstance(values, tuple | list) or len(values) < 2:
+                raise Refused(
+                    f"Tune: {path}={_shown(values)} must be a tuple of two values or more"
+                )
+        _check_type("Tune", "metric", self.metric, str)
+        _check_seeds("Tune", self.seeds, needed=True)
+        if not isinstance(self.validation_share, float) or not 0 < self.validation_share < 1:
+            raise Refused(
+                f"Tune: validation_share={_shown(self.validation_share)} must be a share, above 0"
+                " and below 1"
+            )
+
+
+@dataclass(frozen=True)
 class Arm:
     """Variants beside the grid: `factors` crossed at the fixed levels `where`."""
 
@@ -181,6 +235,7 @@ class Preset:
       seeds: replaces the study's number of seeds.
       contrasts: replaces the study's contrasts.
       arms: variants beside the grid.
+      tune: replaces what the study tunes; False: nothing is.
     """
 
     about: str = ""
@@ -189,6 +244,7 @@ class Preset:
     seeds: int | None = None
     contrasts: tuple[AnyContrast, ...] | None = None
     arms: tuple[Arm, ...] = ()
+    tune: Tune | Literal[False] | None = None
 
     def __post_init__(self):
         where = f"preset ({_shown(self.about)})" if self.about else "a preset"
@@ -197,6 +253,8 @@ class Preset:
         _check_factors(where, self.factors)
         _check_seeds(where, self.seeds)
         _check_tuple(where, "arms", self.arms, Arm)
+        if self.tune is not False:
+            _check_tune(where, self.tune)
         if self.contrasts is not None:
             _check_contrasts(where, self.contrasts)
 
@@ -219,6 +277,7 @@ class Study:
         statement that could be made of any of them.
       presets: sizes of the study; "quick" is the default.
       probes: what is looked at inside the networks while they train.
+      tune: what each variant finds for itself before it is judged.
     """
 
     name: str
@@ -231,6 +290,7 @@ class Study:
     contrasts: tuple[AnyContrast, ...]
     presets: Mapping[str, Preset] = field(default_factory=lambda: {"quick": Preset()})
     probes: tuple[Probe, ...] = ()
+    tune: Tune | None = None
 
     def __post_init__(self):
         where = f"study {self.name}" if isinstance(self.name, str) else "a study"
@@ -251,6 +311,7 @@ class Study:
         _check_tuple(where, "probes", self.probes, Probe)
         if len({probe.label for probe in self.probes}) < len(self.probes):
             raise Refused(f"{where}: two probes have the same name")
+        _check_tune(where, self.tune)
         _check_seeds(where, self.seeds, needed=True)
         _check_mapping(where, "presets", self.presets)
         if not self.presets:
@@ -282,6 +343,11 @@ def _check_mapping(where: str, name: str, value: object) -> None:
         raise Refused(f"{where}: {name}={_shown(value)} must be a dict")
     if not all(isinstance(key, str) for key in value):
         raise Refused(f"{where}: {name}={_shown(value)}: its keys must be strings")
+
+
+def _check_tune(where: str, tune: object) -> None:
+    if tune is not None and not isinstance(tune, Tune):
+        raise Refused(f"{where}: tune={_shown(tune)} must be a Tune(...)")
 
 
 def _check_seeds(where: str, seeds: object, *, needed: bool = False) -> None:

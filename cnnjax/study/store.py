@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cnnjax.core.config import FORMAT, compact, effective, full, idle_settings, spelled_out
@@ -27,10 +28,11 @@ from cnnjax.core.place import JIT, Place
 from cnnjax.core.user_code import expanded, located
 from cnnjax.core.values import convert, differences, digest, plain
 from cnnjax.study.cells import Cell, Plan, Variant
-from cnnjax.study.spec import Contrast, Probe, Trend
+from cnnjax.study.spec import Contrast, Probe, Trend, Tune
 from cnnjax.tasks.task import Metric
 from cnnjax.training.restore import check_format
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SESSION = {"began", "seconds", "workers", "cells", "cpu_seconds", "cores_busy", "stopped"}
 
 
@@ -142,6 +144,7 @@ class Store:
         *,
         place: Place = JIT,
         mixed_bits: bool = False,
+        notes: Mapping[str, Any] = NOTHING,
     ) -> tuple[Plan, str]:
         """Write study.json, or check that the one there is this study; more seeds extend it.
 
@@ -154,6 +157,7 @@ class Store:
           sources: `source_digests` of its networks.
           place: on which devices its cells are trained.
           mixed_bits: another placement than that of its beginning is no reason to refuse.
+          notes: more for study.json, that a report tells.
 
         Returns:
           The plan with as many seeds as the folder has seen, and the study's identity.
@@ -212,7 +216,10 @@ class Store:
             plan = _grown(plan, old["seeds"])
             document = dict(old)
         document["seeds"] = {variant.name: variant.seeds for variant in plan.variants}
+        if first := plan.variants[0].first_seed:
+            document["first_seed"] = first
         document |= {
+            **notes,
             "folder": str(located(".").absolute()),  # where relative paths of a recipe start
             "data_dir": data_dir and str(expanded(data_dir).absolute()),
         }
@@ -236,7 +243,8 @@ class Store:
             for folder in (self.folder / "cells").glob(f"{variant.name}-s*"):
                 seed = folder.name.removeprefix(f"{variant.name}-s").partition("-")[0]
                 if seed.isdigit() and Cell(variant, int(seed)).folder == folder.name:
-                    seen[variant.name] = max(seen[variant.name], int(seed) + 1)
+                    count = int(seed) + 1 - variant.first_seed
+                    seen[variant.name] = max(seen[variant.name], count)
         return seen
 
     def read(self) -> tuple[Plan, dict]:
@@ -299,7 +307,12 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
     """The plan that study.json describes."""
     seeds = document["seeds"]
     variants = tuple(
-        Variant(entry["levels"], full(entry["recipe"], name), seeds[name])
+        Variant(
+            entry["levels"],
+            full(entry["recipe"], name),
+            seeds[name],
+            first_seed=document.get("first_seed", 0),
+        )
         for name, entry in document["variants"].items()
     )
     return Plan(
@@ -318,6 +331,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
             for c in document["contrasts"]
         ),
         probes=tuple(convert(p, Probe, "probe") for p in document.get("probes", [])),
+        tune=convert(document["tune"], Tune, "tune") if "tune" in document else None,
     )
 
 
