@@ -6,80 +6,12 @@ non-linearity. The two reasons are told apart here: "two3x3linear" is factorised
 between. Run: cnnjax study run kernel_factorization
 """
 
-from typing import Literal
-
-import jax.numpy as jnp
-from flax import linen as nn
-
 from cnnjax import Contrast, Match, Model, Preset, Study, Tune, small_images
 
-Unit = Literal["one5x5", "two3x3", "two3x3linear", "one7x7", "three3x3"]
-
-# Kernel sizes of a unit, and whether a ReLU stands between them.
-_KERNELS: dict[str, tuple[tuple[int, ...], bool]] = {
-    "one5x5": ((5,), True),
-    "two3x3": ((3, 3), True),
-    "two3x3linear": ((3, 3), False),
-    "one7x7": ((7,), True),
-    "three3x3": ((3, 3, 3), True),
+UNITS = {
+    unit: {"model.unit": unit}
+    for unit in ("one5x5", "two3x3", "two3x3linear", "one7x7", "three3x3")
 }
-
-
-class Units(nn.Module):
-    """Stages of units with a 2x2 max pooling between, global average, dense; after VGG's net B.
-
-    Float images [n, h, w, c] to float32 logits [n, num_classes]. He initialisation; batch
-    normalisation once a unit, behind its last convolution, so that nothing but the convolutions
-    and the ReLU between them differs. Two 3x3 see 5x5 pixels, three see 7x7.
-
-    unit: one5x5, two3x3, two3x3linear (no ReLU between), one7x7, three3x3.
-    features: channels of each stage.
-    units: in each stage.
-    width: multiplies the channels.
-    batch_norm: without it convolutions have a bias, as in the paper.
-    hidden: dense layers of the head, each with ReLU and dropout 0.5, in the place of the average.
-    """
-
-    unit: Unit = "one5x5"
-    features: tuple[int, ...] = (16, 32)
-    units: int = 2
-    width: float = 1.0
-    num_classes: int = 10
-    batch_norm: bool = True
-    hidden: tuple[int, ...] = ()
-
-    @nn.compact
-    def __call__(self, images, *, train: bool):
-        kernels, rectified = _KERNELS[self.unit]
-        he = nn.initializers.he_normal()
-        x = images
-        for stage, channels in enumerate(self.features):
-            if stage:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
-            for _ in range(self.units):
-                for index, size in enumerate(kernels):
-                    if index and rectified:
-                        x = nn.relu(x)
-                    x = nn.Conv(
-                        round(channels * self.width),
-                        (size, size),
-                        use_bias=not self.batch_norm,
-                        kernel_init=he,
-                    )(x)
-                if self.batch_norm:
-                    x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-                x = nn.relu(x)
-        if self.hidden:
-            x = nn.max_pool(x, (2, 2), strides=(2, 2)).reshape(len(x), -1)
-            for features in self.hidden:
-                x = nn.relu(nn.Dense(features, kernel_init=he)(x))
-                x = nn.Dropout(0.5, deterministic=not train)(x)
-        else:
-            x = x.mean((1, 2))
-        return nn.Dense(self.num_classes)(x).astype(jnp.float32)
-
-
-UNITS = {unit: {"model.unit": unit} for unit in _KERNELS}
 
 
 def units(images: str) -> dict:
@@ -115,9 +47,7 @@ study = Study(
         " their factors or by the non-linearity between them?"
     ),
     source="Simonyan & Zisserman 2014, arXiv:1409.1556, sections 2.3 and 4.1",
-    base=small_images.replace(
-        model=Model("experiments.kernel_factorization:Units"), batch_size=48, steps=400
-    ),
+    base=small_images.replace(model=Model("vgg_small"), batch_size=48, steps=400),
     factors={"images": training_images(100), "unit": units("100")},
     seeds=8,
     metrics=("test_error", "train_error"),
@@ -154,10 +84,6 @@ study = Study(
         "paper": Preset(
             about="VGG's net B and its twin with 5x5 on ImageNet (weeks on an accelerator)",
             settings={
-                "model.features": (64, 128, 256, 512, 512),
-                "model.units": 1,
-                "model.batch_norm": False,
-                "model.hidden": (4096, 4096),
                 "data.name": "imagenet2012",
                 "data.test_split": "validation",
                 "data.image_size": 224,
@@ -170,7 +96,10 @@ study = Study(
             },
             factors={
                 "images": {"all": {}},
-                "unit": {unit: UNITS[unit] for unit in ("one5x5", "two3x3")},
+                "unit": {
+                    "one5x5": {"model.name": "vgg13_5x5"},
+                    "two3x3": {"model.name": "vgg13"},
+                },
             },
             seeds=6,
             contrasts=(Contrast("all-two3x3", "all-one5x5", "test_error", "lower"),),

@@ -2,7 +2,9 @@
 
 from cnnjax.models import lenet as lenet  # isort: skip  (the lineage, by year)
 from cnnjax.models import alexnet as alexnet  # isort: skip
-from cnnjax.models import vgg as vgg  # isort: skip
+from cnnjax.models import vgg as vgg
+
+from cnnjax.models import vgg_small as vgg_small  # isort: skip
 from cnnjax.models import googlenet as googlenet  # isort: skip
 from cnnjax.models import resnet as resnet  # isort: skip
 from cnnjax.models import resnet_cifar as resnet_cifar  # isort: skip

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from cnnjax.layers.conv_norm import Conv
+from cnnjax.layers.lenet import PartialConv
 from cnnjax.probes.layers import by_path, each_call
 from cnnjax.probes.registry import register_probe
 from cnnjax.tasks.network import NetworkTask
@@ -43,7 +44,7 @@ def dead_channels(task: NetworkTask, state: TrainState, batch: Batch) -> dict[st
 
 
 def _is_response(module: nn.Module, depth: int) -> bool:
-    return isinstance(module, Conv | nn.Conv | nn.BatchNorm)
+    return isinstance(module, Conv | PartialConv | nn.Conv | nn.BatchNorm)
 
 
 def _of_each(

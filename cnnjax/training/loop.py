@@ -88,7 +88,8 @@ def fit(
       saves: where state is kept; the run goes on from the newest that is intact.
       on_start: called with the step from which the run goes on, 0 if it is new.
       on_progress: called about once a second.
-      on_epoch: called with the figures of each epoch, ready to be a JSON line.
+      on_epoch: called with the figures of each epoch, ready to be a JSON line; where an epoch is
+        shorter than the test split, of every so many.
       stop: asked about once a second; if true, state is saved and the result "interrupted".
       pauses: after how many steps `on_pause` is called, 0 being before the first; it has the state
         as it lies on the devices, which it must not keep. Where a run goes on, those before it
@@ -144,7 +145,7 @@ def fit(
         shown = _shown(task, figures)
         clock.trained(done, seconds)
         on_progress(clock.progress("training", step, shown))
-        if last == len(rates):
+        if last == len(rates) and (_is_judged(training, epoch) or step == steps):
             test = judge("test")
             finite |= _numbers(test)
             record = {
@@ -182,6 +183,13 @@ def fit(
     return Result(
         status, step, train_seconds, feed.compile_seconds, training.init_seconds, final, diverged
     )
+
+
+def _is_judged(training: Training, epoch: int) -> bool:
+    """Whether the test split is looked at after an epoch: as soon as as many examples were trained
+    on, or a small set would spend its time in evaluation."""
+    trained = training.per_epoch * training.batch_size
+    return (epoch + 1) % -(-training.sizes["test"] // trained) == 0
 
 
 def _numbers(figures: Mapping[str, Any]) -> set[str]:
