@@ -4,7 +4,7 @@ import chex
 import numpy as np
 import pytest
 
-from cnnjax import Refused, small_images
+from cnnjax import Refused, load_dataset, small_images
 from cnnjax.core.config import override
 from cnnjax.training.checkpoint import LightSaves, OrbaxSaves
 from cnnjax.training.initial import fresh_state, saved_tree
@@ -171,3 +171,13 @@ def test_progress_counts_evaluation_too(digits, monkeypatch):
     assert judged[-1].seconds_left == pytest.approx(0, abs=1e-9)
     last = [progress.seconds_left for progress in told if progress.phase == "evaluating train"]
     assert last == sorted(last, reverse=True)
+
+
+def test_epochs_that_are_shorter_than_the_test_split_are_judged_together(digits):
+    """450 test images: 96 of 100 trained in an epoch, so every fifth is judged, and the last."""
+    few = {"data.train_examples": 100, "epochs": 12}
+    lines = []
+    small = load_dataset(recipe(**few).data)
+    result = train(recipe(**few), 0, small, on_epoch=lines.append)
+    assert [line["epoch"] for line in lines] == [5, 10, 12]
+    assert result.figures["test_error"] == lines[-1]["test_error"]
