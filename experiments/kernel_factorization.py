@@ -52,7 +52,7 @@ study = Study(
     seeds=8,
     metrics=("test_error", "train_error"),
     contrasts=claims("100"),
-    tune=Tune({"optimizer.learning_rate": (0.0125, 0.025, 0.05, 0.1, 0.2)}),
+    tune=Tune({"optimizer.learning_rate": (0.025, 0.05, 0.1, 0.2, 0.4)}),
     presets={
         "smoke": Preset(
             about="seconds, for tests: 2 units, 2 seeds, 20 steps",

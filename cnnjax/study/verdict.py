@@ -39,11 +39,10 @@ class Judgement:
     Attributes:
       first, second: the variants; None: of a trend.
       ci_low, ci_high: 95 % interval; None: too few seeds.
-      p: two-sided, below .05 just where the interval leaves out 0; of a declared equality, the
-        larger of its two one-sided ones, at most .025 just where the interval lies within the
-        bound.
-      p_holm: of the statement that came nearest to being made, after Holm's correction over all
-        that the study could make.
+      p: two-sided, at most .05 just where the interval leaves out 0. Where an equality was
+        declared, one-sided: of the equality, the larger of its two, at most .025 just where the
+        interval lies within the bound; or of its opposite, where that is the verdict.
+      p_holm: of the same statement after Holm's correction over all that the study could make.
       diverged: cells that entered at the worst value, or prevent a verdict.
       missing: cells that are not done, and with them their seeds.
     """
@@ -118,8 +117,11 @@ def judge(plan: Plan, results: Mapping[tuple[str, int], Mapping]) -> list[Judgem
     level = ALPHA / max(1, statements_of(plan))
     judgements = []
     for evidence, own in zip(found, stated, strict=True):
-        likeliest = min((Statement(one.verdict, next(adjusted)) for one in own), key=lambda s: s.p)
-        judgements.append(_judge(evidence, own, likeliest, level))
+        both = [(statement, next(adjusted)) for statement in own]
+        # Of an equality that was not refuted it is the equality that is told of.
+        first = evidence.contrast.expect == "equal" and min(p for _, p in both) >= ALPHA
+        told, p_holm = both[0] if first else min(both, key=lambda pair: pair[1])
+        judgements.append(_judge(evidence, told, p_holm, level))
     return judgements
 
 
@@ -168,10 +170,8 @@ def _differences(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> l
     ]
 
 
-def _judge(
-    evidence: _Evidence, own: Sequence[Statement], likeliest: Statement, level: float
-) -> Judgement:
-    """`likeliest`: of its own statements the one with the smallest adjusted p."""
+def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) -> Judgement:
+    """`told`: of what could be said of it the likeliest."""
     contrast, metric, n = evidence.contrast, evidence.metric, evidence.n
     summary = summarize(evidence.flips.values)
     effect = paired_effect_size(evidence.flips.values)
@@ -180,8 +180,8 @@ def _judge(
     elif not evidence.judged:
         verdict = f"not judged: {words(contrast.metric)} of {evidence.diverged[0]} is no number"
     else:
-        verdict = likeliest.verdict if likeliest.p < ALPHA else f"not shown with {n} seeds"
-    p = own[0].p if contrast.expect == "equal" else min(1.0, 2 * min(one.p for one in own))
+        verdict = told.verdict if p_holm < ALPHA else f"not shown with {n} seeds"
+    p = told.p if contrast.expect == "equal" else min(1.0, 2 * told.p)
     wanted_sign = {"lower": -1, "higher": 1}.get(contrast.expect or "", 0)
     against = effect is not None and effect * wanted_sign < 0
     needed = None
@@ -203,7 +203,7 @@ def _judge(
         ci_high=summary.interval.high,
         effect_size=effect,
         p=p if evidence.judged else None,
-        p_holm=likeliest.p if evidence.judged else None,
+        p_holm=p_holm if evidence.judged else None,
         verdict=verdict,
         sentence=_sentence(evidence, summary.mean, verdict, needed),
         seeds_needed=needed,

@@ -30,7 +30,7 @@ class Probing:
     def __init__(
         self,
         training: Training,
-        wanted: Mapping[str, tuple[str, Sequence[float]]],
+        wanted: Mapping[str, tuple[str, Sequence[float | int]]],
         on_record: Callable[[dict], None],
     ):
         """
@@ -40,7 +40,7 @@ class Probing:
             {"LABEL@SHARE": ...}}.
         """
         self._training, self._on_record, self._probes = training, on_record, dict(wanted)
-        self._wanted: dict[int, list[tuple[str, float]]] = {}
+        self._wanted: dict[int, list[tuple[str, float | int]]] = {}
         for label, (_, shares) in wanted.items():
             for share in shares:
                 step = max(int(share > 0), round(share * len(training.rates)))
@@ -65,7 +65,7 @@ class Probing:
         self.seconds += time.perf_counter() - start
 
 
-def named(label: str, share: float) -> str:
+def named(label: str, share: float | int) -> str:
     """What a probe saw when a share of a run was over: "gradient_norm@0.1"."""
     return f"{label}@{share:g}"
 

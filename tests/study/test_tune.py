@@ -77,7 +77,7 @@ def test_a_cost_that_no_value_gives_is_refused(datasets):
         **UNITS,
         "narrow": {"model.unit": "one5x5", "optimizer.learning_rate": Match("params", "two")},
     }
-    with pytest.raises(Refused, match="no optimizer.learning_rate from .* gives 10,"):
+    with pytest.raises(Refused, match=r"no optimizer.learning_rate from .* gives [0-9,]+ params"):
         match_costs(resolve(study(units)), datasets, print)
 
 
