@@ -47,7 +47,7 @@ study = Study(
         " their factors or by the non-linearity between them?"
     ),
     source="Simonyan & Zisserman 2014, arXiv:1409.1556, sections 2.3 and 4.1",
-    base=small_images.replace(model=Model("vgg_small"), batch_size=48, steps=400),
+    base=small_images.replace(model=Model("vgg_small"), batch_size=32, steps=400),
     factors={"images": training_images(100), "unit": units("100")},
     seeds=8,
     metrics=("test_error", "train_error"),
