@@ -7,7 +7,7 @@ VERSION := $(or $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_in
 PINS := constraints/$(VERSION).txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS)
 
-.PHONY: help setup study test test-only core-only test-core test-matrix test-long lint docs clean
+.PHONY: help setup study test test-only core-only test-core test-matrix test-long calibrate lint docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,10 @@ endef
 
 test-long: setup $(VENV)/oracles-$(VERSION) ## the long tests: kills, real data, full presets, the whole family
 	$(BIN)/python -m pytest -n 0 -m long
+
+calibrate: setup ## how often verdicts are false and intervals cover, over simulated null studies
+	$(BIN)/python benchmarks/calibrate.py --seeds 8 12
+	$(BIN)/python benchmarks/calibrate.py --seeds 16 20 --studies 500
 
 lint: setup ## ruff, basedpyright, import-linter
 	$(BIN)/ruff check --quiet .

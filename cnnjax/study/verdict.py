@@ -17,7 +17,6 @@ from cnnjax.study.statistics import (
     holm,
     paired_effect_size,
     seeds_needed,
-    summarize,
 )
 from cnnjax.tasks.task import Metric
 
@@ -173,8 +172,9 @@ def _differences(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> l
 def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) -> Judgement:
     """`told`: of what could be said of it the likeliest."""
     contrast, metric, n = evidence.contrast, evidence.metric, evidence.n
-    summary = summarize(evidence.flips.values)
-    effect = paired_effect_size(evidence.flips.values)
+    differences, interval = evidence.flips.values, evidence.flips.interval()
+    mean = math.fsum(differences) / n if n else None
+    effect = paired_effect_size(differences)
     if n < 2:
         verdict = f"not judged with {n} paired seed{'s' * (n != 1)}"
     elif not evidence.judged:
@@ -198,14 +198,14 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
         expect=contrast.expect,
         bound=contrast.bound,
         n=n,
-        mean_difference=summary.mean,
-        ci_low=summary.interval.low,
-        ci_high=summary.interval.high,
+        mean_difference=mean,
+        ci_low=interval.low,
+        ci_high=interval.high,
         effect_size=effect,
         p=p if evidence.judged else None,
         p_holm=p_holm if evidence.judged else None,
         verdict=verdict,
-        sentence=_sentence(evidence, summary.mean, verdict, needed),
+        sentence=_sentence(evidence, mean, verdict, needed),
         seeds_needed=needed,
         diverged=evidence.diverged,
         missing=evidence.missing,
