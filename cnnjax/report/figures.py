@@ -4,6 +4,7 @@ One panel a file, so that a page can set them side by side or, on a phone, one b
 Drawn without global state and without dates: the same results give the same bytes.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,9 +102,14 @@ def _lines(outcome: Outcome) -> dict[str, list[Variant]]:
 
 
 def _final(outcome: Outcome, metric: str) -> Picture:
-    """Final error against the last factor: every seed a dot, mean and 95 % interval."""
+    """Final error against the last factor: every seed a dot, mean and 95 % interval.
+
+    Levels that are numbers have an order: a line joins their means. Others have none: thin lines
+    join what is compared, the values of a seed.
+    """
     *others, factor = outcome.plan.factors
     levels = outcome.plan.factors[factor]
+    ordered = all(map(_is_number, levels))
     lines = _lines(outcome)
     step = min(0.16, 0.75 / len(lines))  # of a level's slot, from line to line
     with drawing():
@@ -116,6 +122,15 @@ def _final(outcome: Outcome, metric: str) -> Picture:
         ):
             shift = (index - (len(lines) - 1) / 2) * step
             means = []
+            if not ordered:
+                _join_seeds(
+                    axes,
+                    outcome,
+                    variants,
+                    metric,
+                    look.colour,
+                    [levels.index(variant.levels[factor]) + shift for variant in variants],
+                )
             for variant in variants:
                 x = levels.index(variant.levels[factor]) + shift
                 _dots(axes, x, _figures(outcome, variant, metric), look.colour, step)
@@ -130,6 +145,7 @@ def _final(outcome: Outcome, metric: str) -> Picture:
             if means:
                 size = {"ms": 4} if look.marker else {"ms": min(11, max(4, 72 * inches))}
                 line = {"color": look.colour, "marker": look.marker or "_", **size}
+                line |= {} if ordered else {"linestyle": "none"}
                 axes.plot(*zip(*means, strict=True), **line)
                 drawn.append((name, look))
         axes.set_ylim(*spread(shown, outcome.plan.measures[metric].unit))
@@ -138,9 +154,38 @@ def _final(outcome: Outcome, metric: str) -> Picture:
         legend_below(figure, ", ".join(others), drawn)
         caption = (
             f"Final {words(metric)} against {factor}. A dot is a seed (a cross: diverged), the bar"
-            f" the {INTERVAL}; the line joins means.{no_interval(outcome)}"
+            f" the {INTERVAL}; {'the line joins means' if ordered else 'thin lines join seeds'}."
+            f"{no_interval(outcome)}"
         )
         return picture(figure, f"final-{metric}", caption)
+
+
+def _is_number(level: str) -> bool:
+    try:
+        return math.isfinite(float(level))
+    except ValueError:
+        return False
+
+
+def _join_seeds(
+    axes: Any,
+    outcome: Outcome,
+    variants: Sequence[Variant],
+    metric: str,
+    colour: str,
+    places: Sequence[float],
+) -> None:
+    """A thin line for each seed through the variants that have it, at their places."""
+    measure = outcome.plan.measures[metric]
+    for seed in sorted({seed for variant in variants for seed in variant.replicates}):
+        results = [outcome.results.get((variant.name, seed)) for variant in variants]
+        points = [
+            (x, value)
+            for x, result in zip(places, results, strict=True)
+            if result is not None and (value := value_of(result, metric, measure)) is not None
+        ]
+        if len(points) > 1:
+            axes.plot(*zip(*points, strict=True), color=colour, alpha=0.25, linewidth=0.7)
 
 
 def _curves(outcome: Outcome) -> list[Picture]:

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.ticker import NullFormatter
+
 from cnnjax.report.canvas import (
     COLOURS,
     HEIGHT,
@@ -97,6 +99,9 @@ def _over_depth(moment: str, seen: Seen, limits: tuple[str, tuple[float, float]]
                               alpha=0.05 if crowded else 0.12, linewidth=0)  # fmt: skip
         axes.set_yscale(scale)
         axes.set_ylim(*ends)
+        if scale == "log":
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         place = "layer" if alike else "share of the layers"
         axes.set_xlabel(f"{place}, from the image on")
         axes.set_ylabel(moment.partition("@")[0].replace("_", " "))
