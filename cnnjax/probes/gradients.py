@@ -17,6 +17,7 @@ from cnnjax.tasks.network import NetworkTask
 from cnnjax.tasks.state import TrainState
 from cnnjax.tasks.task import Batch
 
+_TINY = 1.2e-38  # float32's smallest normal number
 _ADDED = "perturbations"  # flax's collection for gradients of what is inside
 
 
@@ -32,12 +33,12 @@ def gradient_norm(task: NetworkTask, state: TrainState, batch: Batch) -> dict[st
 def gradient_attenuation(task: NetworkTask, state: TrainState, batch: Batch) -> Float[Array, ""]:
     """log10 of how many times smaller the loss gradient is at the output of the first part of the
     network than at that of the last feature map: 0 where none is lost, above 0 where gradients
-    vanish on their way, below 0 where they explode."""
+    vanish on their way, below 0 where they explode. A norm below 1e-38 counts as that."""
     gradients = _gradients(task, state, batch)
     maps = [g for name in _parts(task) if (g := gradients.get(name)) is not None and g.ndim == 4]
     if len(maps) < 2:
         raise ValueError("the network has fewer than two parts that give feature maps")
-    first, last = jnp.mean(_norms(maps[0])), jnp.mean(_norms(maps[-1]))
+    first, last = (jnp.maximum(jnp.mean(_norms(one)), _TINY) for one in (maps[0], maps[-1]))
     return jnp.log10(last) - jnp.log10(first)
 
 
@@ -50,9 +51,8 @@ def weight_gradient_norm(task: NetworkTask, state: TrainState, batch: Batch) -> 
         return jnp.mean(task.looked_at(state.replace(params=params), batch)[0])
 
     gradients = jax.grad(loss)(state.params)
-    tiny = jnp.finfo(jnp.float32).tiny
     return {
-        name: _length(gradients[name]) / jnp.maximum(_length(state.params[name]), tiny)
+        name: _length(gradients[name]) / jnp.maximum(_length(state.params[name]), _TINY)
         for name in gradients
     }
 

@@ -32,10 +32,11 @@ from cnnjax.report.canvas import (
 from cnnjax.report.probe_figures import probe_pictures
 from cnnjax.report.tables import INTERVAL, minus, no_interval, values
 from cnnjax.study.cells import Cell, Variant
-from cnnjax.study.measures import labelled, value_of, words
+from cnnjax.study.measures import labelled, probed, value_of, words
 from cnnjax.study.outcome import Outcome
 from cnnjax.study.statistics import summarize
 from cnnjax.study.store import Store
+from cnnjax.study.verdict import Judgement
 from cnnjax.tasks.task import Metric
 
 
@@ -324,20 +325,30 @@ def _curve(
 
 def _contrasts(outcome: Outcome) -> list[Picture]:
     """Contrasts in one unit share an axis: points and nats would not compare."""
-    units = dict.fromkeys(j.unit for j in outcome.judgements if j.mean_difference is not None)
+    axes = dict.fromkeys(_axis(j) for j in outcome.judgements if j.mean_difference is not None)
     return [
-        _contrasts_in(outcome, unit, f"contrasts-{unit or 'plain'}" if number else "contrasts")
-        for number, unit in enumerate(units)
+        _contrasts_on(
+            outcome, axis, f"contrasts-{axis.replace(' ', '-')}" if number else "contrasts"
+        )
+        for number, axis in enumerate(axes)
     ]
 
 
-def _contrasts_in(outcome: Outcome, unit: str, name: str) -> Picture:
+def _axis(judgement: Judgement) -> str:
+    """What a difference is measured in: a unit or, without one, the metric that is a number."""
+    of_probe = probed(judgement.metric)
+    plain = of_probe[0].partition("@")[0] if of_probe else judgement.metric
+    return judgement.unit or plain
+
+
+def _contrasts_on(outcome: Outcome, axis: str, name: str) -> Picture:
     """Each contrast's mean difference with its interval, its words above."""
     judged = [
         (j, d)
         for j in outcome.judgements
-        if (d := j.mean_difference) is not None and j.unit == unit
+        if (d := j.mean_difference) is not None and _axis(j) == axis
     ]
+    unit = judged[0][0].unit
     with drawing():
         texts = [
             fitted(f"{minus(j.title)}, {words(j.metric)}: {j.verdict}", NARROW - 0.5, 8.0)
@@ -371,7 +382,8 @@ def _contrasts_in(outcome: Outcome, unit: str, name: str) -> Picture:
         axes.set_xlim(*spread(shown, unit))
         axes.set_ylim(-0.2, sum(rows) - 0.15)
         axes.set_yticks([])
-        axes.set_xlabel(f"difference, first minus second{f' ({unit})' if unit else ''}")
+        what = "difference, first minus second" if judged[0][0].first else "slope"
+        axes.set_xlabel(f"{what}{f' ({unit})' if unit else ''}")
         caption = (
             "Contrasts: mean difference paired by seed and its 95 % interval, before Holm's"
             " correction, which decides the words; grey: the bound within which two are called"

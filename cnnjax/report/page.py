@@ -42,9 +42,9 @@ def write_report(folder: Path, say: Callable[[str], None] = lambda line: None) -
     Raises:
       Refused: it is no study.
     """
-    if (folder / TUNING / "study.json").exists():
-        write_report(folder / TUNING, say)
     outcome = read_outcome(folder, say)
+    if outcome.plan.tune is not None and (folder / TUNING / "study.json").exists():
+        write_report(folder / TUNING, say)
     drawn = pictures(outcome)
     (folder / "figures").mkdir(exist_ok=True)
     for picture in drawn:

@@ -5,7 +5,7 @@ import io
 from dataclasses import dataclass
 
 from cnnjax.study.cells import Variant
-from cnnjax.study.measures import labelled, shown, shown_step, value_of, with_unit
+from cnnjax.study.measures import labelled, probed, shown, shown_step, value_of, with_unit
 from cnnjax.study.outcome import Outcome, figure_names
 from cnnjax.study.power import probability
 from cnnjax.study.statistics import EXACT_SEEDS, Summary, summarize
@@ -38,7 +38,8 @@ def results_csv(outcome: Outcome) -> str:
     factors = _factors(outcome)
     measured = (*figure_names(outcome), "steps")
     times = ("train_seconds", "compile_seconds", "init_seconds")
-    head = ["variant", *factors, "seed", "status", *measured, "params", "macs", *times]
+    judged = [name for name in outcome.plan.measures if probed(name)]
+    head = ["variant", *factors, "seed", "status", *measured, *judged, "params", "macs", *times]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
@@ -47,6 +48,10 @@ def results_csv(outcome: Outcome) -> str:
         cost = outcome.document["costs"][cell.variant.name]
         levels = [cell.variant.levels.get(factor, "") for factor in factors]
         figures = [_exact(result.get(key)) for key in measured]
+        figures += [
+            _exact(value_of(result, name, outcome.plan.measures[name]) if result else None)
+            for name in judged
+        ]
         took = [_exact(result.get(key)) for key in times]
         about = (cell.variant.name, *levels, cell.seed, outcome.status(cell))
         writer.writerow([*about, *figures, cost["params"], cost["macs"], *took])
@@ -78,7 +83,7 @@ def contrast_table(outcome: Outcome) -> Table:
         )
     return Table(
         "Contrasts: first minus second, in the metric's unit (points, where it is per cent), paired"
-        " by seed (of a slope: for each 1 of the factor). 95 % interval and two-sided p are of one"
+        " by seed (of a slope: from a level to the next). 95 % interval and two-sided p are of one"
         f" sign-flip test, exact to {EXACT_SEEDS} seeds, so p is at most .05 where the interval"
         " leaves out 0; p of a declared equality is at most .025 where the interval lies within the"
         " bound. The verdict is by p (Holm), over every statement that the study could make, the"
@@ -94,7 +99,8 @@ def contrast_table(outcome: Outcome) -> Table:
 
 def no_interval(outcome: Outcome) -> str:
     """A sentence, with a space before it, where some variant has too few seeds for an interval."""
-    if all(_count(outcome, variant) >= FEWEST for variant in outcome.plan.variants):
+    counts = [_count(outcome, variant) for variant in outcome.plan.variants]
+    if min(counts + [judgement.n for judgement in outcome.judgements]) >= FEWEST:
         return ""
     return f" With fewer than {FEWEST} seeds there is no 95 % interval."
 

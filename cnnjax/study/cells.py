@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -97,16 +97,15 @@ class Plan:
         """What a seed's value is of each variant: the sum of weight times metric is judged."""
         if isinstance(contrast, Contrast):
             return {contrast.first: 1.0, contrast.second: -1.0}
-        wanted = {**contrast.where}
-        at = {
-            variant.name: float(variant.levels[contrast.factor])
+        levels = {
+            float(variant.levels[contrast.factor]): variant.name
             for variant in self.variants
-            if {k: v for k, v in variant.levels.items() if k != contrast.factor} == wanted
-            and variant.levels[contrast.factor] in self.factors[contrast.factor]
+            if variant.levels[contrast.factor] in self.factors[contrast.factor]
+            and {k: v for k, v in variant.levels.items() if k != contrast.factor} == contrast.where
         }
-        middle = math.fsum(at.values()) / len(at)
-        spread = math.fsum((x - middle) ** 2 for x in at.values())
-        return {name: (x - middle) / spread for name, x in at.items()}
+        middle = (len(levels) - 1) / 2
+        spread = math.fsum((rank - middle) ** 2 for rank in range(len(levels)))
+        return {levels[x]: (rank - middle) / spread for rank, x in enumerate(sorted(levels))}
 
     def pairs(self, contrast: AnyContrast) -> int:
         """How many seeds all variants of a contrast have."""
@@ -219,7 +218,8 @@ def resolve(
         _check_matches(variant, {v.name: v for v in variants})
     tune = study.tune if chosen.tune is None else chosen.tune or None
     if tune is not None:
-        _check_tune(tune, variants, [*own, *given])
+        varied = [factors, *(arm.factors for arm in chosen.arms)]
+        _check_tune(tune, variants, [*own, *given], varied)
     wanted = (*study.metrics, *([tune.metric] if tune else []))
     measures = _measures(study.name, wanted, variants)
     for contrast in contrasts:
@@ -284,15 +284,25 @@ def _check_matches(variant: Variant, variants: Mapping[str, Variant]) -> None:
                 raise Refused(f"{match.variant}, whose {match.cost} are wanted, is matched itself")
 
 
-def _check_tune(tune: Tune, variants: Sequence[Variant], given: Sequence[Assignment]) -> None:
+def _check_tune(
+    tune: Tune,
+    variants: Sequence[Variant],
+    given: Sequence[Assignment],
+    factors: Iterable[Mapping[str, Levels]],
+) -> None:
     """Refuse to tune what a variant or a user has set, or values that are none."""
+    varied = list(factors)
     for path, values in tune.settings.items():
         for each in given:
             if each.path == path:
                 raise Refused(f"{each.given}: {path} is tuned, so it cannot be given")
+        for name, levels in (item for some in varied for item in some.items()):
+            for level, own in levels.items():
+                if path in own:
+                    raise Refused(f"{path} is tuned, and level {level} of factor {name} sets it")
         for variant in variants:
-            if path in variant.matches:
-                raise Refused(f"{path} is both matched and tuned")
+            if variant.matches and path.startswith("model."):
+                raise Refused(f"{path} is tuned, and {variant.name} is matched: it would not hold")
             for value in values:
                 override_all(variant.recipe, tried(path, value))
     if any(variant.recipe.data.validation_share for variant in variants):

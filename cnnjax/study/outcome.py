@@ -139,6 +139,7 @@ def as_json(outcome: Outcome, report: Path) -> dict[str, Any]:
                     key: result.get(key)
                     for key in (*figure_names(outcome), "train_seconds", "compile_seconds")
                 },
+                **({"probes": result.get("probes")} if outcome.plan.probes else {}),
             }
         )
     return {

@@ -126,9 +126,9 @@ def seeds_for_power(effect: float, level: float, bound: float | None = None) -> 
     if n is None or low is None:
         return None
     while power(n, effect, level, bound) < POWER:
-        low, n = n + 1, 2 * n
-        if low > MOST_SEEDS:
+        if n == MOST_SEEDS:
             return None
+        low, n = n + 1, min(2 * n, MOST_SEEDS)
     while low < n:  # power rises with n, but for the steps of a discrete test
         middle = (low + n) // 2
         low, n = (low, middle) if power(middle, effect, level, bound) >= POWER else (middle + 1, n)

@@ -126,6 +126,7 @@ def run_study(
     if matched:
         notes["matched"] = [one.sentence for one in matched]
     if plan.tune is not None:
+        Store(workdir).check_tuned(plan)
         first = tuning_plan(plan)
         say(f"tuning {', '.join(plan.tune.settings)} first: {len(first.cells)} trials")
         trials = again(first, workdir / TUNING)

@@ -68,10 +68,12 @@ class Contrast:
 class Trend:
     """How a metric changes with a factor whose levels are numbers: each seed's own slope.
 
-    The slope is that of least squares over all levels, in the metric's unit for a level's 1.
+    The slope is that of least squares over the ranks of the levels, in the metric's unit from a
+    level to the next: evenly spaced, so that the slopes of a factor without effect are symmetric
+    whatever the errors look like, as the sign-flip test asks.
 
     Attributes:
-      factor: one whose levels are numbers: "8", "20", "56".
+      factor: one whose levels are numbers, which give their order: "8", "20", "56".
       where: the level of each other factor: {"shortcut": "plain"}.
       metric: one of the study's metrics.
       expect: the claim, declared before the run. "lower" or "higher": the metric is, at higher
@@ -194,11 +196,13 @@ class Tune:
 
     def __post_init__(self):
         _check_mapping("Tune", "settings", self.settings)
+        if not self.settings:
+            raise Refused('Tune: it needs a setting: {"optimizer.learning_rate": (0.05, 0.1)}')
         for path, values in self.settings.items():
             if not isinstance(values, tuple | list) or len(values) < 2:
-                raise Refused(
-                    f"Tune: {path}={_shown(values)} must be a tuple of two values or more"
-                )
+                raise Refused(f"Tune: {path}={_shown(values)} must be a tuple of two or more")
+            if len({repr(value) for value in values}) < len(values):
+                raise Refused(f"Tune: {path}={_shown(values)} has a value twice")
         _check_type("Tune", "metric", self.metric, str)
         _check_seeds("Tune", self.seeds, needed=True)
         if not isinstance(self.validation_share, float) or not 0 < self.validation_share < 1:

@@ -57,7 +57,8 @@ class SignFlips:
         if self.values:
             sums, sizes = subsets(np.asarray(self.values, float)[None])
             means = sums[0, 1:] / sizes[1:]
-            means = np.sort(np.clip(means, min(self.values), max(self.values)))  # but for rounding
+            means = np.clip(means, min(self.values), max(self.values))  # but for rounding
+            means = np.sort(np.where(np.abs(means) <= self._rounding, 0.0, means))
         object.__setattr__(self, "_means", means)
 
     def p_above(self, centre: float = 0.0) -> float:
@@ -119,13 +120,12 @@ def subsets(values: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
     return sums, sizes
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _random_subsets(n: int) -> "np.ndarray":
     """[n, 2^16] of zeros and ones; the first column empty, the others not. The same each time."""
     import numpy as np
 
-    chosen = np.random.default_rng(0).integers(0, 2, (n, 2**EXACT_SEEDS)).astype(float)
-    chosen[:, 0] = 0
+    chosen = np.random.default_rng(0).integers(0, 2, (n, 2**EXACT_SEEDS), np.int8).astype(float)
     chosen[0, ~chosen.any(0)] = 1
     chosen[:, 0] = 0
     return chosen

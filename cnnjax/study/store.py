@@ -247,6 +247,19 @@ class Store:
                     seen[variant.name] = max(seen[variant.name], count)
         return seen
 
+    def check_tuned(self, plan: Plan) -> None:
+        """Refuse a folder whose study tunes otherwise, before trials run for nothing."""
+        try:
+            old = read_sealed(self.document)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return
+        mine = {"study": plan.study, "preset": plan.preset, "tune": plain(plan.tune)}
+        if changed := differences({key: old.get(key) for key in mine}, mine):
+            raise Refused(
+                f"{self.folder} holds another study ({'; '.join(changed)}); give another --workdir,"
+                " or the same settings"
+            )
+
     def read(self) -> tuple[Plan, dict]:
         """The plan in the folder and the whole of study.json.
 
@@ -256,6 +269,11 @@ class Store:
         try:
             document = read_sealed(self.document)
         except (FileNotFoundError, NotADirectoryError):
+            trials = self.folder / "tuning"
+            if (trials / "study.json").is_file():
+                raise Refused(
+                    f"{self.folder} is still tuning; see: cnnjax study status {trials}"
+                ) from None
             raise Refused(
                 f"{self.folder} is no study (there is no study.json);"
                 " give the --workdir of cnnjax study run"

@@ -47,6 +47,9 @@ def tuning_plan(plan: Plan) -> Plan:
     tune = plan.tune
     assert tune is not None
     short = {path: path.rpartition(".")[2] for path in tune.settings}
+    taken = [*short.values(), *(factor for v in plan.variants for factor in set(v.levels))]
+    if len(set(short.values())) < len(short) or any(taken.count(n) > 1 for n in short.values()):
+        short = {path: path for path in tune.settings}
     variants = []
     for variant in plan.variants:
         for values in _combinations(tune.settings):
@@ -87,7 +90,7 @@ def choices(plan: Plan, trials: Outcome) -> list[Choice]:
             f" see: cnnjax study status {trials.folder}"
         )
     metric = plan.measures[tune.metric]
-    tried_variants = iter(trials.plan.variants)
+    tried_variants = iter(tuning_plan(plan).variants)
     found = []
     for variant in plan.variants:
         means: list[tuple[Mapping[str, Any], float | None]] = []

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnjax.study.cells import Plan
-from cnnjax.study.measures import shown_step, step_unit, value_of, with_unit, words
+from cnnjax.study.measures import probed, shown_step, step_unit, value_of, with_unit, words
 from cnnjax.study.spec import AnyContrast, Contrast, Trend
 from cnnjax.study.statistics import (
     SignFlips,
@@ -119,7 +119,7 @@ def judge(plan: Plan, results: Mapping[tuple[str, int], Mapping]) -> list[Judgem
         both = [(statement, next(adjusted)) for statement in own]
         # Of an equality that was not refuted it is the equality that is told of.
         first = evidence.contrast.expect == "equal" and min(p for _, p in both) >= ALPHA
-        told, p_holm = both[0] if first else min(both, key=lambda pair: pair[1])
+        told, p_holm = both[0] if first else min(both, key=lambda pair: (pair[1], pair[0].p))
         judgements.append(_judge(evidence, told, p_holm, level))
     return judgements
 
@@ -147,8 +147,9 @@ def _evidence(
         diverged += [
             f"{name}-s{seed}"
             for (name, result), value in zip(found.items(), values, strict=True)
-            # None: no number on these data, say.
-            if value is None or (result is not None and result["status"] == "diverged")
+            # None: no number on these data, say; what a probe saw before, it saw.
+            if value is None
+            or (probed(contrast.metric) is None and result and result["status"] == "diverged")
         ]
         known = [value for value in values if value is not None]
         if len(known) == len(weights):  # else no worst value is declared
@@ -213,9 +214,9 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
 
 
 def _unit(contrast: AnyContrast, metric: Metric) -> str:
-    """Of a difference; of a slope, for each 1 of the factor."""
+    """Of a difference; of a slope, from a level to the next."""
     unit = step_unit(metric)
-    return unit if isinstance(contrast, Contrast) else f"{unit} per {contrast.factor}".strip()
+    return unit if isinstance(contrast, Contrast) else f"{unit} per level".strip()
 
 
 def _sentence(evidence: _Evidence, mean: float | None, verdict: str, needed: int | None) -> str:

@@ -198,7 +198,7 @@ def train_cell(
         "variant": dict(cell.variant.levels),
         "seed": cell.seed,
         **ended.flat(),
-        **_looked(files.metrics, probing.seconds if shared.probes else None),
+        **(_looked(files.metrics) if shared.probes else {}),
         "versions": versions(),
         "bits": bits(placement.place),
         "place": plain(placement.place),
@@ -215,14 +215,11 @@ def probe_sources(probes: Iterable[Probe]) -> dict[str, str]:
     return source_digests((probe.name, PROBES.find(probe.name).make) for probe in probes)
 
 
-def _looked(path: Path, seconds: float | None) -> dict[str, Any]:
-    """What probes saw of a cell, over interruptions too; {} where there are none."""
-    if seconds is None:
-        return {}
-    found: dict[str, Any] = {}
-    for line in read_lines(path):
-        found |= line.get("probes", {})
-    return {"probes": found, "probe_seconds": seconds}
+def _looked(path: Path) -> dict[str, Any]:
+    """What probes saw of a cell, and the seconds that it took, over interruptions too."""
+    lines = [line for line in read_lines(path) if "probes" in line]
+    seen = {moment: value for line in lines for moment, value in line["probes"].items()}
+    return {"probes": seen, "probe_seconds": sum(line["probe_seconds"] for line in lines)}
 
 
 def _complain(line: str) -> None:

@@ -6,6 +6,7 @@ The loop asks a feed for steps and for sums over a split; it does not know which
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -313,7 +314,8 @@ class StreamFeed(_Feed):
             return self._total(state, self._source, batches, count, on_part, accumulator)
 
     def examples(self, count: int) -> tuple[dict[str, np.ndarray], Source]:
-        with closing(evaluation_stream(self._dataset.train, self._dataset.view, count)) as batches:
+        view = replace(self._dataset.view, margin=False)  # as a step sees images, not ten crops
+        with closing(evaluation_stream(self._dataset.train, view, count)) as batches:
             return next(batches), self._source
 
 

@@ -24,7 +24,6 @@ class Probing:
 
     Attributes:
       steps: after how many steps it wants to be called.
-      seconds: that looking took, with what was compiled for it.
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class Probing:
         Args:
           wanted: by label the name of each probe, and at which shares of the run it looks.
           on_record: takes what was seen, ready to be a JSON line: {"step": 3, "probes":
-            {"LABEL@SHARE": ...}}.
+            {"LABEL@SHARE": ...}, "probe_seconds": ...}, with what was compiled for it.
         """
         self._training, self._on_record, self._probes = training, on_record, dict(wanted)
         self._wanted: dict[int, list[tuple[str, float | int]]] = {}
@@ -46,7 +45,6 @@ class Probing:
                 step = max(int(share > 0), round(share * len(training.rates)))
                 self._wanted.setdefault(step, []).append((label, share))
         self.steps = frozenset(self._wanted)
-        self.seconds = 0.0
 
     def __call__(self, step: int, state: TrainState) -> None:
         """Look inside, on one device, at the state as it lies on all."""
@@ -61,8 +59,8 @@ class Probing:
             for label, value in zip(self._probes, found, strict=True)
         }
         seen = {named(label, share): values[label] for label, share in self._wanted[step]}
-        self._on_record({"step": step, "probes": seen})
-        self.seconds += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self._on_record({"step": step, "probes": seen, "probe_seconds": seconds})
 
 
 def named(label: str, share: float | int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cnnjax import Contrast, Preset, Study, small_images
-from cnnjax.report import figures
+from cnnjax.report import canvas
 from cnnjax.report.canvas import drawing, fitted, looks, text_width
 from cnnjax.report.figures import pictures
 from cnnjax.study.cells import resolve
@@ -33,7 +33,7 @@ def drawn(monkeypatch):
             found.append(figure)
             return b"", b""
 
-        monkeypatch.setattr(figures, "encoded", keep)
+        monkeypatch.setattr(canvas, "encoded", keep)
         names = [picture.name for picture in pictures(outcome)]
         return dict(list(zip(names, found, strict=True))[:ENOUGH])
 

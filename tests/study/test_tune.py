@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,8 @@ from cnnjax.core.config import override_all
 from cnnjax.data.load import load_dataset
 from cnnjax.study.cells import resolve, tried
 from cnnjax.study.match import match_costs
-from cnnjax.study.tune import FIRST_SEED, tuning_plan
+from cnnjax.study.outcome import Outcome
+from cnnjax.study.tune import FIRST_SEED, choices, tuning_plan
 
 UNITS = {"two": {"model.unit": "two3x3"}, "one": {"model.unit": "one5x5"}}
 NARROW = {"model.unit": "one5x5", "model.width": Match("params", "two")}
@@ -39,7 +42,7 @@ def test_the_match_is_the_nearest_that_there_is(datasets, cost):
     found, notes = match_costs(plan, datasets, said.append)
     (note,) = notes
     assert said == [note.sentence]
-    assert 0.8 < note.value < 0.95  # 18 to 25, in pairs of channels
+    assert 0.8 < note.value < 1
     assert not found.variants[2].matches
     width = found.variants[2].recipe.model.width
     assert width == note.value
@@ -101,9 +104,10 @@ def test_trials_are_on_seeds_and_images_that_are_not_judged():
          "optimizer.learning_rate is tuned, so it cannot be given"),
         ({"tune": Tune({"optimizer.learning_rat": (1.0, 2.0)})}, "did you mean"),
         ({"tune": Tune({"batch_size": (3, 4.5)})}, "give a whole number"),
-        ({"tune": Tune({"model.width": (0.5, 1.0)}), "units": {**UNITS, "narrow": NARROW}},
-         "model.width is both matched and tuned"),
-        ({"tune": Tune({"model.unit": ("one5x5", "two3x3")})}, "model.unit is varied by factor"),
+        ({"tune": Tune({"model.units": (1, 2)}), "units": {**UNITS, "narrow": NARROW}},
+         "model.units is tuned, and narrow is matched"),
+        ({"tune": Tune({"model.unit": ("one5x5", "two3x3")})},
+         "model.unit is tuned, and level two of factor unit sets it"),
         ({"tune": Tune({"batch_size": (3, 4)}, metric="tst_error")}, "did you mean test_error"),
         ({"tune": RATES, "presets": {"quick": Preset(settings={"data.validation_share": 0.1})}},
          "data.validation_share: what is tuned has a validation part of its own"),
@@ -112,6 +116,31 @@ def test_trials_are_on_seeds_and_images_that_are_not_judged():
 def test_what_cannot_be_tuned_is_refused(changes, message):
     with pytest.raises(Refused, match=message):
         resolve(study(**changes))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({}, "it needs a setting"), ({"batch_size": (3, 3)}, "has a value twice"),
+     ({"batch_size": (3,)}, "must be a tuple of two or more")],
+)  # fmt: skip
+def test_a_sweep_that_is_none_is_refused(settings, message):
+    with pytest.raises(Refused, match=message):
+        Tune(settings)
+
+
+def test_trials_are_found_by_name():
+    """Whatever order the folder of the trials has its variants in."""
+    plan = resolve(study(tune=RATES))
+    trials = tuning_plan(plan)
+    results = {
+        (variant.name, seed): {"status": "done", "test_error": error}
+        for variant, error in zip(trials.variants, (5.0, 4.0, 2.0, 3.0), strict=True)
+        for seed in variant.replicates
+    }
+
+    backwards = replace(trials, variants=trials.variants[::-1])
+    found = choices(plan, Outcome(Path("tuning"), backwards, {}, results, {}, [], []))
+    assert [choice.values["optimizer.learning_rate"] for choice in found] == [0.1, 0.01]
 
 
 FILE = """\

@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from cnnjax import Contrast, Refused, Study, Trend, small_images
+from cnnjax import Contrast, Probe, Refused, Study, Trend, small_images
 from cnnjax.study.cells import resolve
 from cnnjax.study.power import power_note, powers
+from cnnjax.study.statistics import SignFlips
 from cnnjax.study.store import plan_of
 from cnnjax.study.verdict import judge
 
@@ -154,6 +155,35 @@ def test_one_contrast_alone_is_judged_by_its_two_sided_p():
 
 
 @pytest.mark.parametrize("expect", ["lower", "higher", None, "equal"])
+def test_p_is_that_of_the_test_however_many_statements_there_are():
+    """Holm's p is 1 for both directions; the two-sided p is still the smaller one's."""
+    difference = [1, 2, 3, 4, 5, 6, -7, -4]
+    many = tuple(Contrast("8", "20", "train_error") for _ in range(5))
+    first = [20.0 + d for d in difference]
+    found = judge(replace(plan(), contrasts=many), results(first, [20.0] * 8))
+    assert [j.p for j in found] == [SignFlips(difference).p()] * 5
+    assert {j.p_holm for j in found} == {1}
+
+
+def test_what_a_probe_saw_before_a_run_diverged_is_judged():
+    study = replace(
+        plan_of_losses,
+        contrasts=(Contrast("8", "20", "gradient_attenuation@0", "lower"),),
+        probes=(Probe("gradient_attenuation", at=(0, 1)),),
+    )
+    found = {
+        (name, seed): {"status": "done", "probes": {"gradient_attenuation@0": seed + 9.0 * at}}
+        for at, name in enumerate(("8", "20"))
+        for seed in range(8)
+    }
+    found["20", 3]["status"] = "diverged"
+    (judged,) = judge(resolve(study), found)
+    assert (judged.verdict, judged.n, judged.diverged) == ("shown", 8, ())
+    found["20", 3]["probes"] = {}
+    (judged,) = judge(resolve(study), found)
+    assert judged.verdict.startswith("not judged: gradient attenuation before training of 20-s3")
+
+
 def test_false_statements_are_rare(expect):
     """Of 400 null studies (an equality: at its bound) at most 5 %, with room for chance."""
     rng = np.random.default_rng(0)
@@ -210,11 +240,11 @@ def test_a_trend_is_each_seeds_own_slope():
         for seed in range(8)
     }
     (judged,) = judge(design, found)
-    slopes = [np.polyfit(depths, row, 1)[0] for row in errors]
+    slopes = [np.polyfit([0, 1, 2], row, 1)[0] for row in errors]
     assert judged.mean_difference == pytest.approx(np.mean(slopes))
     assert judged.effect_size == pytest.approx(np.mean(slopes) / np.std(slopes, ddof=1))
-    assert (judged.verdict, judged.unit, judged.first) == ("shown", "points per depth", None)
-    assert judged.sentence.startswith("test error of plain rises with depth: shown (slope +0.")
+    assert (judged.verdict, judged.unit, judged.first) == ("shown", "points per level", None)
+    assert judged.sentence.startswith("test error of plain rises with depth: shown (slope +")
     del found["plain-14", 3]
     (judged,) = judge(design, found)
     assert (judged.n, judged.missing) == (7, ("plain-14-s3",))
