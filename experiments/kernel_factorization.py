@@ -15,8 +15,7 @@ UNITS = {
 
 
 def units(images: str) -> dict:
-    """The units, and one 5x5 that is narrowed to as many parameters as two 3x3: its MACs are then
-    nearly equal, too, as both are in the ratio 18 to 25."""
+    """The units, and one 5x5 that is narrowed to as many parameters as two 3x3 have."""
     narrow = {"model.unit": "one5x5", "model.width": Match("params", f"{images}-two3x3")}
     return {**UNITS, "narrow5x5": narrow}
 
