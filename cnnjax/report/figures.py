@@ -348,7 +348,7 @@ def _contrasts_on(outcome: Outcome, axis: str, name: str) -> Picture:
         for j in outcome.judgements
         if (d := j.mean_difference) is not None and _axis(j) == axis
     ]
-    unit = judged[0][0].unit
+    unit, bounds = judged[0][0].unit, any(j.bound for j, _ in judged)
     with drawing():
         texts = [
             fitted(f"{minus(j.title)}, {words(j.metric)}: {j.verdict}", NARROW - 0.5, 8.0)
@@ -386,8 +386,9 @@ def _contrasts_on(outcome: Outcome, axis: str, name: str) -> Picture:
         axes.set_xlabel(f"{what}{f' ({unit})' if unit else ''}")
         caption = (
             "Contrasts: mean difference paired by seed and its 95 % interval, before Holm's"
-            " correction, which decides the words; grey: the bound within which two are called"
-            f" equal.{no_interval(outcome)}"
+            " correction, which decides the words"
+            + ("; grey band: the bound within which two are called equal." if bounds else ".")
+            + no_interval(outcome)
         )
         return picture(figure, name, caption)
 

@@ -134,6 +134,8 @@ def _over_the_run(label: str, numbers: Mapping[str, Seen], variants: Sequence[Va
                       marker=look.marker or "o", ms=4)  # fmt: skip
             axes.fill_between(at, list(map(min, rows)), list(map(max, rows)), color=look.colour,
                               alpha=0.12, linewidth=0)  # fmt: skip
+            if len(at) == 1:  # no band: every seed a dot
+                axes.plot(at * len(rows[0]), rows[0], "o", color=look.colour, ms=4, alpha=0.4)
         shares = [100 * float(moment.rpartition("@")[2]) for moment in numbers]
         axes.set_xticks(range(len(shares)), [f"{share:g} %" for share in shares])
         axes.set_xlabel("share of the run")
@@ -142,5 +144,7 @@ def _over_the_run(label: str, numbers: Mapping[str, Seen], variants: Sequence[Va
         name = label.replace("_", " ")
         caption = (
             f"{name[:1].upper()}{name[1:]} over the run. Line: mean over seeds; band: all seeds."
+            if len(numbers) > 1
+            else f"{name[:1].upper()}{name[1:]}: mean and, paler, every seed."
         )
         return picture(figure, f"probe-{label}", caption)

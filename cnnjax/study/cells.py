@@ -17,6 +17,7 @@ from cnnjax.core.config import (
 from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.values import digest, plain, shown
+from cnnjax.probes.registry import PROBES
 from cnnjax.study.measures import probed
 from cnnjax.study.spec import (
     AnyContrast,
@@ -222,6 +223,8 @@ def resolve(
         _check_tune(tune, variants, [*own, *given], varied)
     wanted = (*study.metrics, *([tune.metric] if tune else []))
     measures = _measures(study.name, wanted, variants)
+    for probe in study.probes:  # before a contrast is blamed for what is misspelt there
+        PROBES.find(probe.name)
     for contrast in contrasts:
         with refused_at(f"study {study.name}: contrast {contrast.title}"):
             if isinstance(contrast, Trend):

@@ -154,10 +154,9 @@ def test_one_contrast_alone_is_judged_by_its_two_sided_p():
     assert found.p == found.p_holm == 2 / 256
 
 
-@pytest.mark.parametrize("expect", ["lower", "higher", None, "equal"])
 def test_p_is_that_of_the_test_however_many_statements_there_are():
     """Holm's p is 1 for both directions; the two-sided p is still the smaller one's."""
-    difference = [1, 2, 3, 4, 5, 6, -7, -4]
+    difference = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -7.0, -4.0]
     many = tuple(Contrast("8", "20", "train_error") for _ in range(5))
     first = [20.0 + d for d in difference]
     found = judge(replace(plan(), contrasts=many), results(first, [20.0] * 8))
@@ -184,6 +183,17 @@ def test_what_a_probe_saw_before_a_run_diverged_is_judged():
     assert judged.verdict.startswith("not judged: gradient attenuation before training of 20-s3")
 
 
+def test_a_misspelt_probe_is_named_before_its_contrasts():
+    study = replace(
+        plan_of_losses,
+        contrasts=(Contrast("8", "20", "gradient_attenuation@0"),),
+        probes=(Probe("gradient_atenuation"),),
+    )
+    with pytest.raises(Refused, match="no probe 'gradient_atenuation'; did you mean gradient_att"):
+        resolve(study)
+
+
+@pytest.mark.parametrize("expect", ["lower", "higher", None, "equal"])
 def test_false_statements_are_rare(expect):
     """Of 400 null studies (an equality: at its bound) at most 5 %, with room for chance."""
     rng = np.random.default_rng(0)
