@@ -39,6 +39,8 @@ _KERNELS: dict[str, tuple[int, ...]] = {
         Variant(
             "vgg_small",
             {},
+            40_122,
+            "own; the sum over its layers",
             departs="small images, batch normalisation behind each unit, no hidden dense layers;"
             " the paper's own comparison is vgg13 with vgg13_5x5",
         ),

@@ -396,12 +396,12 @@ def _check_contrasts(where: str, contrasts: object) -> None:
             if isinstance(contrast, Contrast)
             else (contrast.factor, *sorted(contrast.where.items()))
         )
-        twin = seen.setdefault((what, contrast.metric), contrast)
-        if twin is not contrast:
+        if (twin := seen.get((what, contrast.metric))) is not None:
             raise Refused(
                 f"{where}: contrasts {twin.name} and {contrast.name} compare the same variants on"
                 " one metric; leave one out"
             )
+        seen[what, contrast.metric] = contrast
 
 
 def _check_tuple(where: str, name: str, value: object, kind: Any) -> None:
