@@ -11,7 +11,7 @@ from cnnjax import Match, Preset, Refused, Study, Tune, small_images
 from cnnjax.core.config import override_all
 from cnnjax.data.load import load_dataset
 from cnnjax.study.cells import resolve, tried
-from cnnjax.study.match import match_costs
+from cnnjax.study.match import _cost, match_costs
 from cnnjax.study.outcome import Outcome
 from cnnjax.study.tune import FIRST_SEED, choices, tuning_plan
 
@@ -47,8 +47,6 @@ def test_the_match_is_the_nearest_that_there_is(datasets, cost):
     width = found.variants[2].recipe.model.width
     assert width == note.value
     # No other number of channels in either stage comes nearer.
-    from cnnjax.study.match import _cost
-
     recipe = plan.variants[2].recipe
     (dataset,) = datasets.values()
     others = [
