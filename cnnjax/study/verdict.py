@@ -97,8 +97,8 @@ class _Evidence:
             found = [(equal, within), ("the opposite", flips.p_above(bound)),
                      ("the opposite", flips.p_below(-bound))]  # fmt: skip
         else:
-            words = {"lower": ("shown", "the opposite"), "higher": ("the opposite", "shown")}
-            below, above = words.get(contrast.expect or "", ("shown", "shown"))
+            declared = {"lower": ("shown", "the opposite"), "higher": ("the opposite", "shown")}
+            below, above = declared.get(contrast.expect or "", ("shown", "shown"))
             found = [(below, flips.p_below()), (above, flips.p_above())]
         return [Statement(verdict, p if self.judged else 1.0) for verdict, p in found]
 
@@ -116,10 +116,10 @@ def judge(plan: Plan, results: Mapping[tuple[str, int], Mapping]) -> list[Judgem
     level = ALPHA / max(1, statements_of(plan))
     judgements = []
     for evidence, own in zip(found, stated, strict=True):
-        both = [(statement, next(adjusted)) for statement in own]
+        each = [(statement, next(adjusted)) for statement in own]
         # Of an equality that was not refuted it is the equality that is told of.
-        first = evidence.contrast.expect == "equal" and min(p for _, p in both) >= ALPHA
-        told, p_holm = both[0] if first else min(both, key=lambda pair: (pair[1], pair[0].p))
+        first = evidence.contrast.expect == "equal" and min(p for _, p in each) >= ALPHA
+        told, p_holm = each[0] if first else min(each, key=lambda pair: (pair[1], pair[0].p))
         judgements.append(_judge(evidence, told, p_holm, level))
     return judgements
 
