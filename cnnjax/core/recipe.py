@@ -114,8 +114,10 @@ class Data:
     image_size: pixels; needed where the sizes vary, or to resize.
     streaming: "auto" holds a set in memory if it fits; "always" reads encoded images, as RGB, while
       training; "never" refuses to.
-    augmentation: "default" is the data's own. pad_crop_flip pads by 4 (in memory, on the device);
+    augmentation: "default" is the data's own. pad_crop_flip pads by `crop_padding`, crops and flips
+      at random, pad_crop and flip do their part of it (in memory, on the device);
       random_resized_crop and scale_crop_flip are for streamed photographs (see `data.views`).
+    crop_padding: pixels on each side, in memory; 4 in He et al. 2015, section 4.2.
     normalization: pixel_mean subtracts the mean image, channel a mean and divides by a deviation
       for each channel, lecun1998 puts white at -0.1 and ink at 1.175, imagenet takes ImageNet's
       channels whatever the set, inception -1 to 1, none 0 to 1. "default": pixel_mean in memory,
@@ -130,6 +132,8 @@ class Data:
       place of the test part, which nobody looks at while rates and the like are chosen.
     train_examples: keep so many training examples, of each class its share; None: all.
     split_seed: which examples these are, whatever a run's seed is.
+    permute_pixels: seed of one permutation of the places of all pixels, the same for every image:
+      what stood side by side no longer does (in memory only); None: as they are.
     unreadable: "skip" decodes every image once beforehand and leaves out what cannot be, with a
       word (folder:DIR, and TFDS sets with streaming "always"); "refuse" does not go on.
     """
@@ -140,8 +144,15 @@ class Data:
     image_size: int | None = None
     streaming: Literal["auto", "always", "never"] = "auto"
     augmentation: Literal[
-        "default", "none", "pad_crop_flip", "random_resized_crop", "scale_crop_flip"
+        "default",
+        "none",
+        "pad_crop_flip",
+        "pad_crop",
+        "flip",
+        "random_resized_crop",
+        "scale_crop_flip",
     ] = "default"
+    crop_padding: int = 4
     normalization: Literal[
         "default", "pixel_mean", "channel", "lecun1998", "imagenet", "inception", "none"
     ] = "default"
@@ -153,6 +164,7 @@ class Data:
     validation_share: float = 0.0
     train_examples: int | None = None
     split_seed: int = 0
+    permute_pixels: int | None = None
     unreadable: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self):
@@ -164,7 +176,11 @@ class Data:
                 raise ValueError(f"{name}={getattr(self, name)}: a share, 0 (off) to below 1")
         if self.train_examples is not None and self.train_examples < 1:
             raise ValueError(f"train_examples={self.train_examples}: must be 1 or more")
+        if self.crop_padding < 0:
+            raise ValueError(f"crop_padding={self.crop_padding}: must be 0 or more")
         check_seed(self.split_seed, "split_seed")
+        if self.permute_pixels is not None:
+            check_seed(self.permute_pixels, "permute_pixels")
 
 
 @dataclass(frozen=True)
@@ -328,6 +344,8 @@ class Recipe:
             found["schedule.boundaries"] = f"schedule.name={self.schedule.name} has none"
         if self.schedule.name != "polynomial":
             found["schedule.power"] = f"schedule.name={self.schedule.name} has none"
+        if (name := self.data.augmentation) not in ("default", "pad_crop_flip", "pad_crop"):
+            found["data.crop_padding"] = f"data.augmentation={name} has none"
         if self.init.weights is None:
             found["init.head"] = "init.weights is not given"
         return found

@@ -8,13 +8,16 @@ Mixing needs two examples: neighbours in the batch, each with a share of its own
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+OnDevice = Literal["none", "pad_crop_flip", "pad_crop", "flip"]
+ON_DEVICE: tuple[OnDevice, ...] = get_args(OnDevice)
 PAD = 4  # pixels on each side (He et al. 2015, section 4.2)
 # Names of further streams of an example. Not small numbers: split(key)[1] is fold_in(key, 1).
 _COLOUR, _MIX = zlib.crc32(b"pca_colour"), zlib.crc32(b"mix")
@@ -24,7 +27,8 @@ _COLOUR, _MIX = zlib.crc32(b"pca_colour"), zlib.crc32(b"mix")
 class Augmentation:
     """What happens on the device while training; see `core.recipe.Data`."""
 
-    name: Literal["none", "pad_crop_flip"] = "none"
+    name: OnDevice = "none"
+    padding: int = PAD
     pca_colour: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -62,23 +66,35 @@ def augment(
         return images
     epoch_key = jax.random.fold_in(key, epoch)
     keys = jax.vmap(lambda index: jax.random.fold_in(epoch_key, index))(indices)
-    if how.name == "pad_crop_flip":
-        images = jax.vmap(pad_crop_flip)(images, keys)
+    if how.name != "none":
+        moved = partial(
+            pad_crop_flip,
+            padding=0 if how.name == "flip" else how.padding,
+            flips=how.name != "pad_crop",
+        )
+        images = jax.vmap(moved)(images, keys)
     if how.pca_colour:
         assert colours is not None, "pca_colour needs the components of colour"
         images = jax.vmap(pca_colour, (0, 0, None, None))(images, keys, colours, how.pca_colour)
     return images
 
 
-def pad_crop_flip(image: Float[Array, "h w c"], key: PRNGKeyArray) -> Float[Array, "h w c"]:
-    """Pad 4 with zeros, crop at random, flip at random (He et al. 2015, section 4.2).
+def pad_crop_flip(
+    image: Float[Array, "h w c"], key: PRNGKeyArray, padding: int = PAD, *, flips: bool = True
+) -> Float[Array, "h w c"]:
+    """Pad with zeros, crop at random, flip at random (He et al. 2015, section 4.2).
 
-    The mean is subtracted before padding, so zero is the mean's grey.
+    The mean is subtracted before padding, so zero is the mean's grey. `padding`: in pixels on each
+    side; 0: nothing is cropped.
     """
     offset_key, flip_key = jax.random.split(key)
-    top, left = jax.random.randint(offset_key, (2,), 0, 2 * PAD + 1)
-    padded = jnp.pad(image, ((PAD, PAD), (PAD, PAD), (0, 0)))
-    cropped = lax.dynamic_slice(padded, (top, left, 0), image.shape)
+    cropped = image
+    if padding:
+        top, left = jax.random.randint(offset_key, (2,), 0, 2 * padding + 1)
+        padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+        cropped = lax.dynamic_slice(padded, (top, left, 0), image.shape)
+    if not flips:
+        return cropped
     return jnp.where(jax.random.bernoulli(flip_key), cropped[:, ::-1], cropped)
 
 

@@ -10,6 +10,7 @@ from cnnjax.data.dataset import AnyDataset, StreamedDataset
 from cnnjax.data.digits import load_digits
 from cnnjax.data.folder import PREFIX, load_folder
 from cnnjax.data.own import is_own, load_own
+from cnnjax.data.permutation import permuted
 from cnnjax.data.readable import without_unreadable
 from cnnjax.data.split import divide
 from cnnjax.data.views import View
@@ -17,9 +18,9 @@ from cnnjax.data.views import View
 EMBEDDED = {"digits": load_digits}
 _IMAGE_SIZE = 224  # of a folder's images, where none is given
 # What a set looks like on the way to the network, and not what is read.
-_ON_THE_WAY = ("augmentation", "normalization", "pca_colour", "mixup", "cutmix")
-# Which of a set's examples are taken, whatever it is.
-_PARTS = ("test_share", "validation_share", "train_examples", "split_seed")
+_ON_THE_WAY = ("augmentation", "crop_padding", "normalization", "pca_colour", "mixup", "cutmix")
+# Which of a set's examples are taken, and where their pixels stand, whatever it is.
+_PARTS = ("test_share", "validation_share", "train_examples", "split_seed", "permute_pixels")
 
 
 def load_dataset(
@@ -49,7 +50,9 @@ def load_dataset(
     dataset = load_whole(data, directory, say)
     if data.unreadable == "skip" and isinstance(dataset, StreamedDataset):
         dataset = without_unreadable(dataset, say)
-    return divide(dataset, data)
+    dataset = divide(dataset, data)
+    seed = data.permute_pixels
+    return dataset if seed is None else permuted(dataset, seed)
 
 
 def load_whole(

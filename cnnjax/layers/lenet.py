@@ -1,7 +1,8 @@
 """The layers that only LeNet-5 has (LeCun et al. 1998, section II.B)."""
 
+import zlib
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import combinations, groupby
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,15 @@ TABLE_I: Connections = (
     *((i, (i + 1) % 6, (i + 3) % 6, (i + 4) % 6) for i in range(3)),  # 4 in two pairs
     tuple(range(6)),
 )
+
+
+def random_table(seed: int) -> Connections:
+    """Each of the 16 maps sees as many maps as in table I, which ones by chance."""
+    return tuple(
+        choices[zlib.crc32(f"{seed} {row}".encode()) % len(choices)]
+        for row, seen in enumerate(TABLE_I)
+        for choices in [list(combinations(range(6), len(seen)))]
+    )
 
 
 def _within_fan_in_of_four(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:

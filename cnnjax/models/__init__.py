@@ -1,7 +1,9 @@
 """The architectures, one file a family. Importing this package registers them all."""
 
 from cnnjax.models import lenet as lenet  # isort: skip  (the lineage, by year)
+from cnnjax.models import lenet_dense as lenet_dense  # isort: skip
 from cnnjax.models import alexnet as alexnet  # isort: skip
+from cnnjax.models import alexnet_small as alexnet_small  # isort: skip
 from cnnjax.models import vgg as vgg
 
 from cnnjax.models import vgg_small as vgg_small  # isort: skip

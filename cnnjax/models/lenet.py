@@ -22,7 +22,7 @@ from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
 from cnnjax.layers.conv_norm import Conv
 from cnnjax.layers.layer import Initialization, Layer
-from cnnjax.layers.lenet import RBF, TABLE_I, PartialConv, SubSampling
+from cnnjax.layers.lenet import RBF, TABLE_I, PartialConv, SubSampling, random_table
 from cnnjax.models.lenet_bitmaps import BITMAPS
 from cnnjax.ops.activation import ACTIVATIONS
 from cnnjax.ops.pool import avg_pool, max_pool
@@ -64,7 +64,8 @@ class LeNet5(Layer, kw_only=True):
     28x28 is padded by 2 with its border, 8x8 enlarged four times, each pixel repeated. The logits
     of the RBF output are minus half the squared distance, so that softmax is over likelihoods.
 
-    connections: which maps C3 sees: those of table I, or all.
+    connections: which maps C3 sees: those of table I, all, or as many as in table I at random.
+    connection_seed: of the random ones.
     pooling: "subsampling" has a coefficient and a bias for each map.
     activation: of all hidden layers; scaled_tanh is 1.7159 tanh(2/3 x).
     output: distances to bitmaps, or a dense layer.
@@ -74,7 +75,8 @@ class LeNet5(Layer, kw_only=True):
     """
 
     num_classes: int = 10
-    connections: Literal["table_i", "full"] = "table_i"
+    connections: Literal["table_i", "full", "random"] = "table_i"
+    connection_seed: int = 0
     pooling: Literal["subsampling", "average", "max"] = "subsampling"
     activation: Literal["scaled_tanh", "tanh", "relu"] = "scaled_tanh"
     output: Literal["rbf", "dense"] = "rbf"
@@ -98,10 +100,12 @@ class LeNet5(Layer, kw_only=True):
         self.c1 = conv(6)
         if self.pooling == "subsampling":
             self.s2, self.s4 = SubSampling(**self.numerics), SubSampling(**self.numerics)
-        if self.connections == "table_i":
-            self.c3 = PartialConv(TABLE_I, 5, **self.numerics)
-        else:
+        if self.connections == "full":
             self.c3 = conv(16)
+        else:
+            random = self.connections == "random"
+            seen = random_table(self.connection_seed) if random else TABLE_I
+            self.c3 = PartialConv(seen, 5, **self.numerics)
         self.c5 = conv(120)
         self.f6 = self.dense(84)
         self.head = RBF(BITMAPS) if self.output == "rbf" else self.dense(self.num_classes)

@@ -18,6 +18,7 @@ from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
 from cnnjax.layers.conv_norm import Conv, Normalization, require_images
 from cnnjax.layers.layer import Layer
+from cnnjax.ops.norm import local_response_norm
 from cnnjax.ops.pool import global_avg_pool, max_pool
 
 Unit = Literal["one5x5", "two3x3", "two3x3linear", "one7x7", "three3x3"]
@@ -55,6 +56,7 @@ class VGGSmall(Layer):
     width: multiplies the channels.
     normalization: behind the last convolution of each unit, so that units differ in nothing else;
       "none": every convolution has a bias instead.
+    lrn: local response normalisation behind the first unit, as in the paper's net A-LRN.
 
     Raises:
       Refused: a stage is left without a channel, or the images are too small.
@@ -66,6 +68,7 @@ class VGGSmall(Layer):
     width: float = 1.0
     num_classes: int = 10
     normalization: Normalization = "batch"
+    lrn: bool = False
 
     def __post_init__(self):
         if not self.features or self.units < 1:
@@ -102,6 +105,8 @@ class VGGSmall(Layer):
                 x = max_pool(x, 2)
             for unit in range(1, self.units + 1):
                 x = nn.relu(self._unit(f"stage{stage}_unit{unit}", x, train))
+                if self.lrn and (stage, unit) == (1, 1):
+                    x = local_response_norm(x)
             maps[2 ** (stage - 1)] = x
         return maps
 

@@ -3,3 +3,4 @@
 from cnnjax.probes import gradients as gradients
 from cnnjax.probes import receptive_field as receptive_field
 from cnnjax.probes import responses as responses
+from cnnjax.probes import shifts as shifts

@@ -18,7 +18,7 @@ from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.values import digest, plain, shown
 from cnnjax.probes.registry import PROBES
-from cnnjax.study.measures import probed
+from cnnjax.study.measures import goal_of, probed
 from cnnjax.study.spec import (
     AnyContrast,
     Arm,
@@ -265,13 +265,25 @@ def _measures(study: str, names: Sequence[str], variants: Sequence[Variant]) -> 
         known = {f"{split}_{name}": m for split in SPLITS for name, m in declared.items()}
         short = [f"{split}_{name}" for split in SPLITS for name in task.aliases]
         for name in names:
-            metric = known.get(aliased(task.aliases, name))
+            goal = goal_of(name)
+            figure = goal.figure.replace("batch_", "train_", 1) if goal else name
+            metric = known.get(aliased(task.aliases, figure))
             if metric is None:
                 where = f"metric of task {recipe.task.name}"
-                raise unknown(f"{where} (study {study})", name, [*short, *known])
+                raise unknown(f"{where} (study {study})", figure, [*short, *known])
+            if goal:
+                metric = _goal_metric(study, name, variants)
             if found.setdefault(name, metric) != metric:
                 raise Refused(f"study {study}: {name} means different things to its tasks")
     return found
+
+
+def _goal_metric(study: str, name: str, variants: Sequence[Variant]) -> Metric:
+    """Epochs to a goal; a run that does not reach it counts as one epoch longer than it was."""
+    if any(variant.recipe.steps is not None for variant in variants):
+        raise Refused(f"study {study}: {name} counts epochs, and `steps` ends a run between them")
+    longest = max(variant.recipe.epochs for variant in variants)
+    return Metric(name, "epochs", "lower", f"never counts as {longest + 1}", worst=longest + 1.0)
 
 
 def _check_matches(variant: Variant, variants: Mapping[str, Variant]) -> None:

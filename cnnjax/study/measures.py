@@ -1,6 +1,8 @@
 """A study's metrics in words and numbers: "train_top1_error" is the training top1 error, in %."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from cnnjax.tasks.task import Metric
 
@@ -17,9 +19,45 @@ def probed(name: str) -> tuple[str, str] | None:
     return f"{label}@{share}", layer
 
 
+@dataclass(frozen=True)
+class Goal:
+    """A metric that counts epochs: until a figure of the epochs is at most (or at least) a value.
+
+    Attributes:
+      figure: "batch_error" (of an epoch's batches as they were trained on), "test_loss", ...
+      sign: "<=" or ">=".
+    """
+
+    figure: str
+    sign: str
+    value: float
+
+    def epochs(self, lines: Iterable[Mapping]) -> int | None:
+        """The first epoch that reaches it; None: none does.
+
+        Args:
+          lines: a run's figures of each epoch that was judged.
+        """
+        for line in lines:
+            found = line.get(self.figure)
+            if found is None:
+                continue
+            if found <= self.value if self.sign == "<=" else found >= self.value:
+                return line["epoch"]
+        return None
+
+
+def goal_of(name: str) -> Goal | None:
+    """What "batch_error<=25" counts epochs to; None: it is another metric."""
+    match = re.fullmatch(r"((?:batch|test)_\w+)(<=|>=)([0-9.eE+-]+)", name)
+    return Goal(match[1], match[2], float(match[3])) if match else None
+
+
 def words(name: str) -> str:
     """A study's metric as a sentence has it: "training error", "gradient norm of stem at 10 %"."""
     of_probe = probed(name)
+    if goal := goal_of(name):
+        return f"epochs until {words(goal.figure)} {goal.sign} {goal.value:g}"
     if of_probe is None:
         return name.replace("train_", "training ", 1).replace("_", " ")
     label, _, share = of_probe[0].rpartition("@")

@@ -27,7 +27,7 @@ from cnnjax.data.shared import write_shared
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.launch import JOBS, Launcher, run_jobs
 from cnnjax.study.match import match_costs
-from cnnjax.study.measures import probed
+from cnnjax.study.measures import goal_of, probed
 from cnnjax.study.outcome import read_outcome
 from cnnjax.study.power import power_note
 from cnnjax.study.runner import Session, Status, check_workers, run_cells, worker_environments
@@ -344,6 +344,8 @@ def _check_measured(plan: Plan, variant: str, task: Task) -> None:
     """Refuse a metric that the task has, but not on these data (top-5 of five classes)."""
     there = {metric.name for metric in task.judged}
     for name in plan.metrics:
+        if goal_of(name):
+            continue
         if aliased(task.aliases, name).partition("_")[2] not in there:
             raise Refused(
                 f"study {plan.study}: {variant} on data set {task.data.name} has no {name};"

@@ -276,7 +276,9 @@ class Study:
       seeds: replicates of each variant; variants are paired by seed.
       metrics: "train_" or "test_" and a metric of the task, in evaluation mode over the whole
         split ("train_error" is classification's "train_top1_error"); the first is the one that
-        figures show largest.
+        figures show largest. "batch_error<=25" and "test_error<=5" count the epochs until the
+        figure of an epoch (of its batches as they were trained on, of the test split) is there; a
+        run that never is counts as one epoch longer than it was.
       contrasts: what is tested, each a Contrast or a Trend; Holm's correction is over every
         statement that could be made of any of them.
       presets: sizes of the study; "quick" is the default.

@@ -28,6 +28,7 @@ from cnnjax.core.place import JIT, Place
 from cnnjax.core.user_code import expanded, located
 from cnnjax.core.values import convert, differences, digest, plain
 from cnnjax.study.cells import Cell, Plan, Variant
+from cnnjax.study.measures import goal_of
 from cnnjax.study.spec import Contrast, Probe, Trend, Tune
 from cnnjax.tasks.task import Metric
 from cnnjax.training.restore import check_format
@@ -286,8 +287,12 @@ class Store:
         return plan_of(document), document
 
     def results(self, plan: Plan, identity: str, say: Say) -> dict[tuple[str, int], dict]:
-        """The study's intact results, by variant and seed; `say` hears of each damaged file."""
+        """The study's intact results, by variant and seed; `say` hears of each damaged file.
+
+        Epochs to a goal are counted here, in each cell's own record.
+        """
         found = {}
+        goals = {name: goal for name in plan.metrics if (goal := goal_of(name)) is not None}
         for cell in plan.cells:
             try:
                 result = self.files(cell).read(identity)
@@ -295,7 +300,8 @@ class Store:
                 say(f"{error}; with the study's command this cell runs again")
                 continue
             if result is not None:
-                found[cell.variant.name, cell.seed] = result
+                counted = {name: goal.epochs(self.curves(cell)) for name, goal in goals.items()}
+                found[cell.variant.name, cell.seed] = {**result, **counted}
         return found
 
     def failures(self, plan: Plan) -> dict[tuple[str, int], str]:

@@ -18,7 +18,7 @@ from cnnjax.core.distributed import waiting
 from cnnjax.core.errors import Refused
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Data, Recipe
-from cnnjax.data.augment import Augmentation
+from cnnjax.data.augment import ON_DEVICE, Augmentation
 from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
 from cnnjax.data.normalization import normalization_arrays
 from cnnjax.data.order import evaluation_batches, steps_per_epoch, total_steps
@@ -89,7 +89,7 @@ def augmentation_of(data: Data, dataset: AnyDataset) -> str:
             f"data.{what}: {dataset.name} is in memory; it is for streamed images: folder:DIR, or"
             " a set of tensorflow-datasets with data.streaming=always"
         )
-    if isinstance(dataset, StreamedDataset) and chosen == "pad_crop_flip":
+    if isinstance(dataset, StreamedDataset) and chosen in ON_DEVICE and chosen != "none":
         raise Refused(
             f"data.augmentation={chosen}: {dataset.name} is streamed; use"
             f" {' or '.join(ON_THE_HOST)}"
@@ -100,8 +100,8 @@ def augmentation_of(data: Data, dataset: AnyDataset) -> str:
 def on_device(data: Data, dataset: AnyDataset) -> Augmentation:
     """What the programs do; the host's part is done before."""
     chosen = augmentation_of(data, dataset)
-    name = "pad_crop_flip" if chosen == "pad_crop_flip" else "none"
-    return Augmentation(name, data.pca_colour, data.mixup, data.cutmix)
+    name: Any = chosen if chosen in ON_DEVICE else "none"
+    return Augmentation(name, data.crop_padding, data.pca_colour, data.mixup, data.cutmix)
 
 
 def make_source(
