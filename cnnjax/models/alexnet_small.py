@@ -51,6 +51,8 @@ class AlexNetSmall(Layer):
     width: multiplies them.
     activation: behind each convolution.
     lrn: local response normalisation behind the first two.
+    lrn_alpha: the paper's, for pixels from 0 to 255; where they are 0 to 1, 255^2 times it is its
+      equal.
     pooling: max, average or min; "strided" has none, and convolutions of stride 2 (Springenberg et
       al. 2015, arXiv:1412.6806, section 2).
     overlapping: windows of 3 at stride 2, else of 2.
@@ -64,6 +66,7 @@ class AlexNetSmall(Layer):
     num_classes: int = 10
     activation: Activation = "relu"
     lrn: bool = True
+    lrn_alpha: float = 1e-4
     pooling: Literal["max", "average", "min", "strided"] = "max"
     overlapping: bool = True
 
@@ -94,7 +97,7 @@ class AlexNetSmall(Layer):
         for layer in (self.conv1, self.conv2, self.conv3):
             x = ACTIVATIONS[self.activation](layer(x))
             if self.lrn and layer is not self.conv3:
-                x = local_response_norm(x)
+                x = local_response_norm(x, alpha=self.lrn_alpha)
             x = maps[2 ** (len(maps) + 1)] = self._pool(x)
         return maps
 

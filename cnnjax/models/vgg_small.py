@@ -57,6 +57,8 @@ class VGGSmall(Layer):
     normalization: behind the last convolution of each unit, so that units differ in nothing else;
       "none": every convolution has a bias instead.
     lrn: local response normalisation behind the first unit, as in the paper's net A-LRN.
+    lrn_alpha: the paper's, for pixels from 0 to 255; where they are 0 to 1, 255^2 times it is its
+      equal.
 
     Raises:
       Refused: a stage is left without a channel, or the images are too small.
@@ -69,6 +71,7 @@ class VGGSmall(Layer):
     num_classes: int = 10
     normalization: Normalization = "batch"
     lrn: bool = False
+    lrn_alpha: float = 1e-4
 
     def __post_init__(self):
         if not self.features or self.units < 1:
@@ -106,7 +109,7 @@ class VGGSmall(Layer):
             for unit in range(1, self.units + 1):
                 x = nn.relu(self._unit(f"stage{stage}_unit{unit}", x, train))
                 if self.lrn and (stage, unit) == (1, 1):
-                    x = local_response_norm(x)
+                    x = local_response_norm(x, alpha=self.lrn_alpha)
             maps[2 ** (stage - 1)] = x
         return maps
 

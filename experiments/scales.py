@@ -1,0 +1,37 @@
+"""The sizes at which several studies are run, as settings: what two cores bear, and the papers'."""
+
+from cnnjax import he2015_cifar
+
+# 300 images of digits: enough for the networks to differ, and for minutes.
+FEW_DIGITS = {"data.train_examples": 300, "batch_size": 32, "epochs": 45}
+
+# CIFAR-10 for two cores.
+CIFAR_16 = {
+    "data.name": "cifar10",
+    "data.image_size": 16,
+    "data.train_examples": 5_000,
+    "batch_size": 100,
+    "epochs": 12,
+}
+
+# He et al. 2015, section 4.2.
+CIFAR = {
+    "data.name": "cifar10",
+    "optimizer.learning_rate": he2015_cifar.optimizer.learning_rate,
+    "schedule": he2015_cifar.schedule,
+    "batch_size": he2015_cifar.batch_size,
+    "epochs": he2015_cifar.epochs,
+}
+
+# Krizhevsky et al. 2012, sections 4.1 and 5; the crops of Simonyan & Zisserman 2014, section 3.1.
+IMAGENET = {
+    "data.name": "imagenet2012",
+    "data.test_split": "validation",
+    "data.image_size": 227,
+    "data.augmentation": "scale_crop_flip",
+    "data.pca_colour": 0.1,
+    "optimizer.learning_rate": 0.01,
+    "optimizer.weight_decay": 5e-4,
+    "batch_size": 128,
+    "epochs": 90,
+}
