@@ -1,9 +1,8 @@
-"""`cnnjax study run|status|report|repeat|power|list`."""
+"""`cnnjax study run|status|report|repeat|power|list`; the rest stands in `cli.study_tools`."""
 
 import inspect
 import shlex
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from cnnjax.cli.output import (
     say,
     set_option,
 )
+from cnnjax.cli.study_tools import diff, index, page, verify
 
 if TYPE_CHECKING:
     from cnnjax.core.place import Place
@@ -139,33 +139,25 @@ def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None
     A cell is a variant and a seed, e.g. plain-56-s3. Exit code 1 if a figure differs.
     """
     from cnnjax.core.environment import configure_xla, start_backend
-    from cnnjax.core.errors import unknown
 
     configure_xla(threads=1)
     start_backend()
 
-    from cnnjax.study.run import repeat_cell
+    from cnnjax.study.repeat import find_cells, repeat_cell
     from cnnjax.study.store import Store
-    from cnnjax.tasks.task import figures_in
 
     store = Store(Path(workdir))
-    plan, _ = store.read()
-    cells = {c.name: c for c in plan.cells}
-    if cell not in cells:
-        raise unknown("cell", cell, cells, f"see: cnnjax study status {workdir}")
-    with tempfile.TemporaryDirectory() as folder:
-        new, old = repeat_cell(store, cells[cell], Path(folder), data_dir, say)
-    compared = ("status", "steps", *figures_in(new))
-    differing = [key for key in compared if old is not None and old[key] != new[key]]
-    verdict = "no earlier result" if old is None else "differs" if differing else "same bits"
-    found = {"cell": cell, "verdict": verdict, **{key: new[key] for key in compared}}
+    [wanted] = find_cells(store, [cell])
+    found = repeat_cell(store, wanted, data_dir, say)
+    again, old, compared = found.again, found.earlier, found.compared
     if as_json:
-        print_json({**found, "earlier": old and {key: old[key] for key in compared}})
+        print_json({"cell": cell, "verdict": found.verdict, **{k: again[k] for k in compared},
+                    "earlier": old and {key: old[key] for key in compared}})  # fmt: skip
     else:
         print_table(("", "again", "in the study"),
-                    [(key, new[key], old[key] if old else "") for key in compared])  # fmt: skip
-        echo(verdict)
-    sys.exit(1 if differing else 0)
+                    [(key, again[key], old[key] if old else "") for key in compared])  # fmt: skip
+        echo(found.verdict)
+    sys.exit(1 if found.differing else 0)
 
 
 @study.command()
@@ -265,6 +257,10 @@ def list_(as_json: bool) -> None:
         echo(f"{s.name}: {s.question}\n  {s.source}\n")
         rows = [(n, len(resolve(s, n).cells), p.about) for n, p in s.presets.items()]
         print_table(("  preset", "cells", ""), [(f"  {row[0]}", *row[1:]) for row in rows], (1,))
+
+
+for each in (verify, diff, index, page):
+    study.add_command(each)
 
 
 def study_command(study: "Study") -> None:

@@ -17,24 +17,23 @@ from cnnjax.core.folders import own_folder
 from cnnjax.core.lock import hold
 from cnnjax.core.place import JIT, Place
 from cnnjax.core.recipe import Data, Model
-from cnnjax.core.registry import check_sources
-from cnnjax.core.user_code import located, paths_of
+from cnnjax.core.user_code import located
 from cnnjax.core.values import digest
 from cnnjax.data.dataset import AnyDataset, Dataset
 from cnnjax.data.load import load_dataset, reading, reading_words
 from cnnjax.data.order import check_batch, total_steps
 from cnnjax.data.shared import write_shared
-from cnnjax.study.cells import Cell, Plan
+from cnnjax.study.cells import Plan
 from cnnjax.study.launch import JOBS, Launcher, run_jobs
 from cnnjax.study.match import match_costs
 from cnnjax.study.measures import goal_of, probed
 from cnnjax.study.outcome import read_outcome
 from cnnjax.study.power import power_note
 from cnnjax.study.runner import Session, Status, check_workers, run_cells, worker_environments
-from cnnjax.study.store import CellFiles, Store, place_of
+from cnnjax.study.store import Store
 from cnnjax.study.tune import TUNING, as_notes, choices, tuning_plan, with_choices
 from cnnjax.study.weights import check_weights_apart
-from cnnjax.study.worker import Datasets, Shared, probe_sources, train_cell
+from cnnjax.study.worker import Shared, probe_sources
 from cnnjax.tasks.task import Task, aliased
 
 SHARED = ".shared-data"  # in a study's folder while it runs
@@ -188,41 +187,6 @@ def run_study(
             shutil.rmtree(workdir / SHARED, ignore_errors=True)
         append_line(store.sessions, {"began": began, **asdict(session)})
         return session
-
-
-def repeat_cell(
-    store: Store, cell: Cell, folder: Path, data_dir: str | None, say: Say
-) -> tuple[dict, dict | None]:
-    """Train a cell of a study again in `folder`; the new result and the study's own."""
-    plan, document = store.read()
-    try:
-        old = store.files(cell).read(document["identity"])
-    except ValueError as error:
-        say(f"{error}; there is nothing to compare with")
-        old = None
-    with paths_of(document):
-        datasets = load_datasets(plan, data_dir or document["data_dir"], say)
-        if describe_data(datasets) != document["data"]:
-            raise Refused(
-                f"the data are not those of {store.folder}; give their folder: --data-dir"
-            )
-        _, sources = check_variants(plan, datasets)
-        check_sources(document["sources"], sources, f"{store.folder} was run")
-        files = CellFiles(folder)
-        files.begin(cell, document["identity"])
-        place = place_of(old or document)
-        shared = Shared(
-            document["identity"],
-            {},
-            None,
-            sources,
-            located("."),
-            cached=False,
-            place=place,
-            probes=plan.probes,
-        )
-        read = {reading(data): dataset for data, dataset in datasets.items()}
-        return train_cell(cell, files, shared, Datasets(shared, read)), old
 
 
 def load_datasets(plan: Plan, data_dir: str | None, say: Say) -> dict[Data, AnyDataset]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnjax.study.cells import Plan
-from cnnjax.study.measures import probed, shown_step, step_unit, value_of, with_unit, words
+from cnnjax.study.measures import goal_of, probed, shown_step, step_unit, value_of, with_unit, words
 from cnnjax.study.spec import AnyContrast, Contrast, Trend
 from cnnjax.study.statistics import (
     SignFlips,
@@ -245,6 +245,9 @@ def _claim(contrast: AnyContrast) -> str:
         of = f" of {', '.join(contrast.where.values())}" if contrast.where else ""
         return f"{name}{of} {verb} with {contrast.factor}"
     first, second = contrast.first, contrast.second
+    fewer = {"lower": "fewer", "higher": "more"}.get(contrast.expect or "")
+    if fewer and goal_of(contrast.metric):
+        return f"{first} needs {fewer} {name} than {second}"
     return {
         "lower": f"{first} has a lower {name} than {second}",
         "higher": f"{first} has a higher {name} than {second}",

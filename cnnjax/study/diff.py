@@ -1,0 +1,92 @@
+"""Two folders of studies, compared: settings, the bits of common cells, verdicts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cnnjax.core.values import differences
+from cnnjax.study.outcome import Outcome
+from cnnjax.tasks.task import figures_in
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two studies.
+
+    Attributes:
+      settings: lines "path: first -> second": of studies, of the recipes of common variants, data
+        and sources.
+      alike: cells that both have, with the same figures to the last bit.
+      changed: those with others: cell, figure, its first and its second value.
+      only_first, only_second: cells that one alone has done.
+      verdicts: of each contrast that either declares: its name, the verdicts, None where it is not
+        declared.
+    """
+
+    settings: list[str]
+    alike: list[str]
+    changed: list[tuple[str, str, Any, Any]]
+    only_first: list[str]
+    only_second: list[str]
+    verdicts: list[tuple[str, str | None, str | None]]
+
+    @property
+    def any(self) -> bool:
+        """Whether anything differs, but for versions and machines."""
+        verdicts = any(first != second for _, first, second in self.verdicts)
+        cells = self.changed or self.only_first or self.only_second
+        return bool(self.settings or cells or verdicts)
+
+
+def compare(first: Outcome, second: Outcome) -> Difference:
+    """What differs; cells are the same where their variant's name and seed are."""
+    results = first.results, second.results
+    alike, changed = [], []
+    for key in (key for key in results[0] if key in results[1]):
+        one, other = results[0][key], results[1][key]
+        name = f"{key[0]}-s{key[1]}"
+        names = dict.fromkeys(("status", "steps", *figures_in(one), *figures_in(other)))
+        found = [
+            (name, figure, one.get(figure), other.get(figure))
+            for figure in names
+            if one.get(figure) != other.get(figure)
+        ]
+        changed += found
+        alike += [] if found else [name]
+    verdicts = [{j.name: j.verdict for j in outcome.judgements} for outcome in (first, second)]
+    return Difference(
+        settings=differences(*_settings(first, second)),
+        alike=alike,
+        changed=changed,
+        only_first=[f"{n}-s{s}" for n, s in results[0] if (n, s) not in results[1]],
+        only_second=[f"{n}-s{s}" for n, s in results[1] if (n, s) not in results[0]],
+        verdicts=[
+            (name, verdicts[0].get(name), verdicts[1].get(name))
+            for name in dict.fromkeys((*verdicts[0], *verdicts[1]))
+        ],
+    )
+
+
+def versions_of(first: Outcome, second: Outcome) -> list[str]:
+    """Lines in which versions and placement of two studies differ: why bits may."""
+    bits = [
+        {**outcome.document["versions"], **outcome.document["bits"]} for outcome in (first, second)
+    ]
+    return differences(*bits)
+
+
+def _settings(*outcomes: Outcome) -> list[dict[str, Any]]:
+    """What was asked of each study, of common variants every setting."""
+    variants = [outcome.document["settings"]["variants"] for outcome in outcomes]
+    common = [name for name in variants[0] if name in variants[1]]
+    found = []
+    for outcome, own in zip(outcomes, variants, strict=True):
+        document = outcome.document
+        found.append(
+            {
+                **{key: document[key] for key in ("study", "preset", "seeds", "metrics")},
+                **{name: own[name] for name in common},
+                "data": {name: about["fingerprint"] for name, about in document["data"].items()},
+                "sources": document["sources"],
+            }
+        )
+    return found
