@@ -32,7 +32,7 @@ class Goal:
     sign: str
     value: float
 
-    def epochs(self, lines: Iterable[Mapping]) -> int | None:
+    def epochs(self, lines: Iterable[Mapping]) -> float | None:
         """The first epoch that reaches it; None: none does.
 
         Args:
@@ -43,7 +43,7 @@ class Goal:
             if found is None:
                 continue
             if found <= self.value if self.sign == "<=" else found >= self.value:
-                return line["epoch"]
+                return float(line["epoch"])
         return None
 
 

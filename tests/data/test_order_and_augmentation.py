@@ -67,6 +67,32 @@ def test_an_image_is_augmented_by_its_index_not_by_its_place_in_the_batch():
     assert augment(Augmentation(), images, key, 2, indices) is images
 
 
+@pytest.mark.parametrize(
+    ("how", "kinds"),
+    [
+        (Augmentation("flip"), {(0, 0, False), (0, 0, True)}),
+        (Augmentation("pad_crop", padding=1),
+         {(y, x, False) for y in (-1, 0, 1) for x in (-1, 0, 1)}),
+        (Augmentation("pad_crop_flip", padding=1),
+         {(y, x, flip) for y in (-1, 0, 1) for x in (-1, 0, 1) for flip in (False, True)}),
+        (Augmentation("pad_crop", padding=0), {(0, 0, False)}),
+    ],
+)  # fmt: skip
+def test_each_part_of_an_augmentation_does_its_own_and_all_of_it(how, kinds):
+    """By (rows, columns, flipped) of what is seen."""
+    image = np.arange(1.0, 17.0, dtype=np.float32).reshape(4, 4, 1)
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+    known = {}
+    for y in (-1, 0, 1):
+        for x in (-1, 0, 1):
+            seen = padded[1 + y : 5 + y, 1 + x : 5 + x]
+            known[seen.tobytes()] = (y, x, False)
+            known[seen[:, ::-1].tobytes()] = (y, x, True)
+    images = jnp.asarray(np.repeat(image[None], 300, axis=0))
+    found = augment(how, images, jax.random.key(0), 0, jnp.arange(300))
+    assert {known[np.asarray(one).tobytes()] for one in found} == kinds
+
+
 def test_a_crop_is_a_window_of_the_padded_image_and_all_of_them_occur():
     image = jnp.arange(1.0, 26.0).reshape(5, 5, 1)
     padded = np.pad(np.asarray(image), ((4, 4), (4, 4), (0, 0)))

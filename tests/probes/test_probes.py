@@ -10,6 +10,7 @@ from cnnjax import Refused, create_model
 from cnnjax.probes.layers import layer_names
 from cnnjax.probes.receptive_field import influence_map
 from cnnjax.probes.registry import PROBES
+from cnnjax.probes.shifts import moved
 from cnnjax.training.probing import check_probe
 from tests.runs import classification, small_batch
 
@@ -211,3 +212,39 @@ def test_a_probe_that_is_none_is_refused_before_anything_is_computed(probe, mess
     task = classification(TwoLayers(), (8, 8, 1), 10)
     with pytest.raises(Refused, match=message):
         check_probe("mine", probe, task, 2)
+
+
+@pytest.mark.parametrize(("down", "right"), [(1, 0), (-1, 0), (0, 1), (0, -1)])
+def test_an_image_moves_by_a_pixel_and_zeros_come_in(down, right):
+    images = BATCH["images"]
+    wanted = np.roll(images, (down, right), (1, 2))
+    edge = [slice(None)] * 4
+    edge[1 if down else 2] = 0 if down + right > 0 else -1
+    wanted[tuple(edge)] = 0
+    np.testing.assert_array_equal(moved(images, down, right), wanted)
+
+
+def test_shift_sensitivity_is_the_share_of_changed_classes():
+    found, _, state = look("shift_sensitivity", TwoLayers())
+
+    def classes(images):
+        return np.argmax(by_hand(state.params, images)[0], axis=1)
+
+    images = BATCH["images"]
+    steps = ((1, 0), (-1, 0), (0, 1), (0, -1))
+    changed = [classes(moved(images, *step)) != classes(images) for step in steps]
+    assert found == pytest.approx(np.mean(changed))
+    assert 0 < found < 1
+
+
+def test_a_network_that_pools_everything_does_not_see_a_shift():
+    class Summed(nn.Module):
+        @nn.compact
+        def __call__(self, images, *, train):
+            return nn.Dense(10, name="head")(images.sum((1, 2)))
+
+    framed = {
+        **BATCH,
+        "images": np.pad(BATCH["images"][:, 1:-1, 1:-1], ((0, 0), (1, 1), (1, 1), (0, 0))),
+    }
+    assert look("shift_sensitivity", Summed(), batch=framed)[0] == 0

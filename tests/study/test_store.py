@@ -30,8 +30,8 @@ DATA = {
 }  # fmt: skip
 
 
-def claim(folder, said=None, *, place=JIT, mixed_bits=False, **arguments):
-    plan = resolve(STUDY, **arguments)
+def claim(folder, said=None, *, study=STUDY, place=JIT, mixed_bits=False, **arguments):
+    plan = resolve(study, **arguments)
     said = [] if said is None else said
     plan, _ = Store(folder).claim(
         plan, DATA, COSTS, "a command", said.append, place=place, mixed_bits=mixed_bits
