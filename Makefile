@@ -7,7 +7,7 @@ VERSION := $(or $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_in
 PINS := constraints/$(VERSION).txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS)
 
-.PHONY: help setup study test test-only core-only test-core test-matrix test-long calibrate lint docs clean
+.PHONY: help setup study studies test test-only core-only test-core test-matrix test-long calibrate lint types docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,14 +36,14 @@ test: lint test-only ## lint, types, import contracts and the fast tests
 test-only: setup $(VENV)/oracles-$(VERSION)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-core-only: setup
+core-only: types
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'core and not long'
 
-test-core: ## the core of the tests on every other Python that is found, each in .venv-VERSION
+test-core: ## types and the core of the tests on every other Python that is found, each in .venv-VERSION
 	@$(call on_each,core-only,$(VERSION))
 
-test-matrix: ## the fast tests on every Python that is found, each in .venv-VERSION
-	@$(call on_each,test-only)
+test-matrix: ## make test on every Python that is found, each in .venv-VERSION
+	@$(call on_each,test)
 
 # A shim of pyenv's that is not active is no Python: then pyenv's own folder is looked into.
 define on_each
@@ -61,15 +61,22 @@ endef
 test-long: setup $(VENV)/oracles-$(VERSION) ## the long tests: kills, real data, full presets, the whole family
 	$(BIN)/python -m pytest -n 0 -m long
 
+studies: setup ## the quick preset of every study, into runs/studies, and an index of their verdicts
+	@failed=; for name in `$(BIN)/python -c 'from cnnjax.cli.study import installed_studies as s; print(*s())'`; do \
+	  echo "== $$name"; $(BIN)/cnnjax study run $$name --workdir runs/studies/$$name || failed="$$failed $$name"; \
+	done; $(BIN)/cnnjax study index runs/studies; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+
 calibrate: setup ## how often verdicts are false and intervals cover, over simulated null studies
 	$(BIN)/python benchmarks/calibrate.py --seeds 8 12
 	$(BIN)/python benchmarks/calibrate.py --seeds 16 20 --studies 500
 
-lint: setup ## ruff, basedpyright, import-linter
+lint: types ## ruff, basedpyright, import-linter
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+
+types: setup
+	$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 
 docs: setup ## write docs/reference/ and the notebook anew
 	$(BIN)/cnnjax models --markdown > docs/reference/models.md

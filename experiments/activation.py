@@ -8,28 +8,25 @@ Run: cnnjax study run activation
 from cnnjax import Contrast, Model, Preset, Study, Tune, small_images
 from experiments.scales import CIFAR, CIFAR_16
 
-ACTIVATIONS = {name: {"model.activation": name} for name in ("relu", "tanh", "sigmoid")}
+ACTIVATIONS = {name: {"model.activation": name} for name in ("relu", "tanh")}
 
 
 def claims(error: int) -> tuple[Contrast, ...]:
     """The training error of an epoch's batches that is to be reached, in per cent."""
     return (
         Contrast("relu", "tanh", f"batch_error<={error}", "lower"),
-        Contrast("tanh", "sigmoid", f"batch_error<={error}", "lower"),
         Contrast("relu", "tanh", "test_error", "lower"),
     )
 
 
 def own_rate(error: int) -> Tune:
     """The rate by which each is fastest, as in the paper."""
-    return Tune(
-        {"optimizer.learning_rate": (0.003, 0.01, 0.03, 0.1)}, metric=f"batch_error<={error}"
-    )
+    return Tune({"optimizer.learning_rate": (0.01, 0.03, 0.1, 0.3)}, metric=f"batch_error<={error}")
 
 
 study = Study(
     name="activation",
-    question="In how many epochs does a network with ReLUs reach the training error of its twins?",
+    question="Does a network with ReLUs reach a training error in fewer epochs than with tanh?",
     source="Krizhevsky et al. 2012, NIPS 25, section 3.1, figure 1: 6 times fewer than with tanh",
     base=small_images.replace(model=Model("alexnet_small", {"lrn": False})),
     factors={"activation": ACTIVATIONS},
@@ -41,14 +38,13 @@ study = Study(
         "smoke": Preset(
             about="seconds, for tests: ReLU and tanh, 2 seeds, 3 epochs",
             settings={"epochs": 3},
-            factors={"activation": {name: ACTIVATIONS[name] for name in ("relu", "tanh")}},
             seeds=2,
             contrasts=claims(25)[:1],
             tune=False,
         ),
         "quick": Preset(
-            about="minutes on two cores: digits, 30 epochs at a constant rate, to 5 % error",
-            settings={"epochs": 30, "schedule.name": "constant", "schedule.warmup": 0.0},
+            about="minutes on two cores: digits, 20 epochs at a constant rate, to 5 % error",
+            settings={"epochs": 20, "schedule.name": "constant", "schedule.warmup": 0.0},
             contrasts=claims(5),
             tune=own_rate(5),
         ),

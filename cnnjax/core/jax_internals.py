@@ -346,7 +346,7 @@ def _without_effects(jaxpr: Any) -> Any:
         return jaxpr
 
     def inner(value: Any) -> Any:
-        if isinstance(value, jax.extend.core.ClosedJaxpr):
+        if hasattr(value, "jaxpr") and hasattr(value, "consts"):  # closed
             return value.replace(jaxpr=_without_effects(value.jaxpr)) if value.effects else value
         return value
 

@@ -29,9 +29,12 @@ def stream_keys(seed: int, streams: Streams | None = None) -> dict:
     except ValueError as error:
         raise Refused(str(error)) from None
     own = asdict(streams or Streams())
-    return {
+    keys = {
         name: jax.random.fold_in(
             jax.random.key(seed if own[name] is None else own[name]), zlib.crc32(name.encode())
         )
         for name in STREAMS
     }
+    if not own["salt"]:
+        return keys
+    return {name: jax.random.fold_in(key, own["salt"]) for name, key in keys.items()}

@@ -288,12 +288,15 @@ class Streams:
     order: of the examples in each epoch.
     augment: of crops, flips, colours and mixing.
     dropout: of what a network or a task draws while training.
+    salt: folded into all of them: another one is another sample of everything that is random, by
+      the same seeds (for two variants that differ in nothing else); 0: nothing is folded in.
     """
 
     init: int | None = None
     order: int | None = None
     augment: int | None = None
     dropout: int | None = None
+    salt: int = 0
 
     def __post_init__(self):
         for name, seed in asdict(self).items():

@@ -32,7 +32,7 @@ from cnnjax.report.canvas import (
 from cnnjax.report.probe_figures import probe_pictures
 from cnnjax.report.tables import INTERVAL, minus, no_interval, values
 from cnnjax.study.cells import Cell, Variant
-from cnnjax.study.measures import labelled, probed, value_of, words
+from cnnjax.study.measures import goal_of, labelled, probed, value_of, words
 from cnnjax.study.outcome import Outcome
 from cnnjax.study.statistics import summarize
 from cnnjax.study.store import Store
@@ -190,9 +190,11 @@ def _join_seeds(
 
 
 def _curves(outcome: Outcome) -> list[Picture]:
-    """The first metric by epoch, one panel a line of the grid that has a result."""
+    """The first metric that an epoch has, by epoch: one panel a line of the grid with a result."""
     store = Store(outcome.folder)
-    name = outcome.plan.metrics[0]
+    name = next((name for name in outcome.plan.metrics if goal_of(name) is None), None)
+    if name is None:
+        return []
     figure, metric = name.partition("_")[2], outcome.plan.measures[name]
     factor = list(outcome.plan.factors)[-1]
     levels = outcome.plan.factors[factor]

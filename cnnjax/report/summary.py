@@ -62,7 +62,7 @@ def seconds_of(outcome: Outcome) -> float:
     sessions = list(outcome.sessions)
     if outcome.plan.tune is not None:
         sessions += Store(outcome.folder / TUNING).past_sessions()
-    return sum(session["seconds"] for session in sessions)
+    return sum((session["seconds"] for session in sessions), 0.0)
 
 
 def write_summary(outcome: Outcome, path: Path) -> dict[str, Any]:

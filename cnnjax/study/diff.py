@@ -40,21 +40,22 @@ class Difference:
 def compare(first: Outcome, second: Outcome) -> Difference:
     """What differs; cells are the same where their variant's name and seed are."""
     results = first.results, second.results
+    one, other = _settings(first, second)
     alike, changed = [], []
     for key in (key for key in results[0] if key in results[1]):
-        one, other = results[0][key], results[1][key]
+        mine, theirs = results[0][key], results[1][key]
         name = f"{key[0]}-s{key[1]}"
-        names = dict.fromkeys(("status", "steps", *figures_in(one), *figures_in(other)))
+        names = dict.fromkeys(("status", "steps", *figures_in(mine), *figures_in(theirs)))
         found = [
-            (name, figure, one.get(figure), other.get(figure))
+            (name, figure, mine.get(figure), theirs.get(figure))
             for figure in names
-            if one.get(figure) != other.get(figure)
+            if mine.get(figure) != theirs.get(figure)
         ]
         changed += found
         alike += [] if found else [name]
     verdicts = [{j.name: j.verdict for j in outcome.judgements} for outcome in (first, second)]
     return Difference(
-        settings=differences(*_settings(first, second)),
+        settings=differences(one, other),
         alike=alike,
         changed=changed,
         only_first=[f"{n}-s{s}" for n, s in results[0] if (n, s) not in results[1]],
@@ -68,25 +69,23 @@ def compare(first: Outcome, second: Outcome) -> Difference:
 
 def versions_of(first: Outcome, second: Outcome) -> list[str]:
     """Lines in which versions and placement of two studies differ: why bits may."""
-    bits = [
+    mine, theirs = (
         {**outcome.document["versions"], **outcome.document["bits"]} for outcome in (first, second)
-    ]
-    return differences(*bits)
+    )
+    return differences(mine, theirs)
 
 
-def _settings(*outcomes: Outcome) -> list[dict[str, Any]]:
+def _settings(first: Outcome, second: Outcome) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was asked of each study, of common variants every setting."""
-    variants = [outcome.document["settings"]["variants"] for outcome in outcomes]
-    common = [name for name in variants[0] if name in variants[1]]
-    found = []
-    for outcome, own in zip(outcomes, variants, strict=True):
-        document = outcome.document
-        found.append(
-            {
-                **{key: document[key] for key in ("study", "preset", "seeds", "metrics")},
-                **{name: own[name] for name in common},
-                "data": {name: about["fingerprint"] for name, about in document["data"].items()},
-                "sources": document["sources"],
-            }
-        )
-    return found
+    mine, theirs = (outcome.document["settings"]["variants"] for outcome in (first, second))
+    common = [name for name in mine if name in theirs]
+
+    def asked(document: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **{key: document[key] for key in ("study", "preset", "seeds", "metrics")},
+            **{name: document["settings"]["variants"][name] for name in common},
+            "data": {name: about["fingerprint"] for name, about in document["data"].items()},
+            "sources": document["sources"],
+        }
+
+    return asked(first.document), asked(second.document)

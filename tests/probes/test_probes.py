@@ -243,8 +243,5 @@ def test_a_network_that_pools_everything_does_not_see_a_shift():
         def __call__(self, images, *, train):
             return nn.Dense(10, name="head")(images.sum((1, 2)))
 
-    framed = {
-        **BATCH,
-        "images": np.pad(BATCH["images"][:, 1:-1, 1:-1], ((0, 0), (1, 1), (1, 1), (0, 0))),
-    }
-    assert look("shift_sensitivity", Summed(), batch=framed)[0] == 0
+    framed = jnp.pad(BATCH["images"][:, 1:-1, 1:-1], ((0, 0), (1, 1), (1, 1), (0, 0)))
+    assert look("shift_sensitivity", Summed(), batch={**BATCH, "images": framed})[0] == 0

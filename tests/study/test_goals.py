@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cnnjax import Contrast, Refused, Study, small_images
+from cnnjax.report.page import write_report
 from cnnjax.study.cells import resolve
 from cnnjax.study.measures import goal_of, words
 from cnnjax.study.outcome import read_outcome
@@ -87,3 +88,16 @@ def test_it_is_counted_in_each_cells_own_record(tmp_path):
 def test_a_goal_that_cannot_be_counted_is_refused(change, what):
     with pytest.raises(Refused, match=what):
         resolve(study(**change))
+
+
+def test_its_page_is_drawn_even_where_it_is_the_only_metric(tmp_path):
+    only = replace(
+        STUDY,
+        metrics=("batch_error<=10",),
+        contrasts=(Contrast("8", "14", "batch_error<=10", "lower"),),
+    )
+    store, plan = claim(tmp_path, study=only)
+    fill(store, plan)
+    page = write_report(tmp_path).html.read_text()
+    assert "epochs until batch error &lt;= 10" in page
+    assert "A diverged cell counts as 16 epochs." in page

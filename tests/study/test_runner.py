@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from cnnjax.core.files import read_sealed, write_sealed
 from cnnjax.study.cells import resolve
 from cnnjax.study.runner import _Queue
 from cnnjax.training.make import program_key
@@ -146,6 +148,25 @@ def test_a_cell_is_repeated_with_the_same_bits(whole, command):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["verdict"] == "same bits"
+
+
+def test_cells_drawn_at_random_are_verified_and_a_changed_figure_is_found(whole, command, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole[0], folder)
+    result = next(folder.glob("cells/residual-8-s1-*/result.json"))
+    value = read_sealed(result)
+    write_sealed(result, {**value, "test_error": value["test_error"] + 1e-12})
+    cells = [cell for cell in folder.glob("cells/*") if "residual-8-s" not in cell.name]
+    for cell in cells:
+        (cell / "result.json").unlink()
+    done = subprocess.run(
+        [*command, "study", "verify", folder, "-k", "2", "--seed", "3", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    found = {cell["cell"]: cell for cell in json.loads(done.stdout)["cells"]}
+    assert found["residual-8-s1"]["differing"] == ["test_error"]
+    assert found["residual-8-s0"]["verdict"] == "same bits"
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_done(cnnjax, tmp_path):

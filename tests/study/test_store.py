@@ -33,6 +33,7 @@ DATA = {
 def claim(folder, said=None, *, study=STUDY, place=JIT, mixed_bits=False, **arguments):
     plan = resolve(study, **arguments)
     said = [] if said is None else said
+    folder.mkdir(parents=True, exist_ok=True)
     plan, _ = Store(folder).claim(
         plan, DATA, COSTS, "a command", said.append, place=place, mixed_bits=mixed_bits
     )
