@@ -66,9 +66,10 @@ studies: setup ## the quick preset of every study, into runs/studies, and an ind
 	  echo "== $$name"; $(BIN)/cnnjax study run $$name --workdir runs/studies/$$name || failed="$$failed $$name"; \
 	done; $(BIN)/cnnjax study index runs/studies; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
-calibrate: setup ## how often verdicts are false and intervals cover, over simulated null studies
+calibrate: setup ## how often verdicts are false and intervals cover: simulated and trained null studies
 	$(BIN)/python benchmarks/calibrate.py --seeds 8 12
 	$(BIN)/python benchmarks/calibrate.py --seeds 16 20 --studies 500
+	$(BIN)/python benchmarks/calibrate_trained.py
 
 lint: types ## ruff, basedpyright, import-linter
 	$(BIN)/ruff check --quiet .

@@ -27,6 +27,11 @@ from cnnjax.study.power import power
 from cnnjax.study.statistics import summarize
 from cnnjax.study.verdict import ALPHA, judge, statements_of
 
+VARIANTS = {
+    "a": {},
+    "b": {"streams.salt": 1},
+    "planted": {"streams.salt": 2, "optimizer.learning_rate": 0.025},
+}
 NULL = tuple(Contrast("a", "b", metric, "lower") for metric in ("test_error", "test_loss"))
 PLANTED = (Contrast("planted", "a", "test_error", "higher"),)
 DEALT = (6, 8, 12)  # seeds of a small study
@@ -44,13 +49,7 @@ def design(seeds: int, contrasts: tuple[Contrast, ...]) -> Study:
             batch_size=25,
             steps=40,
         ),
-        factors={
-            "variant": {
-                "a": {},
-                "b": {"streams.salt": 1},
-                "planted": {"streams.salt": 2, "optimizer.learning_rate": 0.025},
-            }
-        },
+        factors={"variant": VARIANTS},
         seeds=seeds,
         metrics=("test_error", "test_loss"),
         contrasts=contrasts,
@@ -60,11 +59,7 @@ def design(seeds: int, contrasts: tuple[Contrast, ...]) -> Study:
 def dealt(results: dict, seeds: int, n: int) -> list[dict]:
     """Small studies of n seeds each, as `judge` takes them."""
     return [
-        {
-            (v, s - first): results[v, s]
-            for v in ("a", "b", "planted")
-            for s in range(first, first + n)
-        }
+        {(name, seed): results[name, first + seed] for name in VARIANTS for seed in range(n)}
         for first in range(0, seeds - n + 1, n)
     ]
 
@@ -113,7 +108,7 @@ if __name__ == "__main__":
     run_study(design(asked.seeds, ()), workdir=asked.workdir)
     results = read_outcome(asked.workdir).results
     rows = [rates(results, asked.seeds, n) for n in DEALT]
-    print("| seeds | studies | a false statement | 95 % covers the difference | 95 % covers a mean |"
+    print("| seeds | studies | a false statement | difference covered | mean covered |"
           " planted effect found | announced |")  # fmt: skip
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     line = "| {seeds} | {studies} | {false:.1%} | {covers_difference:.1%} | {covers_mean:.1%} |"

@@ -95,7 +95,7 @@ def evaluate(
         recipe = changed(Recipe(), {"data.name": ("--data", data)}, settings)
         start_backend()
 
-        from cnnjax.training.network import evaluate_weights
+        from cnnjax.training.subject import evaluate_weights
 
         figures = evaluate_weights(folder, recipe.data, data_dir, split, say, keep=kept.append)
     if out is not None:

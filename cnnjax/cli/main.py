@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ("cnnjax.cli.train", "train", "Train one network; goes on where it stopped."),
     "eval": ("cnnjax.cli.eval", "evaluate", "Evaluate a trained network, or imported weights."),
     "predict": ("cnnjax.cli.predict", "predict", "Name what images show."),
+    "analyze": ("cnnjax.cli.analyze", "analyze", "Draw what a trained network has learned."),
     "visualize": ("cnnjax.cli.visualize", "visualize", "Draw channels, filters, feature maps."),
     "settings": ("cnnjax.cli.settings", "settings", "List what --set takes: defaults, values."),
     "import-weights": ("cnnjax.cli.weights", "import_weights", "Read PyTorch's weights."),

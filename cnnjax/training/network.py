@@ -1,7 +1,7 @@
 """A network with its variables, from a run or from imported weights, put to use."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,24 +12,15 @@ import numpy as np
 from jaxtyping import Float
 
 from cnnjax.core.config import full
-from cnnjax.core.environment import start_backend
 from cnnjax.core.errors import Failed, Refused, Say, one_line
-from cnnjax.core.recipe import Data, Task
+from cnnjax.core.recipe import Task
 from cnnjax.data.augment import normalize, ten_crops
 from cnnjax.data.dataset import AnyDataset, StreamedDataset
 from cnnjax.data.decode import decode, fit
-from cnnjax.data.folder import PREFIX
-from cnnjax.data.load import load_dataset
 from cnnjax.data.normalization import fixed_normalization, normalization_arrays
 from cnnjax.data.views import central_view, fixed_view
 from cnnjax.interop.weights import Network, described_weights, holds_weights, load_weights
-from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.network import evaluated
-from cnnjax.tasks.state import TrainState
-from cnnjax.tasks.task import Accumulator
-from cnnjax.training.feed import on_device
-from cnnjax.training.loop import evaluate
-from cnnjax.training.make import data_spec
 from cnnjax.training.restore import dataset_of, read_run, restore_run
 
 
@@ -73,52 +64,6 @@ def check_fits(
     except Exception as error:  # flax has its own kinds for shapes that differ
         shape = "x".join(map(str, image_shape))
         raise Refused(f"these weights do not take images of {shape}: {one_line(error)}") from error
-
-
-def evaluate_weights(
-    folder: Path,
-    data: Data,
-    data_dir: str | None,
-    split: str,
-    say: Say,
-    *,
-    keep: Callable[[Accumulator], None] = lambda accumulator: None,
-) -> dict:
-    """`loss`, `top1_error` and `examples` of imported weights on "test" or "train" of `data`.
-
-    Images are normalised as the weights want them unless `data.normalization` says otherwise; a
-    folder of images is brought to the size that the weights are for.
-
-    Raises:
-      Refused: no such weights or data, or they do not fit.
-    """
-    start_backend()
-    described, network = described_weights(folder), load_weights(folder)
-    if data.normalization == "default":
-        data = replace(data, normalization=described["normalization"])
-    height, width, _ = network.image_shape
-    streamed = data.name.startswith(PREFIX) or data.streaming == "always"
-    if streamed and data.image_size is None and height == width:
-        data = replace(data, image_size=height)
-    dataset = load_dataset(data, data_dir, say)
-    on_device(data, dataset)  # settings that do not go with the data are refused
-    check_fits(network.module, network.variables, dataset.image_shape)
-    task = Classification(model=network.module, data=data_spec(dataset))
-    task.check()
-    variables = dict(network.variables)
-    params = variables.pop("params", {})
-    state = TrainState(jnp.zeros((), jnp.int32), params, variables, opt_state=())
-    accumulator = task.accumulator(detailed=True)
-    figures = evaluate(task, data, state, dataset, split, accumulator=accumulator)
-    if accumulator is not None:
-        keep(accumulator)
-    about = {
-        "task": "classification",
-        "model": network.model.name,
-        "data": dataset.name,
-        "split": split,
-    }
-    return {**about, "normalization": data.normalization, **figures}
 
 
 @dataclass(frozen=True, eq=False)
