@@ -1,11 +1,16 @@
 """What in docs/ is made by a program is current, and the notebook of the Python interface runs."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from cnnjax.cli.study import installed_studies
+from cnnjax.report.study_page import filled
+from cnnjax.report.summary import read_summary
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -47,3 +52,31 @@ def test_the_notebook_runs(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+PAGES = sorted(
+    page.relative_to(DOCS)
+    for page in DOCS.rglob("*.md")
+    if "summaries/" in page.read_text() and page.name != "study.md"
+)
+
+
+@pytest.mark.parametrize("name", PAGES, ids=str)
+def test_no_figure_of_a_study_is_typed_by_hand(name):
+    """Every block is what its summary says; a summary is sealed by its digest."""
+    page = DOCS / name
+    text = page.read_text()
+    read = [read_summary(page.parent / path) for path in re.findall(r"<!-- (\S+\.json) ", text)]
+    assert read
+    assert filled(text, lambda path: read_summary(page.parent / path)) == text, (
+        f"type: cnnjax study page --into docs/{name}"
+    )
+
+
+def test_every_study_that_ships_has_its_page_and_its_place_in_the_lecture():
+    lecture = (DOCS / "lecture.md").read_text()
+    for name in installed_studies():
+        page = (DOCS / "studies" / f"{name}.md").read_text()
+        assert f"summaries/{name}-" in page
+        assert f"studies/{name}.md" in lecture
+        assert f"](../../experiments/{name}.py)" in page

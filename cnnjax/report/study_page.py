@@ -8,6 +8,7 @@ A page marks where figures stand, and of which summary (its path from the page):
 What lies between is written anew from the summary; the rest of the page is its author's.
 """
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -117,22 +118,17 @@ def _figures(summary: dict[str, Any]) -> str:
 
 def _contrasts(summary: dict[str, Any]) -> str:
     rows = []
-    measures = _measures(summary)
     for one in summary["contrasts"]:
-        metric = measures[one["metric"]]
-        declared = f"equal within {one['bound']:g}" if one["expect"] == "equal" else one["expect"]
-        low, high = one["ci_low"], one["ci_high"]
-        interval = NO_VALUE
-        if low is not None and high is not None:
-            interval = f"{shown_step(metric, low)} to {shown_step(metric, high)}"
+        metric = _measures(summary)[one["metric"]]
+        equal = f"equal within {one['bound']:g}" if one["expect"] == "equal" else None
         mean = one["mean_difference"]
         rows.append(
             [
                 minus(one["title"]),
-                declared or "different",
+                equal or one["expect"] or "different",
                 words(one["metric"]),
                 NO_VALUE if mean is None else shown_step(metric, mean),
-                interval,
+                _interval(one, metric) or NO_VALUE,
                 NO_VALUE if one["p_holm"] is None else probability(one["p_holm"]),
                 one["verdict"],
             ]
@@ -142,7 +138,24 @@ def _contrasts(summary: dict[str, Any]) -> str:
 
 
 def _verdicts(summary: dict[str, Any]) -> str:
-    return "\n" + "".join(f"- {one['sentence']}\n" for one in summary["contrasts"]) + "\n"
+    """Each in a sentence, with its interval, and of what."""
+    lines = []
+    for one in summary["contrasts"]:
+        interval = _interval(one, _measures(summary)[one["metric"]])
+        more = [f"95 % interval {interval}"] if interval else []
+        more += [f"p {probability(one['p_holm'])} after Holm"] if one["p_holm"] is not None else []
+        more += [f"n = {one['n']}"]
+        lines.append(f"- {one['sentence'].removesuffix('.')}; {', '.join(more)}.\n")
+    data = dict.fromkeys(name.partition(" (")[0] for name in summary["data"])
+    how = f"`cnnjax study run {summary['study']} --preset {summary['preset']}`"
+    return f"\n{''.join(lines)}\n{how}, on {' and '.join(data)}.\n\n"
+
+
+def _interval(one: dict[str, Any], metric: Metric) -> str:
+    low, high = one["ci_low"], one["ci_high"]
+    if low is None or high is None:
+        return ""
+    return f"{shown_step(metric, low)} to {shown_step(metric, high)}"
 
 
 def _costs(summary: dict[str, Any]) -> str:
@@ -192,7 +205,10 @@ def _measures(summary: dict[str, Any]) -> dict[str, Metric]:
 def _spread(metric: Metric, mean: float | None, sd: float | None) -> str:
     if mean is None:
         return NO_VALUE
-    return shown(metric, mean) + ("" if sd is None else f" ± {shown(metric, sd)}")
+    if metric.unit == "%" or not sd:
+        return shown(metric, mean) + ("" if sd is None else f" ± {shown(metric, sd)}")
+    digits = max(0, 1 - math.floor(math.log10(sd)))  # two of the deviation, the mean as many
+    return f"{mean:.{digits}f} ± {sd:.{digits}f}".replace("-", "−")
 
 
 def _table(head: list[str], rows: list[list[str]], right: Any = ()) -> str:
