@@ -117,7 +117,8 @@ def status(workdir: str, as_json: bool) -> None:
 def report(workdir: str, as_json: bool) -> None:
     """Write the report anew, at any moment of a study.
 
-    That is report.html, report.md, results.csv and figures/ in the study's folder.
+    That is report.html, report.md, report.tex (tables for a paper), results.csv and figures/ in the
+    study's folder.
     """
     from cnnjax.report.page import write_report
 

@@ -1,4 +1,4 @@
-"""report.html, report.md, results.csv and figures/: derived from the store, rebuilt at will."""
+"""report.html, .md and .tex, results.csv, figures/: derived from the store, rebuilt at will."""
 
 import base64
 import shlex
@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cnnjax.core.files import atomic_write
 from cnnjax.report.canvas import Picture
 from cnnjax.report.figures import pictures
+from cnnjax.report.latex import tables_tex
 from cnnjax.report.tables import (
     Table,
     contrast_table,
@@ -54,6 +55,9 @@ def write_report(folder: Path, say: Callable[[str], None] = lambda line: None) -
     context = report_context(outcome, drawn)
     for name in ("report.md", "report.html"):
         atomic_write(folder / name, render(name, context).encode())
+    tables = [context["contrasts"], *context["tables"]]
+    question, command = outcome.plan.question, outcome.document["command"]
+    atomic_write(folder / "report.tex", tables_tex(tables, question, command).encode())
     return Report(folder / "report.html", outcome)
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from cnnjax.core.files import append_line, read_sealed
+from cnnjax.report.latex import escaped
 from cnnjax.report.page import write_report
 from cnnjax.report.tables import difference_table
 from cnnjax.study.outcome import as_json, counted, read_outcome
@@ -164,3 +165,16 @@ def test_one_is_singular(tmp_path):
 def test_a_number_has_its_noun(number, text):
     assert counted(number, "cell") == text
     assert counted(1, "class", "classes") == "1 class"
+
+
+def test_the_tables_are_there_for_a_paper(half_done):
+    """What a user wrote is set as text: no command of LaTeX, no end of a comment."""
+    write_report(half_done)
+    text = (half_done / "report.tex").read_text()
+    assert text.startswith("% Is <b>deeper</b> & better?\n% a command\n")
+    assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == 5
+    assert r"8 & 2 of 2 & 13.00 & 7.07 & -- & 13.00 & 7.07 & -- \\" in text
+    assert r"8 $-$ 14 & train\_error & lower" in text
+    for line in text.splitlines()[3:]:
+        assert not re.search(r"(?<!\\)[%#_]", line)
+    assert escaped("50 % of {x_1}^2") == r"50 \% of \{x\_1\}\textasciicircum{}2"
