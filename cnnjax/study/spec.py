@@ -123,8 +123,8 @@ class Probe:
 
     Attributes:
       name: gradient_norm, gradient_attenuation, weight_gradient_norm, response_deviation,
-        dead_channels, effective_receptive_field, or a function (task, state, batch) of your own:
-        FILE.py:function, package.module:function.
+        dead_channels, effective_receptive_field, shift_sensitivity, or a function (task, state,
+        batch) of your own: FILE.py:function, package.module:function.
       at: which shares of a run are over when it looks: 0 is before the first update, 1 the end.
 
     A contrast's metric may be "NAME@SHARE", or "NAME/LAYER@SHARE" where a probe tells of layers:
