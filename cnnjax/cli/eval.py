@@ -1,5 +1,6 @@
 """`cnnjax eval`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cnnjax.cli.output import (
     json_option,
     print_json,
     print_table,
+    print_text,
     say,
     set_option,
     shown,
@@ -39,6 +41,11 @@ _WEIGHTS = ("weights.json", "weights.safetensors")
     metavar="FILE.npz",
     help="Write label, prediction and probabilities of every example, in the order of the set.",
 )
+@click.option(
+    "--against",
+    metavar="FILE.npz",
+    help="Compare with the --predictions of another network on the same examples: McNemar's test.",
+)
 @set_option
 @json_option
 def evaluate(
@@ -46,6 +53,7 @@ def evaluate(
     data: str | None,
     split: str,
     predictions: str | None,
+    against: str | None,
     data_dir: str | None,
     settings: tuple[str, ...],
     as_json: bool,
@@ -74,6 +82,7 @@ def evaluate(
     out = None if predictions is None else Path(predictions)
     if out is not None and (out.suffix != ".npz" or not out.absolute().parent.is_dir()):
         raise Refused(f"--predictions {out}: give a .npz file in a folder that is there")
+    other = None if against is None else _read(against)
     kept: list[Any] = []
     if (folder / "run.json").is_file() or not any((folder / name).is_file() for name in _WEIGHTS):
         read_run(folder)  # a wrong folder is refused before jax is started
@@ -98,6 +107,12 @@ def evaluate(
         from cnnjax.training.subject import evaluate_weights
 
         figures = evaluate_weights(folder, recipe.data, data_dir, split, say, keep=kept.append)
+    if other is not None:
+        from cnnjax.analysis.mcnemar import mcnemar
+
+        if not kept or not hasattr(kept[0], "arrays"):
+            raise Refused(f"--against: task {figures['task']} keeps no predictions")
+        figures["against"] = asdict(mcnemar(kept[0].arrays(), other, f"--against {against}"))
     if out is not None:
         if not kept or not hasattr(kept[0], "arrays"):
             raise Refused(f"--predictions: task {figures['task']} keeps none")
@@ -108,8 +123,46 @@ def evaluate(
     about = read_run(folder) if (folder / "run.json").is_file() else {}
     with paths_of(about):  # a task of one's own lies where the run was typed
         units = units_of(figures["task"])
-    plain = {key: value for key, value in figures.items() if not isinstance(value, list)}
-    print_table(("", ""), [(key, shown(value, units.get(key))) for key, value in plain.items()])
+    plain = {key: value for key, value in figures.items() if not isinstance(value, list | dict)}
+    rows = [(key, _with_noise(key, value, figures, units.get(key))) for key, value in plain.items()]
+    print_table(("", ""), rows)
+    if found := figures.get("against"):
+        print_text(
+            f"wrong here alone {found['only_first']:,}, in {against} alone"
+            f" {found['only_second']:,} of {found['examples']:,}: McNemar's p {found['p']:.4g}."
+            " It is about these two networks; another seed is another network (cnnjax study)."
+        )
+
+
+def _with_noise(key: str, value: object, figures: dict[str, Any], unit: str | None) -> str:
+    """An error with what chance of the images alone would change: less than another seed does."""
+    if not key.endswith("_error") or not isinstance(value, float) or unit != "%":
+        return shown(value, unit)
+    from cnnjax.analysis.mcnemar import standard_error
+
+    return f"{shown(value, unit)} ± {standard_error(value, figures['examples']):.2f} (binomial)"
+
+
+def _read(path: str) -> dict[str, Any]:
+    """What --predictions wrote.
+
+    Raises:
+      Refused: it is no such file.
+    """
+    import zipfile
+
+    import numpy as np
+
+    from cnnjax.core.errors import Refused
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no .npz file"
+        raise Refused(
+            f"--against {path}: {reason}; write it with cnnjax eval --predictions"
+        ) from None
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:

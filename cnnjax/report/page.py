@@ -1,6 +1,7 @@
 """report.html, .md and .tex, results.csv, figures/: derived from the store, rebuilt at will."""
 
-import base64
+import html
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
                 "name": picture.name,
                 "caption": picture.caption,
                 "wide": picture.wide,
-                "uri": f"data:image/svg+xml;base64,{base64.b64encode(picture.svg).decode()}",
+                "svg": inline_svg(picture.svg, picture.caption),
             }
             for picture in drawn
         ],
@@ -126,6 +127,16 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
         "repeat": [(cell.name, repeat_command(outcome, cell)) for cell in cells],
         "seeds": {v.name: ", ".join(map(str, v.replicates)) for v in plan.variants},
     }
+
+
+def inline_svg(svg: bytes, caption: str) -> str:
+    """A figure as an element of a page: without a prolog and what says who drew it."""
+    text = svg[svg.index(b"<svg") :].decode()
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg [^>]*?) width="[^"]*"|', r"\1", text, count=1)
+    text = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", text, count=1)
+    label = html.escape(caption, quote=True)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
 def repeat_command(outcome: Outcome, cell: Cell) -> str:

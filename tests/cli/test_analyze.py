@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import binom
 
 RUN = ("--recipe", "small_images", "--set", "model.width=0.25", "--set", "steps=3")
 
@@ -109,3 +110,44 @@ def test_png_is_what_is_written(cli, runs, tmp_path):
     assert code == 0
     assert out.splitlines()[-1] == str(target)
     assert Image.open(io.BytesIO(target.read_bytes())).format == "PNG"
+
+
+def test_two_networks_are_compared_image_by_image(cli, runs, tmp_path):
+    file = tmp_path / "second.npz"
+    assert cli("eval", runs / "1", "--predictions", file)[0] == 0
+    code, out, _ = cli("eval", runs / "0", "--against", file, "--json")
+    assert code == 0
+    figures = json.loads(out)
+    found = figures["against"]
+    second = np.load(file)
+    wrong = int((second["labels"] != second["predictions"]).sum())
+    mine = round(figures["top1_error"] * 4.5)
+    assert found["only_first"] - found["only_second"] == mine - wrong
+    total = found["only_first"] + found["only_second"]
+    tail = min(found["only_first"], found["only_second"])
+    assert found["p"] == pytest.approx(min(1, 2 * binom.cdf(tail, total, 0.5)))
+    code, out, _ = cli("eval", runs / "0", "--against", file)
+    assert f"wrong here alone {found['only_first']}," in out
+    share = figures["top1_error"] / 100
+    assert f"± {100 * (share * (1 - share) / 450) ** 0.5:.2f} (binomial)" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (None, "No such file"),
+        (b"text", "it is no .npz file"),
+        ({"labels": np.zeros(450)}, "has no predictions"),
+        ({"labels": np.zeros(450), "predictions": np.zeros(450)}, "is of other examples"),
+        ({"labels": np.zeros(3), "predictions": np.zeros(3)}, "of other examples (3, here 450)"),
+    ],
+)
+def test_predictions_of_something_else_are_refused(cli, runs, tmp_path, content, what):
+    file = tmp_path / "other.npz"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        np.savez(file, **content)
+    code, _, err = cli("eval", runs / "0", "--against", file)
+    assert code == 2
+    assert what in err

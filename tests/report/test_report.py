@@ -40,14 +40,17 @@ def test_an_empty_study_opens_too(tmp_path):
     claim(tmp_path)
     page = write_report(tmp_path).html.read_text()
     assert "0 of 4 cells done" in page
-    assert "<img" not in page
+    assert "<svg" not in page
 
 
 def test_the_page_is_one_file_and_loads_nothing(half_done):
     page = write_report(half_done).html.read_text()
-    assert page.count("<img") == 4
+    assert len(re.findall(r'<svg role="img" aria-label="[^"]+" ', page)) == 4
+    assert page.count("<svg") == page.count("</svg>") == 4
     sources = re.findall(r"(?:src|href)=\"([^\"]{1,30})", page)
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert all(source.startswith("#") for source in sources)  # of what is drawn in the page
+    named = re.findall(r' id="([^"]+)"', page)
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(named)
     assert "default-src 'none'" in page
     assert not re.search(r"https?://(?!www\.w3\.org)", page)
 
