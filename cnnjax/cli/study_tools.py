@@ -150,7 +150,7 @@ def page(workdir: str | None, page: str) -> None:
       <!-- summaries/degradation-quick.json contrasts -->
       <!-- end -->
 
-    Blocks are run, figures, contrasts, verdicts and costs.
+    Blocks are run, figures, contrasts, verdicts, sentences and costs.
     """
     from cnnjax.report.study_page import begin_page, write_page
     from cnnjax.report.summary import write_summary

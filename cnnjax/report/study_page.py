@@ -137,6 +137,11 @@ def _contrasts(summary: dict[str, Any]) -> str:
     return f"\n{_table(head, rows, right=(3, 5))}\n"
 
 
+def _sentences(summary: dict[str, Any]) -> str:
+    """The verdicts alone."""
+    return "\n" + "".join(f"- {one['sentence']}\n" for one in summary["contrasts"]) + "\n"
+
+
 def _verdicts(summary: dict[str, Any]) -> str:
     """Each in a sentence, with its interval, and of what."""
     lines = []
@@ -191,6 +196,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "figures": _figures,
     "contrasts": _contrasts,
     "verdicts": _verdicts,
+    "sentences": _sentences,
     "costs": _costs,
 }
 
