@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from cnnjax.data.load import load_dataset
     from cnnjax.interop.weights import Network
     from cnnjax.study.launch import Launcher
-    from cnnjax.study.spec import Arm, Contrast, Match, Preset, Probe, Study, Trend, Tune
+    from cnnjax.study.spec import (
+        Arm,
+        Contrast,
+        Match,
+        Preset,
+        Probe,
+        Spread,
+        Study,
+        Trend,
+        Tune,
+    )
     from cnnjax.tasks.network import NetworkTask
     from cnnjax.tasks.task import Metric
     from cnnjax.training.make import make_task
@@ -66,6 +76,7 @@ _HOME = {
     "Streams": "cnnjax.core.recipe",
     "Study": "cnnjax.study.spec",
     "Task": "cnnjax.core.recipe",
+    "Spread": "cnnjax.study.spec",
     "Trend": "cnnjax.study.spec",
     "Tune": "cnnjax.study.spec",
     "create_model": "cnnjax.core.architectures",
@@ -112,6 +123,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "Streams",
     "Study",
     "Task",
+    "Spread",
     "Trend",
     "Tune",
     "create_model",

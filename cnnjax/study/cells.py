@@ -22,10 +22,10 @@ from cnnjax.study.measures import goal_of, probed
 from cnnjax.study.spec import (
     AnyContrast,
     Arm,
-    Contrast,
     Levels,
     Match,
     Probe,
+    Spread,
     Study,
     Trend,
     Tune,
@@ -96,7 +96,7 @@ class Plan:
 
     def weights(self, contrast: AnyContrast) -> dict[str, float]:
         """What a seed's value is of each variant: the sum of weight times metric is judged."""
-        if isinstance(contrast, Contrast):
+        if not isinstance(contrast, Trend):
             return {contrast.first: 1.0, contrast.second: -1.0}
         levels = {
             float(variant.levels[contrast.factor]): variant.name
@@ -108,10 +108,13 @@ class Plan:
         spread = math.fsum((rank - middle) ** 2 for rank in range(len(levels)))
         return {levels[x]: (rank - middle) / spread for rank, x in enumerate(sorted(levels))}
 
-    def pairs(self, contrast: AnyContrast) -> int:
-        """How many seeds all variants of a contrast have."""
+    def groups(self, contrast: AnyContrast) -> list[tuple[int, ...]]:
+        """The seeds that all variants of a contrast have, as they make its differences: one by
+        one, of a spread two by two."""
         seeds = {variant.name: variant.seeds for variant in self.variants}
-        return min(seeds[name] for name in self.weights(contrast))
+        count = min(seeds[name] for name in self.weights(contrast))
+        size = 2 if isinstance(contrast, Spread) else 1
+        return [tuple(range(i, i + size)) for i in range(0, count - size + 1, size)]
 
     @property
     def cells(self) -> list[Cell]:

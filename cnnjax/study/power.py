@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnjax.study.cells import Plan
-from cnnjax.study.spec import Trend
+from cnnjax.study.spec import Contrast
 from cnnjax.study.statistics import EXACT_SEEDS, POWER, fewest_seeds, smallest_p, subsets
 from cnnjax.study.verdict import ALPHA, statements_of
 
@@ -21,10 +21,11 @@ class Power:
     """What one contrast of a design can show.
 
     Attributes:
-      seeds: pairs that the design has.
+      seeds: pairs that the design has; of a spread, pairs of two seeds.
       smallest_p: that can be reached, after Holm over all statements.
       fewest_seeds: with which the contrast can be shown at all; None: with no number.
-      power: how often it is shown, were it the only effect; None: not asked for, or of a trend.
+      power: how often it is shown, were it the only effect; None: not asked for, or of a trend or a
+        spread.
       seeds_for_power: the fewest for 80 %; None: more than 400.
     """
 
@@ -66,9 +67,9 @@ def powers(plan: Plan, sd: float | None = None, effect: float | None = None) -> 
     level = ALPHA / max(1, total)
     found = []
     for contrast in plan.contrasts:
-        n = plan.pairs(contrast)
+        n = len(plan.groups(contrast))
         told: dict = {}
-        if sd is not None and effect is not None and not isinstance(contrast, Trend):
+        if sd is not None and effect is not None and isinstance(contrast, Contrast):
             equal = contrast.expect == "equal"
             bound = float(contrast.bound or 0) / sd if equal else None
             size = 0.0 if equal else effect / sd

@@ -105,7 +105,45 @@ class Trend:
         return f"{self.title} ({self.metric})"
 
 
-AnyContrast = Contrast | Trend
+@dataclass(frozen=True)
+class Spread:
+    """How far the seeds of two variants scatter: the variances of a metric, first minus second.
+
+    Seeds are taken two by two (0 and 1, 2 and 3, ...): half the squared difference of two is an
+    estimate of the variance that needs no mean. Where variants scatter alike, the differences of
+    these between variants are symmetric, as the sign-flip test asks; each needs two seeds.
+
+    Attributes:
+      first, second: variants' names.
+      metric: one of the study's metrics.
+      expect: the claim, declared before the run. "lower" or "higher": the first's variance is.
+        None: they differ, in either direction.
+    """
+
+    first: str
+    second: str
+    metric: str = "test_error"
+    expect: Literal["lower", "higher"] | None = None
+
+    bound: ClassVar[None] = None
+
+    def __post_init__(self):
+        for name in ("first", "second", "metric"):
+            _check_type("a spread", name, getattr(self, name), str)
+        _check_expected(self, ("lower", "higher"))
+        if self.first == self.second:
+            raise Refused(f"contrast {self.name}: a variant is compared with itself")
+
+    @property
+    def title(self) -> str:
+        return f"spread of {self.first} - {self.second}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.title} ({self.metric})"
+
+
+AnyContrast = Contrast | Trend | Spread
 
 
 def _check_expected(contrast: AnyContrast, allowed: tuple[str, ...]) -> None:
@@ -279,8 +317,8 @@ class Study:
         figures show largest. "batch_error<=25" and "test_error<=5" count the epochs until the
         figure of an epoch (of its batches as they were trained on, of the test split) is there; a
         run that never is counts as one epoch longer than it was.
-      contrasts: what is tested, each a Contrast or a Trend; Holm's correction is over every
-        statement that could be made of any of them.
+      contrasts: what is tested, each a Contrast, a Trend or a Spread; Holm's correction is over
+        every statement that could be made of any of them.
       presets: sizes of the study; "quick" is the default.
       probes: what is looked at inside the networks while they train.
       tune: what each variant finds for itself before it is judged.
@@ -394,9 +432,9 @@ def _check_contrasts(where: str, contrasts: object) -> None:
     seen: dict[Any, AnyContrast] = {}
     for contrast in contrasts:  # type: ignore[attr-defined]
         what = (
-            frozenset((contrast.first, contrast.second))
-            if isinstance(contrast, Contrast)
-            else (contrast.factor, *sorted(contrast.where.items()))
+            (contrast.factor, *sorted(contrast.where.items()))
+            if isinstance(contrast, Trend)
+            else (type(contrast), frozenset((contrast.first, contrast.second)))
         )
         if (twin := seen.get((what, contrast.metric))) is not None:
             raise Refused(

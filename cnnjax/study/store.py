@@ -29,7 +29,7 @@ from cnnjax.core.user_code import expanded, located
 from cnnjax.core.values import convert, differences, digest, plain
 from cnnjax.study.cells import Cell, Plan, Variant
 from cnnjax.study.measures import goal_of
-from cnnjax.study.spec import Contrast, Probe, Trend, Tune
+from cnnjax.study.spec import AnyContrast, Contrast, Probe, Spread, Trend, Tune
 from cnnjax.tasks.task import Metric
 from cnnjax.training.restore import check_format
 
@@ -350,13 +350,17 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         seeds=max(seeds.values()),
         metrics=tuple(document["metrics"]),
         measures=convert(document["measures"], dict[str, Metric], "measures"),
-        contrasts=tuple(
-            convert(c, Trend if "factor" in c else Contrast, "contrast")
-            for c in document["contrasts"]
-        ),
+        contrasts=tuple(convert(c, _kind_of(c), "contrast") for c in document["contrasts"]),
         probes=tuple(convert(p, Probe, "probe") for p in document.get("probes", [])),
         tune=convert(document["tune"], Tune, "tune") if "tune" in document else None,
     )
+
+
+def _kind_of(contrast: Mapping[str, Any]) -> type[AnyContrast]:
+    """By the fields that one kind alone has."""
+    if "factor" in contrast:
+        return Trend
+    return Contrast if "bound" in contrast else Spread
 
 
 def _spelled_out(document: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

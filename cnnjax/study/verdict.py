@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cnnjax.study.cells import Plan
 from cnnjax.study.measures import goal_of, probed, shown_step, step_unit, value_of, with_unit, words
-from cnnjax.study.spec import AnyContrast, Contrast, Trend
+from cnnjax.study.spec import AnyContrast, Spread, Trend
 from cnnjax.study.statistics import (
     SignFlips,
     holm,
@@ -134,28 +134,39 @@ def _evidence(
 ) -> _Evidence:
     weights, metric = plan.weights(contrast), plan.measures[contrast.metric]
     rows, diverged, missing = [], [], []
-    for seed in range(plan.pairs(contrast)):
-        found = {name: results.get((name, seed)) for name in weights}
-        missing += [f"{name}-s{seed}" for name, result in found.items() if result is None]
-        values = [
-            value_of(result, contrast.metric, metric)
-            for result in found.values()
-            if result is not None
-        ]
-        if len(values) < len(weights):
+    for seeds in plan.groups(contrast):
+        found = {(name, seed): results.get((name, seed)) for name in weights for seed in seeds}
+        missing += [f"{name}-s{seed}" for (name, seed), result in found.items() if result is None]
+        if any(result is None for result in found.values()):
             continue
+        values = {
+            key: value_of(result, contrast.metric, metric)
+            for key, result in found.items()
+            if result is not None
+        }
         diverged += [
             f"{name}-s{seed}"
-            for (name, result), value in zip(found.items(), values, strict=True)
+            for (name, seed), value in values.items()
             # None: no number on these data, say; what a probe saw before, it saw.
             if value is None
-            or (probed(contrast.metric) is None and result and result["status"] == "diverged")
+            or (
+                probed(contrast.metric) is None
+                and (results[name, seed] or {}).get("status") == "diverged"
+            )
         ]
-        known = [value for value in values if value is not None]
-        if len(known) == len(weights):  # else no worst value is declared
-            rows.append(known)
+        known = {key: value for key, value in values.items() if value is not None}
+        if len(known) == len(found):  # else no worst value is declared
+            rows.append([_of_seeds([known[name, seed] for seed in seeds]) for name in weights])
     differences = _differences(rows, list(weights.values()))
     return _Evidence(contrast, metric, SignFlips(differences), tuple(diverged), tuple(missing))
+
+
+def _of_seeds(values: Sequence[float]) -> float:
+    """A seed's value; of two seeds, the variance that they tell of."""
+    if len(values) == 1:
+        return values[0]
+    one, other = values
+    return (one - other) ** 2 / 2
 
 
 def _differences(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> list[float]:
@@ -177,11 +188,14 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
     mean = math.fsum(differences) / n if n else None
     effect = paired_effect_size(differences)
     if n < 2:
-        verdict = f"not judged with {n} paired seed{'s' * (n != 1)}"
+        what = "pair" if isinstance(contrast, Spread) else "paired seed"
+        of_seeds = " of seeds" if isinstance(contrast, Spread) else ""
+        verdict = f"not judged with {n} {what}{'s' * (n != 1)}{of_seeds}"
     elif not evidence.judged:
         verdict = f"not judged: {words(contrast.metric)} of {evidence.diverged[0]} is no number"
     else:
-        verdict = told.verdict if p_holm < ALPHA else f"not shown with {n} seeds"
+        shown = p_holm < ALPHA
+        verdict = told.verdict if shown else f"not shown with {n} {_counted_in(contrast)}"
     p = told.p if contrast.expect == "equal" else min(1.0, 2 * told.p)
     wanted_sign = {"lower": -1, "higher": 1}.get(contrast.expect or "", 0)
     against = effect is not None and effect * wanted_sign < 0
@@ -192,8 +206,8 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
     return Judgement(
         name=contrast.name,
         title=contrast.title,
-        first=contrast.first if isinstance(contrast, Contrast) else None,
-        second=contrast.second if isinstance(contrast, Contrast) else None,
+        first=None if isinstance(contrast, Trend) else contrast.first,
+        second=None if isinstance(contrast, Trend) else contrast.second,
         metric=contrast.metric,
         unit=_unit(contrast, metric),
         expect=contrast.expect,
@@ -213,20 +227,26 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
     )
 
 
+def _counted_in(contrast: AnyContrast) -> str:
+    return "pairs of seeds" if isinstance(contrast, Spread) else "seeds"
+
+
 def _unit(contrast: AnyContrast, metric: Metric) -> str:
-    """Of a difference; of a slope, from a level to the next."""
+    """Of a difference; of a slope, from a level to the next; of a variance, squared."""
     unit = step_unit(metric)
-    return unit if isinstance(contrast, Contrast) else f"{unit} per level".strip()
+    if isinstance(contrast, Trend):
+        return f"{unit} per level".strip()
+    return f"{unit}²" if isinstance(contrast, Spread) and unit else unit
 
 
 def _sentence(evidence: _Evidence, mean: float | None, verdict: str, needed: int | None) -> str:
     contrast, metric = evidence.contrast, evidence.metric
     text = f"{_claim(contrast)}: {verdict}"
     if mean is not None:
-        what = "slope" if isinstance(contrast, Trend) else "difference"
+        what = {Trend: "slope", Spread: "difference of variances"}.get(type(contrast), "difference")
         text += f" ({what} {with_unit(shown_step(metric, mean), _unit(contrast, metric))})"
     if needed:
-        text += f"; about {needed} seeds would be needed"
+        text += f"; about {needed} {_counted_in(contrast)} would be needed"
     if evidence.diverged and metric.worst is not None:
         text += f"; diverged, counted as {with_unit(f'{metric.worst:g}', metric.unit)}:"
         text += f" {', '.join(evidence.diverged)}"
@@ -245,6 +265,14 @@ def _claim(contrast: AnyContrast) -> str:
         of = f" of {', '.join(contrast.where.values())}" if contrast.where else ""
         return f"{name}{of} {verb} with {contrast.factor}"
     first, second = contrast.first, contrast.second
+    if isinstance(contrast, Spread):
+        verb = {"lower": "scatters less than", "higher": "scatters more than"}
+        how = verb.get(contrast.expect or "")
+        return (
+            f"{first} {how} {second} in {name}"
+            if how
+            else (f"{first} and {second} scatter differently in {name}")
+        )
     fewer = {"lower": "fewer", "higher": "more"}.get(contrast.expect or "")
     if fewer and goal_of(contrast.metric):
         return f"{first} needs {fewer} {name} than {second}"
