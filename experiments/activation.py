@@ -28,7 +28,11 @@ study = Study(
     name="activation",
     question="Does a network with ReLUs reach a training error in fewer epochs than with tanh?",
     source="Krizhevsky et al. 2012, NIPS 25, section 3.1, figure 1: 6 times fewer than with tanh",
-    base=small_images.replace(model=Model("alexnet_small", {"lrn": False})),
+    base=small_images.replace(
+        model=Model("alexnet_small", {"lrn": False}),
+        # As in figure 1, nothing is regularised.
+        optimizer=small_images.optimizer.with_field("weight_decay", 0.0),
+    ),
     factors={"activation": ACTIVATIONS},
     seeds=8,
     metrics=("test_error", "train_error", "batch_error<=5", "batch_error<=25"),

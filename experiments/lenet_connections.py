@@ -1,8 +1,8 @@
 """LeNet-5's table of connections between S2 and C3 against all of them, and against chance.
 
 LeCun et al. 1998 (section II.B, table I): not every map of S2 feeds every map of C3, to keep
-connections few and to force the maps to differ ("a break of symmetry"). If it is the choice that
-matters, tables of as many connections at random are worse.
+connections few and to break the symmetry between the maps. If it is the choice that matters, tables
+of as many connections at random are worse.
 Run: cnnjax study run lenet_connections
 """
 

@@ -8,7 +8,7 @@ Run: cnnjax study run local_response_norm
 """
 
 from cnnjax import Contrast, Model, Preset, Study, Tune, small_images
-from experiments.scales import CIFAR_16, FEW_DIGITS, IMAGENET
+from experiments.scales import CIFAR_16_CROPPED, FEW_DIGITS, IMAGENET
 
 # Without it a net of eight convolutions and no batch normalisation fails with some seeds.
 CLIPPED = small_images.optimizer.with_field("clip_norm", 1.0)
@@ -55,7 +55,7 @@ study = Study(
         ),
         "cifar": Preset(
             about="an hour on two cores: 5,000 images of CIFAR-10 at 16x16 pixels",
-            settings=CIFAR_16,
+            settings=CIFAR_16_CROPPED,
             seeds=8,
             tune=Tune({"optimizer.learning_rate": (0.0125, 0.025, 0.05)}, seeds=1),
         ),

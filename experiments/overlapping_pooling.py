@@ -6,7 +6,7 @@ Run: cnnjax study run overlapping_pooling
 """
 
 from cnnjax import Contrast, Model, Preset, Study, small_images
-from experiments.scales import CIFAR_16, FEW_DIGITS, IMAGENET
+from experiments.scales import CIFAR_16_CROPPED, FEW_DIGITS, IMAGENET
 
 WINDOWS = {
     "overlapping": {"model.overlapping": True},
@@ -40,7 +40,7 @@ study = Study(
         ),
         "cifar": Preset(
             about="half an hour on two cores: 5,000 images of CIFAR-10 at 16x16 pixels",
-            settings=CIFAR_16,
+            settings=CIFAR_16_CROPPED,
             seeds=8,
         ),
         "paper": Preset(

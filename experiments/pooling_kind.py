@@ -6,7 +6,7 @@ Run: cnnjax study run pooling_kind
 """
 
 from cnnjax import Contrast, Model, Preset, Probe, Study, small_images
-from experiments.scales import CIFAR, CIFAR_16, FEW_DIGITS
+from experiments.scales import CIFAR, CIFAR_16_CROPPED, FEW_DIGITS
 
 KINDS = {kind: {"model.pooling": kind} for kind in ("max", "average", "min", "strided")}
 CLAIMS = (
@@ -44,7 +44,7 @@ study = Study(
         ),
         "cifar": Preset(
             about="half an hour on two cores: 5,000 images of CIFAR-10 at 16x16 pixels",
-            settings=CIFAR_16,
+            settings=CIFAR_16_CROPPED,
         ),
         "paper": Preset(
             about="all of CIFAR-10 by He et al.'s recipe, the rate of a net without normalisation",

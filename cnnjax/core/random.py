@@ -37,4 +37,6 @@ def stream_keys(seed: int, streams: Streams | None = None) -> dict:
     }
     if not own["salt"]:
         return keys
-    return {name: jax.random.fold_in(key, own["salt"]) for name, key in keys.items()}
+    # Hashed, as what is folded in later are small numbers: an epoch, an example's index.
+    salt = zlib.crc32(f"salt {own['salt']}".encode())
+    return {name: jax.random.fold_in(key, salt) for name, key in keys.items()}

@@ -1,6 +1,5 @@
 """The layers that only LeNet-5 has (LeCun et al. 1998, section II.B)."""
 
-import zlib
 from collections.abc import Sequence
 from itertools import combinations, groupby
 
@@ -27,12 +26,17 @@ TABLE_I: Connections = (
 
 
 def random_table(seed: int) -> Connections:
-    """Each of the 16 maps sees as many maps as in table I, which ones by chance."""
-    return tuple(
-        choices[zlib.crc32(f"{seed} {row}".encode()) % len(choices)]
-        for row, seen in enumerate(TABLE_I)
-        for choices in [list(combinations(range(6), len(seen)))]
-    )
+    """Each of the 16 maps sees as many maps as in table I, by chance, and no two maps the same.
+
+    Of the six maps some are seen more often than others: in table I each is seen ten times.
+    """
+    table: list[tuple[int, ...]] = []
+    for count, rows in groupby(TABLE_I, key=len):
+        choices = list(combinations(range(6), count))
+        raw = np.random.Philox(key=[seed, count]).random_raw(len(choices))
+        order = np.argsort(raw, kind="stable")
+        table += [choices[index] for index in order[: len(list(rows))]]
+    return tuple(table)
 
 
 def _within_fan_in_of_four(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:

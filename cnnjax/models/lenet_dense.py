@@ -1,4 +1,4 @@
-"""The dense network that LeNet-5 is compared with (LeCun et al. 1998, section III.C.5): an image
+"""The dense network that LeNet-5 is compared with (LeCun et al. 1998, section III.C.6): an image
 is a row of numbers, and where they stood in it is lost.
 
 layer   units   parameters at 28x28
@@ -25,7 +25,7 @@ from cnnjax.ops.activation import ACTIVATIONS, Activation
             "lenet_300_100",
             {},
             266_610,
-            "section III.C.5, the sum over its layers",
+            "section III.C.6, the sum over its layers",
             departs="a softmax over ten outputs; trained by SGD",
         ),
     ),

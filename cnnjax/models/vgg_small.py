@@ -56,7 +56,8 @@ class VGGSmall(Layer):
     width: multiplies the channels.
     normalization: behind the last convolution of each unit, so that units differ in nothing else;
       "none": every convolution has a bias instead.
-    lrn: local response normalisation behind the first unit, as in the paper's net A-LRN.
+    lrn: local response normalisation behind the first unit; the paper's net A-LRN has it behind the
+      first convolution.
     lrn_alpha: the paper's, for pixels from 0 to 255; where they are 0 to 1, 255^2 times it is its
       equal.
 
