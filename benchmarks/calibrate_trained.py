@@ -114,7 +114,6 @@ if __name__ == "__main__":
     line = "| {seeds} | {studies} | {false:.1%} | {covers_difference:.1%} | {covers_mean:.1%} |"
     for row in rows:
         print((line + " {shown:.1%} | {announced:.1%} |").format(**row))
-    print(
-        f"\nOne standard error at 5 % of 200 studies: {100 * math.sqrt(0.0475 / 200):.1f} points."
-    )
+    errors = [f"{100 * math.sqrt(0.05 * 0.95 / row['studies']):.1f}" for row in rows]
+    print(f"\nOne standard error of 5 %: {', '.join(errors)} points.")
     print(json.dumps({"seeds": asked.seeds, "rows": rows, "versions": versions()}))

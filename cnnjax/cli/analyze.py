@@ -1,5 +1,6 @@
 """`cnnjax analyze`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,7 @@ _BESIDE = ("erf", "landscape")  # what is drawn of more than one network
 @click.option(
     "--count",
     type=click.IntRange(min=1),
-    help="Images.  [default: 1 of filters and maps, 8 of gradcam, 64 of erf, 256 of landscape, all"
-    " of confusion]",
+    help="Images.  [default: 8 of gradcam, 64 of erf, 256 of landscape]",
 )
 @click.option(
     "--points",
@@ -90,7 +90,8 @@ def analyze(
     \b
       cnnjax analyze runs/plain runs/residual --what landscape
 
-    Of erf and landscape more than one DIR is drawn side by side, on one scale.
+    Of erf and landscape more than one DIR is drawn side by side; landscapes on one scale, an erf by
+    its own strongest pixel.
     """
     from cnnjax.core.environment import configure_xla, start_backend
     from cnnjax.core.errors import Refused
@@ -99,6 +100,11 @@ def analyze(
     from cnnjax.training.network import holds
 
     configure_xla()
+    _refuse_idle(what)
+    if points % 2 == 0:
+        raise Refused(f"--points {points}: an odd number has the network itself in the middle")
+    if not math.isfinite(reach):
+        raise Refused(f"--reach {reach}: must be a number")
     places = [Path(folder) for folder in folders]
     if len(places) > 1 and what not in _BESIDE:
         raise Refused(f"--what {what}: of one network at a time; side by side are drawn: erf,"
@@ -132,6 +138,26 @@ def analyze(
     echo(target)
 
 
+# Options that not every look has.
+_OPTIONS = {
+    "index": ("maps", "gradcam", "erf", "landscape"),
+    "count": ("gradcam", "erf", "landscape"),
+    "points": ("landscape",),
+    "reach": ("landscape",),
+    "seed": ("landscape",),
+}
+
+
+def _refuse_idle(what: str) -> None:
+    from cnnjax.core.errors import Refused
+
+    context = click.get_current_context()
+    for name, looks in _OPTIONS.items():
+        typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if typed and what not in looks:
+            raise Refused(f"--{name} has no effect on {what}; it is of {', '.join(looks)}")
+
+
 @dataclass(frozen=True)
 class _Chosen:
     """What of the data is looked at, and how finely."""
@@ -144,32 +170,42 @@ class _Chosen:
     seed: int
 
 
+def _class_names(subject: Any) -> list[str]:
+    count = subject.task.num_outputs
+    known = list(subject.dataset.label_names)
+    return known if len(known) == count else [str(index) for index in range(count)]
+
+
 def _name(subject: Any) -> str:
     return f"{subject.name} ({subject.folder.name})"
 
 
-def _picture(subjects: list[Any], chosen: _Chosen, name: str) -> tuple[bytes, dict[str, Any]]:
-    """Of `visualize` one picture."""
+def _picture(subjects: list[Any], chosen: _Chosen, what: str) -> tuple[bytes, dict[str, Any]]:
+    """The first convolution, or the feature maps of an image: of `cnnjax visualize` one picture."""
     import numpy as np
 
     from cnnjax.core.errors import Refused
-    from cnnjax.report.visualize import draw, stored_image
+    from cnnjax.report.visualize import (
+        filters_picture,
+        first_filters,
+        maps_picture,
+        network_maps,
+        stored_image,
+    )
 
     (subject,) = subjects
+    module, state, dataset = subject.task.model, subject.state, subject.dataset
     _, batch = subject.batch(chosen.split, chosen.index, 1)
-    stored, label = stored_image(subject.dataset, chosen.split, chosen.index)
-    title = f"{_name(subject)}, {subject.dataset.name} {chosen.split} {chosen.index}: {label}"
-    variables = {"params": subject.state.params, **subject.state.model_state}
-    drawn = draw(
-        subject.task.model,
-        variables,
-        stored / subject.dataset.max_value,
-        np.asarray(batch["images"][0]),
-        title,
-    )
-    if name not in drawn:
+    _, label = stored_image(dataset, chosen.split, chosen.index)
+    title = f"{_name(subject)}, {dataset.name} {chosen.split} {chosen.index}: {label}"
+    if what == "maps":
+        variables = {"params": state.params, **state.model_state}
+        maps = network_maps(module, variables, np.asarray(batch["images"][0]))
+        return maps_picture(maps, title), {"label": label}
+    first = first_filters(module, state.params, dataset.image_shape)
+    if first is None:
         raise Refused(f"{subject.name} has no convolution")
-    return drawn[name], {"label": label}
+    return filters_picture(*first, _name(subject)), {"layer": first[0]}
 
 
 def _grad_cam(subjects: list[Any], chosen: _Chosen) -> tuple[bytes, dict[str, Any]]:
@@ -183,7 +219,7 @@ def _grad_cam(subjects: list[Any], chosen: _Chosen) -> tuple[bytes, dict[str, An
     stored, batch = subject.batch(chosen.split, chosen.index, chosen.count or 8)
     task = subject.task
     heat, classes = jax.jit(lambda s, x: grad_cam(task, s, x))(subject.state, batch["images"])
-    names = subject.dataset.label_names
+    names = _class_names(subject)
     labels, seen = np.asarray(batch["labels"]).tolist(), np.asarray(classes).tolist()
     titles = [
         f"{names[label]}, seen as {names[one]}" for label, one in zip(labels, seen, strict=True)
@@ -255,8 +291,6 @@ def _confusion(subjects: list[Any], chosen: _Chosen) -> tuple[bytes, dict[str, A
     from cnnjax.training.loop import evaluate
 
     (subject,) = subjects
-    if chosen.count is not None or chosen.index:
-        raise Refused("--what confusion is of the whole split; leave --index and --count out")
     task, dataset = subject.task, subject.dataset
     accumulator = task.accumulator(detailed=True)
     figures = evaluate(
@@ -268,7 +302,7 @@ def _confusion(subjects: list[Any], chosen: _Chosen) -> tuple[bytes, dict[str, A
     title = f"{_name(subject)}, {dataset.name} {chosen.split}, {counts.sum():,} examples"
     wrong = counts - np.diag(np.diag(counts))
     worst = np.argsort(-wrong, axis=None, kind="stable")[:5]
-    names = dataset.label_names
+    names = _class_names(subject)
     pairs = [np.unravel_index(one, wrong.shape) for one in worst if wrong.flat[one]]
     lines = [
         f"{names[row]} taken for {names[column]}: {wrong[row, column]:,}" for row, column in pairs
@@ -277,8 +311,8 @@ def _confusion(subjects: list[Any], chosen: _Chosen) -> tuple[bytes, dict[str, A
 
 
 _LOOKS: dict[str, Callable[[list[Any], _Chosen], tuple[bytes, dict[str, Any]]]] = {
-    "filters": lambda subjects, chosen: _picture(subjects, chosen, "filters.png"),
-    "maps": lambda subjects, chosen: _picture(subjects, chosen, "maps.png"),
+    "filters": lambda subjects, chosen: _picture(subjects, chosen, "filters"),
+    "maps": lambda subjects, chosen: _picture(subjects, chosen, "maps"),
     "gradcam": _grad_cam,
     "erf": _influence,
     "landscape": _landscape,

@@ -107,16 +107,15 @@ def evaluate(
         from cnnjax.training.subject import evaluate_weights
 
         figures = evaluate_weights(folder, recipe.data, data_dir, split, say, keep=kept.append)
+    if (out is not None or other is not None) and (not kept or not hasattr(kept[0], "arrays")):
+        option = "--predictions" if out is not None else "--against"
+        raise Refused(f"{option}: task {figures['task']} keeps none")
+    if out is not None:
+        _write(out, kept[0].arrays())
     if other is not None:
         from cnnjax.analysis.mcnemar import mcnemar
 
-        if not kept or not hasattr(kept[0], "arrays"):
-            raise Refused(f"--against: task {figures['task']} keeps no predictions")
         figures["against"] = asdict(mcnemar(kept[0].arrays(), other, f"--against {against}"))
-    if out is not None:
-        if not kept or not hasattr(kept[0], "arrays"):
-            raise Refused(f"--predictions: task {figures['task']} keeps none")
-        _write(out, kept[0].arrays())
     if as_json:
         print_json(figures)
         return
@@ -135,7 +134,7 @@ def evaluate(
 
 
 def _with_noise(key: str, value: object, figures: dict[str, Any], unit: str | None) -> str:
-    """An error with what chance of the images alone would change: less than another seed does."""
+    """An error with its binomial standard error: what another choice of test images may change."""
     if not key.endswith("_error") or not isinstance(value, float) or unit != "%":
         return shown(value, unit)
     from cnnjax.analysis.mcnemar import standard_error
@@ -144,25 +143,33 @@ def _with_noise(key: str, value: object, figures: dict[str, Any], unit: str | No
 
 
 def _read(path: str) -> dict[str, Any]:
-    """What --predictions wrote.
+    """`labels` and `predictions`, as --predictions writes them.
 
     Raises:
       Refused: it is no such file.
     """
     import zipfile
+    import zlib
 
     import numpy as np
 
     from cnnjax.core.errors import Refused
 
+    cure = "write it with cnnjax eval --predictions"
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no .npz file"
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in ("labels", "predictions")}
+    except KeyError:
+        raise Refused(f"--against {path}: it has no labels and predictions; {cure}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is no .npz file, or damaged"
+        raise Refused(f"--against {path}: {reason}; {cure}") from None
+    shapes = {array.shape for array in found.values()}
+    if len(shapes) > 1 or found["labels"].ndim != 1:
         raise Refused(
-            f"--against {path}: {reason}; write it with cnnjax eval --predictions"
-        ) from None
+            f"--against {path}: labels and predictions are not rows of one length; {cure}"
+        )
+    return found
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:

@@ -110,7 +110,7 @@ def diff(first: str, second: str, as_json: bool) -> None:
 @click.argument("folder", metavar="FOLDER")
 @json_option
 def index(folder: str, as_json: bool) -> None:
-    """Write index.html over the studies in FOLDER's folders: questions and verdicts."""
+    """Write index.html and index.md over the studies in FOLDER's folders: questions, verdicts."""
     from cnnjax.report.index import write_index
 
     written, studies = write_index(Path(folder), say)
@@ -150,20 +150,21 @@ def page(workdir: str | None, page: str) -> None:
       <!-- summaries/degradation-quick.json contrasts -->
       <!-- end -->
 
-    Blocks are run, figures, contrasts, verdicts, sentences and costs.
+    Blocks are run, figures, contrasts, verdicts and costs.
     """
     from cnnjax.report.study_page import begin_page, write_page
-    from cnnjax.report.summary import write_summary
+    from cnnjax.report.summary import summary_of
     from cnnjax.study.outcome import read_outcome
 
-    place = Path(page)
+    place, fresh = Path(page), {}
     if workdir is not None:
         outcome = read_outcome(Path(workdir), say)
         name = f"summaries/{outcome.plan.study}-{outcome.plan.preset}.json"
-        summary = write_summary(outcome, place.parent / name)
+        fresh[name] = summary_of(outcome)
         if not place.exists():
-            begin_page(place, summary, name)
-        elif name not in place.read_text(encoding="utf-8"):
+            begin_page(place, fresh[name], name)
+    write_page(place, fresh)
+    for name in fresh:
+        if name not in place.read_text(encoding="utf-8"):
             say(f"{page} shows nothing of {name}; a block of it is: <!-- {name} contrasts -->")
-    write_page(place)
     echo(place)

@@ -23,7 +23,7 @@ from cnnjax.core.errors import Refused
 from cnnjax.layers.conv_norm import Conv, require_images
 from cnnjax.layers.layer import Layer
 from cnnjax.ops.activation import ACTIVATIONS, Activation
-from cnnjax.ops.norm import local_response_norm
+from cnnjax.ops.norm import ALPHA, check_lrn, local_response_norm
 from cnnjax.ops.pool import avg_pool, max_pool, min_pool
 
 _POOLS = {"max": max_pool, "average": avg_pool, "min": min_pool}
@@ -58,7 +58,8 @@ class AlexNetSmall(Layer):
     overlapping: windows of 3 at stride 2, else of 2.
 
     Raises:
-      Refused: a convolution is left without a channel, or the images are too small.
+      Refused: a convolution is left without a channel, the images are too small, or a field has no
+        effect.
     """
 
     features: tuple[int, int, int] = (32, 32, 64)
@@ -66,13 +67,16 @@ class AlexNetSmall(Layer):
     num_classes: int = 10
     activation: Activation = "relu"
     lrn: bool = True
-    lrn_alpha: float = 1e-4
+    lrn_alpha: float = ALPHA
     pooling: Literal["max", "average", "min", "strided"] = "max"
     overlapping: bool = True
 
     def __post_init__(self):
         if not all(0.5 < channels * self.width < 2**31 for channels in self.features):
             raise Refused(f"width {self.width} leaves no channel; it multiplies {self.features}")
+        if self.pooling == "strided" and not self.overlapping:
+            raise Refused("overlapping=false has no effect: pooling=strided has no windows")
+        check_lrn(self.lrn, self.lrn_alpha)
         super().__post_init__()
 
     @property

@@ -88,6 +88,11 @@ class LeNet5(Layer, kw_only=True):
                 f"num_classes={self.num_classes}: the RBF output has bitmaps of ten digits only;"
                 ' set model.output="dense"'
             )
+        if self.connection_seed and self.connections != "random":
+            raise Refused(
+                f"connection_seed={self.connection_seed} has no effect: connections are"
+                f" {self.connections}"
+            )
         super().__post_init__()
 
     @property

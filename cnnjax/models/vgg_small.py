@@ -18,7 +18,7 @@ from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
 from cnnjax.layers.conv_norm import Conv, Normalization, require_images
 from cnnjax.layers.layer import Layer
-from cnnjax.ops.norm import local_response_norm
+from cnnjax.ops.norm import ALPHA, check_lrn, local_response_norm
 from cnnjax.ops.pool import global_avg_pool, max_pool
 
 Unit = Literal["one5x5", "two3x3", "two3x3linear", "one7x7", "three3x3"]
@@ -72,13 +72,14 @@ class VGGSmall(Layer):
     num_classes: int = 10
     normalization: Normalization = "batch"
     lrn: bool = False
-    lrn_alpha: float = 1e-4
+    lrn_alpha: float = ALPHA
 
     def __post_init__(self):
         if not self.features or self.units < 1:
             raise Refused(f"features={self.features}, units={self.units}: a network needs a unit")
         if not all(0.5 < channels * self.width < 2**31 for channels in self.features):
             raise Refused(f"width {self.width} leaves no channel; it multiplies {self.features}")
+        check_lrn(self.lrn, self.lrn_alpha)
         super().__post_init__()
 
     @property

@@ -3,11 +3,21 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cnnjax.core.errors import Refused
+
+ALPHA = 1e-4  # Krizhevsky et al. 2012, section 3.3
+
+
+def check_lrn(used: bool, alpha: float) -> None:
+    """Refuse a strength of what a network does not have."""
+    if not used and alpha != ALPHA:
+        raise Refused(f"lrn_alpha={alpha} has no effect: lrn is false")
+
 
 def local_response_norm(
     images: Float[Array, "n h w c"],
     size: int = 5,
-    alpha: float = 1e-4,
+    alpha: float = ALPHA,
     beta: float = 0.75,
     k: float = 2.0,
     *,

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import atomic_write
@@ -45,13 +46,14 @@ def write_index(folder: Path, say: Say = lambda line: None) -> tuple[Path, list[
 
 
 def _entry(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    written = (outcome.folder / "report.html").exists()
     minutes, seconds = divmod(round(seconds_of(outcome)), 60)
     return {
         "name": outcome.plan.study,
         "preset": outcome.plan.preset,
         "question": outcome.plan.question,
         "source": outcome.plan.source,
-        "report": f"{folder}/report.html",
+        "report": quote(f"{folder}/report.html") if written else None,
         "done": len(outcome.plan.cells) - len(outcome.missing),
         "total": len(outcome.plan.cells),
         "time": f"{minutes} min {seconds} s",

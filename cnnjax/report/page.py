@@ -105,7 +105,7 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
                 "name": picture.name,
                 "caption": picture.caption,
                 "wide": picture.wide,
-                "svg": inline_svg(picture.svg, picture.caption),
+                "svg": inline_svg(picture),
             }
             for picture in drawn
         ],
@@ -129,14 +129,17 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
     }
 
 
-def inline_svg(svg: bytes, caption: str) -> str:
-    """A figure as an element of a page: without a prolog and what says who drew it."""
-    text = svg[svg.index(b"<svg") :].decode()
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg [^>]*?) width="[^"]*"|', r"\1", text, count=1)
-    text = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", text, count=1)
-    label = html.escape(caption, quote=True)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+def inline_svg(picture: Picture) -> str:
+    """A figure as an element of a page: without a prolog, with ids and a style of its own."""
+    text = picture.svg[picture.svg.index(b"<svg") :].decode()
+    gone = r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>"
+    text = re.sub(gone, "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{picture.name}-", text)
+    head, rest = text.split(">", 1)
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    label = html.escape(picture.caption, quote=True)
+    style = "stroke-linejoin: round; stroke-linecap: butt"
+    return f'{head} role="img" aria-label="{label}" style="{style}">{rest}'
 
 
 def repeat_command(outcome: Outcome, cell: Cell) -> str:

@@ -10,19 +10,21 @@ What lies between is written anew from the summary; the rest of the page is its 
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cnnjax.core.errors import Refused, unknown
 from cnnjax.core.files import atomic_write
-from cnnjax.report.summary import read_summary
+from cnnjax.report.summary import read_summary, write_summary
 from cnnjax.report.tables import NO_VALUE, minus
 from cnnjax.study.measures import labelled, shown, shown_step, words
 from cnnjax.study.outcome import counted
 from cnnjax.study.power import probability
 from cnnjax.tasks.task import Metric
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 _BLOCK = re.compile(r"(<!-- (\S+\.json) (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -48,17 +50,24 @@ def filled(text: str, read: Callable[[str], dict[str, Any]]) -> str:
     return _BLOCK.sub(write, text)
 
 
-def write_page(page: Path) -> None:
+def write_page(page: Path, fresh: Mapping[str, dict[str, Any]] = NOTHING) -> None:
     """Write every block of a page anew from the summaries that it names.
 
+    Args:
+      fresh: summaries by path, that are written beside the page once it is known to be well.
+
     Raises:
-      Refused: it is not there or is no text; as `filled` and `read_summary`.
+      Refused: it is not there or is no text; as `filled` and `read_summary`. Nothing is written.
     """
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{page}: {error}") from None
-    atomic_write(page, filled(text, lambda path: read_summary(page.parent / path)).encode())
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise Refused(f"{page}: {reason}; give a page of words, e.g. docs/mine.md") from None
+    done = filled(text, lambda path: dict(fresh.get(path) or read_summary(page.parent / path)))
+    for path, summary in fresh.items():
+        write_summary(summary, page.parent / path)
+    atomic_write(page, done.encode())
 
 
 def begin_page(page: Path, summary: dict[str, Any], path: str) -> None:
@@ -71,6 +80,7 @@ def begin_page(page: Path, summary: dict[str, Any], path: str) -> None:
         f"# `{summary['study']}`\n\n**Question.** {summary['question']}\n\n"
         f"**Source.** {summary['source']}.\n\n## Found\n\n{blocks}\n## What this does not show\n"
     )
+    page.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(page, text.encode())
 
 
@@ -137,11 +147,6 @@ def _contrasts(summary: dict[str, Any]) -> str:
     return f"\n{_table(head, rows, right=(3, 5))}\n"
 
 
-def _sentences(summary: dict[str, Any]) -> str:
-    """The verdicts alone."""
-    return "\n" + "".join(f"- {one['sentence']}\n" for one in summary["contrasts"]) + "\n"
-
-
 def _verdicts(summary: dict[str, Any]) -> str:
     """Each in a sentence, with its interval, and of what."""
     lines = []
@@ -152,8 +157,7 @@ def _verdicts(summary: dict[str, Any]) -> str:
         more += [f"n = {one['n']}"]
         lines.append(f"- {one['sentence'].removesuffix('.')}; {', '.join(more)}.\n")
     data = dict.fromkeys(name.partition(" (")[0] for name in summary["data"])
-    how = f"`cnnjax study run {summary['study']} --preset {summary['preset']}`"
-    return f"\n{''.join(lines)}\n{how}, on {' and '.join(data)}.\n\n"
+    return f"\n{''.join(lines)}\n`{summary['command']}`, on {' and '.join(data)}.\n\n"
 
 
 def _interval(one: dict[str, Any], metric: Metric) -> str:
@@ -182,12 +186,11 @@ def _costs(summary: dict[str, Any]) -> str:
 
 def _taken(summary: dict[str, Any], name: str) -> list[str]:
     """What a variant took of what it tuned."""
-    edge = " (edge)"
     return [
-        f"{value}{edge if choice['edges'] else ''}"
+        f"{value} (edge)" if path in choice["edges"] else str(value)
         for choice in summary["tuned"]
         if choice["variant"] == name
-        for value in choice["values"].values()
+        for path, value in choice["values"].items()
     ]
 
 
@@ -196,7 +199,6 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "figures": _figures,
     "contrasts": _contrasts,
     "verdicts": _verdicts,
-    "sentences": _sentences,
     "costs": _costs,
 }
 

@@ -65,12 +65,10 @@ def seconds_of(outcome: Outcome) -> float:
     return sum((session["seconds"] for session in sessions), 0.0)
 
 
-def write_summary(outcome: Outcome, path: Path) -> dict[str, Any]:
-    """Write the summary of a study, with its digest."""
-    summary = summary_of(outcome)
+def write_summary(summary: dict[str, Any], path: Path) -> None:
+    """Write it with its digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_sealed(path, summary)
-    return summary
 
 
 def read_summary(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import io
 from dataclasses import dataclass
 
 from cnnjax.study.cells import Variant
-from cnnjax.study.measures import labelled, probed, shown, shown_step, value_of, with_unit
+from cnnjax.study.measures import goal_of, labelled, probed, shown, shown_step, value_of, with_unit
 from cnnjax.study.outcome import Outcome, figure_names
 from cnnjax.study.power import probability
 from cnnjax.study.statistics import EXACT_SEEDS, Summary, summarize
@@ -221,22 +221,21 @@ def values(outcome: Outcome, variant: Variant, metric: str) -> list[float]:
 
 
 def worst_values(outcome: Outcome) -> str:
-    """What a diverged cell counts as, in a sentence."""
-    said = dict.fromkeys(
-        f"A diverged cell counts as {with_unit(f'{m.worst:g}', m.unit)}."
-        if m.worst is not None
-        else "A diverged cell has no value."
-        for m in map(outcome.plan.measures.get, outcome.plan.metrics)
-        if m is not None
-    )
-    if len(said) == 1:
-        return next(iter(said))
-    each = [
-        f"{name} {'none' if m.worst is None else with_unit(f'{m.worst:g}', m.unit)}"
-        for name, m in outcome.plan.measures.items()
-        if name in outcome.plan.metrics
-    ]
-    return f"A diverged cell counts as: {', '.join(each)}."
+    """What a cell without a figure of its own counts as, in a sentence or two."""
+    measures = {name: outcome.plan.measures[name] for name in outcome.plan.metrics}
+    goals = {name: measures.pop(name) for name in list(measures) if goal_of(name)}
+    counts = {
+        name: "none" if m.worst is None else with_unit(f"{m.worst:g}", m.unit)
+        for name, m in {**measures, **goals}.items()
+    }
+    said = [f"A cell that never reaches {name} counts as {counts[name]}." for name in goals]
+    own = dict.fromkeys(counts[name] for name in measures)
+    if len(own) == 1:
+        only = next(iter(own))
+        has = "has no value" if only == "none" else f"counts as {only}"
+        return " ".join([f"A diverged cell {has}.", *said])
+    each = ", ".join(f"{name} {counts[name]}" for name in measures)
+    return " ".join([*([f"A diverged cell counts as: {each}."] if each else []), *said])
 
 
 def summary_cells(metric: Metric, summary: Summary) -> tuple[str, str, str]:

@@ -222,6 +222,10 @@ def resolve(
         _check_matches(variant, {v.name: v for v in variants})
     tune = study.tune if chosen.tune is None else chosen.tune or None
     if tune is not None:
+        if "epochs" in tune.settings and any(map(goal_of, (*study.metrics, tune.metric))):
+            raise Refused(
+                "epochs is tuned, and a metric counts epochs: it would not mean one thing"
+            )
         varied = [factors, *(arm.factors for arm in chosen.arms)]
         _check_tune(tune, variants, [*own, *given], varied)
     wanted = (*study.metrics, *([tune.metric] if tune else []))
@@ -269,11 +273,14 @@ def _measures(study: str, names: Sequence[str], variants: Sequence[Variant]) -> 
         short = [f"{split}_{name}" for split in SPLITS for name in task.aliases]
         for name in names:
             goal = goal_of(name)
-            figure = goal.figure.replace("batch_", "train_", 1) if goal else name
-            metric = known.get(aliased(task.aliases, figure))
+            figure = goal.figure if goal else name
+            metric = known.get(aliased(task.aliases, figure.replace("batch_", "train_", 1)))
             if metric is None:
                 where = f"metric of task {recipe.task.name}"
-                raise unknown(f"{where} (study {study})", figure, [*short, *known])
+                there = [*short, *known]
+                if goal:  # of an epoch
+                    there = [one.replace("train_", "batch_", 1) for one in there]
+                raise unknown(f"{where} (study {study})", figure, there)
             if goal:
                 metric = _goal_metric(study, name, variants)
             if found.setdefault(name, metric) != metric:
@@ -285,8 +292,14 @@ def _goal_metric(study: str, name: str, variants: Sequence[Variant]) -> Metric:
     """Epochs to a goal; a run that does not reach it counts as one epoch longer than it was."""
     if any(variant.recipe.steps is not None for variant in variants):
         raise Refused(f"study {study}: {name} counts epochs, and `steps` ends a run between them")
-    longest = max(variant.recipe.epochs for variant in variants)
-    return Metric(name, "epochs", "lower", f"never counts as {longest + 1}", worst=longest + 1.0)
+    lengths = sorted({variant.recipe.epochs for variant in variants})
+    if len(lengths) > 1:
+        raise Refused(
+            f"study {study}: {name} counts epochs, and runs have {lengths[0]} to {lengths[-1]}:"
+            " what never gets there must count alike"
+        )
+    worst = lengths[0] + 1
+    return Metric(name, "epochs", "lower", f"never counts as {worst}", worst=float(worst))
 
 
 def _check_matches(variant: Variant, variants: Mapping[str, Variant]) -> None:

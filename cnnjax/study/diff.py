@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cnnjax.core.values import differences
+from cnnjax.core.values import differences, plain
+from cnnjax.study.cells import Cell
 from cnnjax.study.outcome import Outcome
+from cnnjax.study.store import Store
 from cnnjax.tasks.task import figures_in
 
 
@@ -13,8 +15,7 @@ class Difference:
     """What differs between two studies.
 
     Attributes:
-      settings: lines "path: first -> second": of studies, of the recipes of common variants, data
-        and sources.
+      settings: lines "path: first -> second": what was asked, of common variants every setting.
       alike: cells that both have, with the same figures to the last bit.
       changed: those with others: cell, figure, its first and its second value.
       only_first, only_second: cells that one alone has done.
@@ -41,18 +42,21 @@ def compare(first: Outcome, second: Outcome) -> Difference:
     """What differs; cells are the same where their variant's name and seed are."""
     results = first.results, second.results
     one, other = _settings(first, second)
+    cells = {(cell.variant.name, cell.seed): cell for cell in first.plan.cells}
+    twins = {(cell.variant.name, cell.seed): cell for cell in second.plan.cells}
     alike, changed = [], []
-    for key in (key for key in results[0] if key in results[1]):
-        mine, theirs = results[0][key], results[1][key]
-        name = f"{key[0]}-s{key[1]}"
-        names = dict.fromkeys(("status", "steps", *figures_in(mine), *figures_in(theirs)))
+    for key in (key for key in first.results if key in second.results):
+        mine = _compared(first, cells[key])
+        theirs = _compared(second, twins[key])
+        name = cells[key].name
         found = [
             (name, figure, mine.get(figure), theirs.get(figure))
-            for figure in names
+            for figure in dict.fromkeys((*mine, *theirs))
             if mine.get(figure) != theirs.get(figure)
         ]
         changed += found
         alike += [] if found else [name]
+    results = first.results, second.results
     verdicts = [{j.name: j.verdict for j in outcome.judgements} for outcome in (first, second)]
     return Difference(
         settings=differences(one, other),
@@ -75,17 +79,30 @@ def versions_of(first: Outcome, second: Outcome) -> list[str]:
     return differences(mine, theirs)
 
 
+def _compared(outcome: Outcome, cell: Cell) -> dict[str, Any]:
+    """Of a cell all that training decides; "record": of every epoch and probe."""
+    result = outcome.results[cell.variant.name, cell.seed]
+    figures = ("status", "steps", *figures_in(result))
+    record = Store(outcome.folder).files(cell).record()
+    return {**{name: result.get(name) for name in figures}, "record": record[:12]}
+
+
 def _settings(first: Outcome, second: Outcome) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was asked of each study, of common variants every setting."""
     mine, theirs = (outcome.document["settings"]["variants"] for outcome in (first, second))
     common = [name for name in mine if name in theirs]
 
-    def asked(document: dict[str, Any]) -> dict[str, Any]:
+    def asked(outcome: Outcome) -> dict[str, Any]:
+        document, plan = outcome.document, outcome.plan
+        told = ("study", "question", "source", "preset", "seeds", "factors", "metrics")
         return {
-            **{key: document[key] for key in ("study", "preset", "seeds", "metrics")},
-            **{name: document["settings"]["variants"][name] for name in common},
+            **{key: document[key] for key in told},
+            "variants": {name: document["settings"]["variants"][name] for name in common},
+            "contrasts": {contrast.name: plain(contrast) for contrast in plan.contrasts},
+            "probes": {probe.label: plain(probe) for probe in plan.probes},
+            "tune": plain(plan.tune),
             "data": {name: about["fingerprint"] for name, about in document["data"].items()},
             "sources": document["sources"],
         }
 
-    return asked(first.document), asked(second.document)
+    return asked(first), asked(second)

@@ -49,7 +49,7 @@ class Goal:
 
 def goal_of(name: str) -> Goal | None:
     """What "batch_error<=25" counts epochs to; None: it is another metric."""
-    match = re.fullmatch(r"((?:batch|test)_\w+)(<=|>=)([0-9.eE+-]+)", name)
+    match = re.fullmatch(r"((?:batch|test)_\w+)(<=|>=)(\d+(?:\.\d+)?)", name)
     return Goal(match[1], match[2], float(match[3])) if match else None
 
 

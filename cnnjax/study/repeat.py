@@ -32,8 +32,8 @@ class Repetition:
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """What is compared: all that training decides."""
-        return ("status", "steps", *figures_in(self.again))
+        """What is compared: all that training decides; `record`: of every epoch and probe."""
+        return ("status", "steps", *figures_in(self.again), "record")
 
     @property
     def differing(self) -> list[str]:
@@ -82,6 +82,7 @@ def repeat_cell(store: Store, cell: Cell, data_dir: str | None, say: Say) -> Rep
     plan, document = store.read()
     try:
         old = store.files(cell).read(document["identity"])
+        old = old and {**old, "record": store.files(cell).record()}
     except ValueError as error:
         say(f"{error}; there is nothing to compare with")
         old = None
@@ -108,4 +109,5 @@ def repeat_cell(store: Store, cell: Cell, data_dir: str | None, say: Say) -> Rep
         )
         read = {reading(data): dataset for data, dataset in datasets.items()}
         again = train_cell(cell, files, shared, Datasets(shared, read))
+        again = {**again, "record": files.record()}
     return Repetition(cell.name, again, old)

@@ -308,9 +308,12 @@ def _check_measured(plan: Plan, variant: str, task: Task) -> None:
     """Refuse a metric that the task has, but not on these data (top-5 of five classes)."""
     there = {metric.name for metric in task.judged}
     for name in plan.metrics:
-        if goal_of(name):
-            continue
-        if aliased(task.aliases, name).partition("_")[2] not in there:
+        goal = goal_of(name)
+        figure = goal.figure if goal else name
+        if (
+            aliased(task.aliases, figure.replace("batch_", "train_", 1)).partition("_")[2]
+            not in there
+        ):
             raise Refused(
                 f"study {plan.study}: {variant} on data set {task.data.name} has no {name};"
                 f" there is {', '.join(sorted(there))}"

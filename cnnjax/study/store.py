@@ -33,6 +33,7 @@ from cnnjax.study.spec import AnyContrast, Contrast, Probe, Spread, Trend, Tune
 from cnnjax.tasks.task import Metric
 from cnnjax.training.restore import check_format
 
+_TIMES = {"images_per_second", "train_seconds", "probe_seconds"}
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SESSION = {"began", "seconds", "workers", "cells", "cpu_seconds", "cores_busy", "stopped"}
 
@@ -85,6 +86,14 @@ class CellFiles:
         seals = {path.name: _sha(path) for path in (self.config, self.metrics)}
         write_sealed(self.result, {**result, "seals": seals})
         self.checkpoint.unlink(missing_ok=True)
+
+    def record(self) -> str:
+        """A digest of all that was seen while it trained, epochs and probes, without times."""
+        lines = [
+            {key: value for key, value in line.items() if key not in _TIMES}
+            for line in read_lines(self.metrics)
+        ]
+        return digest(lines)
 
     def fail(self, error: str) -> None:
         with contextlib.suppress(OSError):  # a full disk may be why it failed

@@ -13,6 +13,7 @@ from cnnjax.study.cells import Plan
 from cnnjax.study.measures import goal_of, probed, shown_step, step_unit, value_of, with_unit, words
 from cnnjax.study.spec import AnyContrast, Spread, Trend
 from cnnjax.study.statistics import (
+    Interval,
     SignFlips,
     holm,
     paired_effect_size,
@@ -42,7 +43,8 @@ class Judgement:
         declared, one-sided: of the equality, the larger of its two, at most .025 just where the
         interval lies within the bound; or of its opposite, where that is the verdict.
       p_holm: of the same statement after Holm's correction over all that the study could make.
-      diverged: cells that entered at the worst value, or prevent a verdict.
+      diverged: cells that entered at the worst value, as they diverged or never reached a goal, or
+        that prevent a verdict.
       missing: cells that are not done, and with them their seeds.
     """
 
@@ -84,7 +86,16 @@ class _Evidence:
 
     @property
     def judged(self) -> bool:
-        return self.n > 1 and not (self.diverged and self.metric.worst is None)
+        # Cells at one worst value do not scatter, and tell nothing of how far seeds do.
+        unknown = self.metric.worst is None or isinstance(self.contrast, Spread)
+        return self.n > 1 and not (self.diverged and unknown)
+
+    @property
+    def interval(self) -> Interval:
+        """Of a spread none: where variances differ, the differences of squares are skewed."""
+        if isinstance(self.contrast, Spread):
+            return Interval(None, None)
+        return self.flips.interval()
 
     def statements(self) -> list[Statement]:
         """All that could be said of it."""
@@ -135,30 +146,30 @@ def _evidence(
     weights, metric = plan.weights(contrast), plan.measures[contrast.metric]
     rows, diverged, missing = [], [], []
     for seeds in plan.groups(contrast):
-        found = {(name, seed): results.get((name, seed)) for name in weights for seed in seeds}
-        missing += [f"{name}-s{seed}" for (name, seed), result in found.items() if result is None]
-        if any(result is None for result in found.values()):
+        keys = [(name, seed) for name in weights for seed in seeds]
+        found = {key: results[key] for key in keys if key in results}
+        missing += [f"{name}-s{seed}" for name, seed in keys if (name, seed) not in found]
+        if len(found) < len(keys):
             continue
-        values = {
-            key: value_of(result, contrast.metric, metric)
-            for key, result in found.items()
-            if result is not None
-        }
+        values = {key: value_of(found[key], contrast.metric, metric) for key in keys}
         diverged += [
             f"{name}-s{seed}"
-            for (name, seed), value in values.items()
-            # None: no number on these data, say; what a probe saw before, it saw.
-            if value is None
-            or (
-                probed(contrast.metric) is None
-                and (results[name, seed] or {}).get("status") == "diverged"
-            )
+            for name, seed in keys
+            if _has_none(found[name, seed], contrast.metric, values[name, seed])
         ]
         known = {key: value for key, value in values.items() if value is not None}
-        if len(known) == len(found):  # else no worst value is declared
+        if len(known) == len(keys):  # else no worst value is declared
             rows.append([_of_seeds([known[name, seed] for seed in seeds]) for name in weights])
     differences = _differences(rows, list(weights.values()))
     return _Evidence(contrast, metric, SignFlips(differences), tuple(diverged), tuple(missing))
+
+
+def _has_none(result: Mapping, name: str, value: float | None) -> bool:
+    """Whether a cell has no figure of its own: it diverged, or never reached a goal. What a probe
+    saw before, it saw."""
+    if probed(name) is not None:
+        return value is None
+    return value is None or result["status"] == "diverged" or result.get(name) is None
 
 
 def _of_seeds(values: Sequence[float]) -> float:
@@ -184,7 +195,7 @@ def _differences(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> l
 def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) -> Judgement:
     """`told`: of what could be said of it the likeliest."""
     contrast, metric, n = evidence.contrast, evidence.metric, evidence.n
-    differences, interval = evidence.flips.values, evidence.flips.interval()
+    differences, interval = evidence.flips.values, evidence.interval
     mean = math.fsum(differences) / n if n else None
     effect = paired_effect_size(differences)
     if n < 2:
@@ -192,7 +203,10 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
         of_seeds = " of seeds" if isinstance(contrast, Spread) else ""
         verdict = f"not judged with {n} {what}{'s' * (n != 1)}{of_seeds}"
     elif not evidence.judged:
-        verdict = f"not judged: {words(contrast.metric)} of {evidence.diverged[0]} is no number"
+        of = f"of {evidence.diverged[0]}"
+        verdict = f"not judged: {words(contrast.metric)} {of} is no number, or the worst"
+        if evidence.metric.worst is None:
+            verdict = f"not judged: {words(contrast.metric)} {of} is no number"
     else:
         shown = p_holm < ALPHA
         verdict = told.verdict if shown else f"not shown with {n} {_counted_in(contrast)}"
@@ -248,7 +262,8 @@ def _sentence(evidence: _Evidence, mean: float | None, verdict: str, needed: int
     if needed:
         text += f"; about {needed} {_counted_in(contrast)} would be needed"
     if evidence.diverged and metric.worst is not None:
-        text += f"; diverged, counted as {with_unit(f'{metric.worst:g}', metric.unit)}:"
+        what = "never there" if goal_of(contrast.metric) else "diverged"
+        text += f"; {what}, counted as {with_unit(f'{metric.worst:g}', metric.unit)}:"
         text += f" {', '.join(evidence.diverged)}"
     elif evidence.diverged:
         text += f"; diverged, or without a value: {', '.join(evidence.diverged)}"

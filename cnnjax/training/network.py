@@ -134,6 +134,11 @@ def load_predictor(folder: Path, data_dir: str | None, say: Say) -> Predictor:
     recipe, task, state = restore_run(folder, say)
     if recipe.task.name != Task().name:  # another task's outputs are no classes of the data
         raise Refused(f"{folder} was trained on task {recipe.task.name}: it has no classes to name")
+    if recipe.data.permute_pixels is not None:
+        raise Refused(
+            f"{folder} was trained on permuted pixels (data.permute_pixels): it knows nothing of"
+            " images as files have them"
+        )
     dataset = dataset_of(folder, described, recipe, data_dir, say)
     _require_pictures(dataset.image_shape)
     network = Network(recipe.model, task.model, evaluated(state), task.data.image_shape)

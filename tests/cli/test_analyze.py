@@ -83,7 +83,10 @@ def test_imported_weights_need_data(cli, runs, tmp_path):
     [
         (("--what", "erff"), "'erff' is not one of"),
         (("--what", "gradcam", "--index", 449), "449 to 456 are not all there"),
-        (("--what", "confusion", "--count", 3), "of the whole split"),
+        (("--what", "confusion", "--count", 3), "--count has no effect on confusion"),
+        (("--what", "erf", "--points", 5), "--points has no effect on erf; it is of landscape"),
+        (("--what", "landscape", "--points", 4), "an odd number"),
+        (("--what", "landscape", "--reach", "nan"), "must be a number"),
         (("--what", "erf", "--data", "digits"), "--data digits has no effect"),
         (("--what", "erf", "--out", "nowhere/x.png"), "give a .png file in a folder that is there"),
         (("--what", "erf", "--out", "x.jpg"), "give a .png file"),
@@ -137,7 +140,9 @@ def test_two_networks_are_compared_image_by_image(cli, runs, tmp_path):
     [
         (None, "No such file"),
         (b"text", "it is no .npz file"),
-        ({"labels": np.zeros(450)}, "has no predictions"),
+        (b"", "it is no .npz file"),
+        ({"labels": np.zeros(450)}, "has no labels and predictions"),
+        ({"labels": np.zeros(450), "predictions": np.zeros(3)}, "not rows of one length"),
         ({"labels": np.zeros(450), "predictions": np.zeros(450)}, "is of other examples"),
         ({"labels": np.zeros(3), "predictions": np.zeros(3)}, "of other examples (3, here 450)"),
     ],
@@ -148,6 +153,8 @@ def test_predictions_of_something_else_are_refused(cli, runs, tmp_path, content,
         file.write_bytes(content)
     elif content is not None:
         np.savez(file, **content)
-    code, _, err = cli("eval", runs / "0", "--against", file)
+    mine = tmp_path / "mine.npz"
+    code, _, err = cli("eval", runs / "0", "--against", file, "--predictions", mine)
     assert code == 2
     assert what in err
+    assert mine.exists() == ("other examples" in what)  # what was computed is kept

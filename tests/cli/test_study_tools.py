@@ -1,12 +1,14 @@
 """`study verify|diff|index|page` as a user types them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from cnnjax import Contrast
 from cnnjax.core.files import read_sealed
 from cnnjax.report.study_page import BLOCKS, filled
-from tests.study.test_store import claim, fill
+from tests.study.test_store import STUDY, claim, fill
 
 
 @pytest.fixture
@@ -24,6 +26,10 @@ def test_index_tells_every_study_and_what_cannot_be_read(cli, half_done):
     code, out, _ = cli("study", "index", runs)
     assert code == 0
     assert "3 of 4" in out
+    page = (runs / "index.html").read_text()
+    assert "<a " not in page  # there is no report yet
+    cli("study", "report", runs / "mine")
+    cli("study", "index", runs)
     page = (runs / "index.html").read_text()
     assert '<a href="mine/report.html">Is &lt;b&gt;deeper&lt;/b&gt; &amp; better?</a>' in page
     assert "not judged with 1 paired seed" in page
@@ -98,8 +104,9 @@ def test_the_same_study_does_not_differ_and_another_does(cli, half_done):
     assert code == 1
     found = json.loads(out)
     assert found["settings"] == [
-        "8.optimizer.learning_rate: 0.05 -> 0.5", "14.optimizer.learning_rate: 0.05 -> 0.5",
-    ]  # fmt: skip
+        "variants.8.optimizer.learning_rate: 0.05 -> 0.5",
+        "variants.14.optimizer.learning_rate: 0.05 -> 0.5",
+    ]
     assert found["changed"] == [["8-s0", "test_error", 8.0, 7.5]]
     assert found["only_second"] == ["14-s1"]
     assert found["verdicts"] == [
@@ -119,3 +126,32 @@ def test_verify_of_nothing_done_is_refused(cli, tmp_path):
     code, _, err = cli("study", "verify", tmp_path)
     assert code == 2
     assert "has no cell that is done" in err
+
+
+def test_other_curves_or_another_claim_differ_too(cli, half_done):
+    first = half_done / "runs" / "mine"
+    claim_ = Contrast("8", "14", "train_error", "higher")
+    store, plan = claim(half_done / "second", study=replace(STUDY, contrasts=(claim_,)))
+    fill(store, plan, without=("14-s1",))
+    files = store.files(plan.cells[0])
+    line = json.loads(files.metrics.read_text())
+    files.metrics.write_text(json.dumps({**line, "batch_error": 1.5, "train_seconds": 9}) + "\n")
+    files.finish(read_sealed(files.result))
+    code, out, _ = cli("study", "diff", first, half_done / "second")
+    assert code == 1
+    assert 'contrasts.8 - 14 (train_error).expect: "lower" -> "higher"' in out
+    assert "8-s0  record" in out
+    assert "2 of 3 common cells have the same bits" in out
+
+
+@pytest.mark.parametrize("content", [None, "Größe".encode("latin-1")])
+def test_what_is_no_page_is_refused_and_the_summary_stays(cli, half_done, content):
+    page = half_done / "page.md"
+    if content is None:
+        page.mkdir()
+    else:
+        page.write_bytes(content)
+    code, _, err = cli("study", "page", half_done / "runs" / "mine", "--into", page)
+    assert code == 2
+    assert "give a page of words" in err
+    assert not (half_done / "summaries").exists()

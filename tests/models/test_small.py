@@ -92,3 +92,17 @@ def test_lrn_of_vgg_small_stands_behind_its_first_unit():
         m.apply(variables, IMAGES, train=False, method="feature_maps")[1] for m in (model, twin)
     ]
     np.testing.assert_allclose(maps[0], maps[1] * 2**-0.75, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("alexnet_small", {"lrn": False, "lrn_alpha": 1.0}),
+        ("alexnet_small", {"pooling": "strided", "overlapping": False}),
+        ("vgg_small", {"lrn_alpha": 1.0}),
+        ("lenet5", {"connection_seed": 1}),
+    ],
+)
+def test_a_field_without_effect_is_refused(name, fields):
+    with pytest.raises(Refused, match="has no effect"):
+        create_model(name, **fields)

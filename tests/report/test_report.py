@@ -45,11 +45,13 @@ def test_an_empty_study_opens_too(tmp_path):
 
 def test_the_page_is_one_file_and_loads_nothing(half_done):
     page = write_report(half_done).html.read_text()
-    assert len(re.findall(r'<svg role="img" aria-label="[^"]+" ', page)) == 4
+    assert len(re.findall(r'<svg [^>]*role="img" aria-label="[^"]+"', page)) == 4
     assert page.count("<svg") == page.count("</svg>") == 4
     sources = re.findall(r"(?:src|href)=\"([^\"]{1,30})", page)
     assert all(source.startswith("#") for source in sources)  # of what is drawn in the page
     named = re.findall(r' id="([^"]+)"', page)
+    assert len(set(named)) == len(named)
+    assert page.count("<style") == 1
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(named)
     assert "default-src 'none'" in page
     assert not re.search(r"https?://(?!www\.w3\.org)", page)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from cnnjax import Contrast, Refused, Study, small_images
+from cnnjax import Contrast, Refused, Study, Tune, small_images
 from cnnjax.report.page import write_report
 from cnnjax.study.cells import resolve
 from cnnjax.study.measures import goal_of, words
@@ -63,9 +63,25 @@ def test_what_never_reaches_it_counts_as_an_epoch_more_than_the_run_has():
     (found,) = judge(plan, results)
     assert found.mean_difference == 4 - 31
     assert found.verdict == "shown"
+    never = ", ".join(f"14-s{seed}" for seed in range(8))
     assert found.sentence == (
-        "8 needs fewer epochs until batch error <= 25 than 14: shown (difference −27 epochs)."
+        "8 needs fewer epochs until batch error <= 25 than 14: shown (difference −27 epochs); never"
+        f" there, counted as 31 epochs: {never}."
     )
+
+
+def test_two_that_never_get_there_are_not_called_equal():
+    goal = "batch_error<=25"
+    same = Contrast("8", "14", goal, "equal", bound=1)
+    plan = resolve(replace(study(epochs=30), contrasts=(same,)))
+    results = {
+        (name, seed): {"status": "done", "test_error": 1.0, goal: None}
+        for name in ("8", "14")
+        for seed in range(8)
+    }
+    (found,) = judge(plan, results)
+    assert found.verdict == "not shown with 8 seeds"
+    assert len(found.diverged) == 16
 
 
 def test_it_is_counted_in_each_cells_own_record(tmp_path):
@@ -80,7 +96,8 @@ def test_it_is_counted_in_each_cells_own_record(tmp_path):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"goal": "batch_eror<=25"}, "did you mean train_error"),
+        ({"goal": "batch_eror<=25"}, "did you mean batch_error"),
+        ({"goal": "batch_error<=2.5.1"}, "batch_error<=2.5.1"),
         ({"steps": 100}, "counts epochs, and `steps` ends a run between them"),
         ({"goal": "train_error<=25"}, "train_error<=25"),
     ],
@@ -100,4 +117,12 @@ def test_its_page_is_drawn_even_where_it_is_the_only_metric(tmp_path):
     fill(store, plan)
     page = write_report(tmp_path).html.read_text()
     assert "epochs until batch error &lt;= 10" in page
-    assert "A diverged cell counts as 16 epochs." in page
+    assert "A cell that never reaches batch_error&lt;=10 counts as 16 epochs." in page
+
+
+def test_runs_of_unlike_length_have_no_common_goal():
+    unlike = {"8": {"epochs": 5}, "14": {"epochs": 30}}
+    with pytest.raises(Refused, match="runs have 5 to 30: what never gets there must count alike"):
+        resolve(replace(study(), factors={"depth": unlike}))
+    with pytest.raises(Refused, match="epochs is tuned, and a metric counts epochs"):
+        resolve(replace(study(), tune=Tune({"epochs": (5, 40)}, metric="batch_error<=25")))

@@ -371,8 +371,16 @@ def test_a_spread_is_judged_by_pairs_of_seeds():
         "8 scatters less than 20 in training error: shown (difference of variances"
         f" −{-found.mean_difference:.2f} points²)."
     )
+    assert (found.ci_low, found.ci_high) == (None, None)  # squares are skewed
     (found,) = judge(spread("higher"), results(narrow, wide))
     assert found.verdict == "the opposite"
+
+
+def test_what_diverged_does_not_scatter_less():
+    statuses = {("8", seed): "diverged" for seed in range(16)}
+    row = list(np.random.default_rng(3).normal(5, 1, 16))
+    (found,) = judge(spread("lower"), results([100.0] * 16, row, statuses))
+    assert found.verdict == "not judged: training error of 8-s0 is no number, or the worst"
 
 
 def test_a_spread_does_not_see_where_the_seeds_lie():
