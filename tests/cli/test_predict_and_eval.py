@@ -232,3 +232,16 @@ def test_weights_for_other_classes_than_the_datas_are_refused(cli, here):
     assert code == 2
     assert "float32[1, 3] is needed for 3 classes" in err
     assert err.count("\n") == 1
+
+
+def test_a_run_on_permuted_pixels_predicts_no_file(cli, tmp_path):
+    """What it has learned is of no image as a file has it."""
+    run = tmp_path / "run"
+    small = ("--set", "model.width=0.1", "--set", "steps=1", "--set", "data.permute_pixels=1")
+    code, _, err = cli("train", "--recipe", "small_images", "--model", "lenet_300_100", *small,
+                       "--workdir", run)  # fmt: skip
+    assert code == 0, err
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")
+    code, _, err = cli("predict", run, tmp_path / "0.png")
+    assert code == 2
+    assert "was trained on permuted pixels" in err

@@ -160,7 +160,7 @@ def test_cells_drawn_at_random_are_verified_and_a_changed_figure_is_found(whole,
     for cell in cells:
         (cell / "result.json").unlink()
     done = subprocess.run(
-        [*command, "study", "verify", folder, "-k", "2", "--seed", "3", "--json"],
+        [*command, "study", "verify", folder, "-k", "9", "--seed", "3", "--json"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
