@@ -111,7 +111,8 @@ class Spread:
 
     Seeds are taken two by two (0 and 1, 2 and 3, ...): half the squared difference of two is an
     estimate of the variance that needs no mean. Where variants scatter alike, the differences of
-    these between variants are symmetric, as the sign-flip test asks; each needs two seeds.
+    these between variants are symmetric, as the sign-flip test asks; each needs two seeds. There is
+    no interval: where variances differ, differences of squares are skewed.
 
     Attributes:
       first, second: variants' names.
