@@ -73,7 +73,8 @@ def step_unit(metric: Metric) -> str:
 
 def labelled(name: str, metric: Metric) -> str:
     """The metric with its unit, for an axis or a column: "training error (%)"."""
-    return f"{words(name)} ({metric.unit})" if metric.unit else words(name)
+    counts = goal_of(name) is not None  # its words have the unit
+    return f"{words(name)} ({metric.unit})" if metric.unit and not counts else words(name)
 
 
 def shown(metric: Metric, value: float) -> str:
