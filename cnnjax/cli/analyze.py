@@ -25,6 +25,7 @@ _DATA = (
     "data.normalization",
 )
 WHAT = ("filters", "maps", "gradcam", "erf", "landscape", "confusion")
+_OF_MAPS = ("maps", "gradcam", "erf")
 _BESIDE = ("erf", "landscape")  # what is drawn of more than one network
 
 
@@ -106,6 +107,8 @@ def analyze(
     if not math.isfinite(reach):
         raise Refused(f"--reach {reach}: must be a number")
     places = [Path(folder) for folder in folders]
+    if twice := [str(place) for place in places if places.count(place) > 1]:
+        raise Refused(f"{twice[0]} is given twice; leave it out once")
     if len(places) > 1 and what not in _BESIDE:
         raise Refused(f"--what {what}: of one network at a time; side by side are drawn: erf,"
                       " landscape")  # fmt: skip
@@ -126,6 +129,12 @@ def analyze(
     from cnnjax.training.subject import load_subject
 
     subjects = [load_subject(place, wanted, data_dir, say) for place in places]
+    for subject in subjects:
+        if what in _OF_MAPS and not hasattr(subject.task.model, "feature_maps"):
+            raise Refused(
+                f"{_name(subject)} has no feature maps (no method feature_maps(images, *, train) ->"
+                " {stride: map}); landscape and confusion need none"
+            )
     chosen = _Chosen(split, index, count, points, reach, seed)
     with refused(f"--what {what}: {', '.join(folders)} cannot be looked at so"):
         png, found = _LOOKS[what](subjects, chosen)
@@ -224,7 +233,10 @@ def _grad_cam(subjects: list[Any], chosen: _Chosen) -> tuple[bytes, dict[str, An
     titles = [
         f"{names[label]}, seen as {names[one]}" for label, one in zip(labels, seen, strict=True)
     ]
-    png = grad_cam_picture(stored / subject.dataset.max_value, np.asarray(heat), titles)
+    heading = (
+        f"{_name(subject)}, {subject.dataset.name} {chosen.split}: below, the lighter the more"
+    )
+    png = grad_cam_picture(stored / subject.dataset.max_value, np.asarray(heat), titles, heading)
     return png, {"labels": labels, "classes": seen}
 
 

@@ -67,7 +67,7 @@ def verify(workdir: str, count: int, seed: int | None, data_dir: str | None, as_
         )  # fmt: skip
     else:
         rows = [(one.cell, one.verdict, ", ".join(one.differing)) for one in found]
-        print_table(("cell", "", "what differs"), rows)
+        print_table(("cell", "verdict", "what differs"), rows)
         echo(f"{len(found) - len(differing)} of {len(found)} have the same bits (--seed {drawn})")
     sys.exit(1 if differing else 0)
 

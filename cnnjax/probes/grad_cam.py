@@ -32,7 +32,7 @@ def grad_cam(
       The maps, interpolated linearly, and the classes.
 
     Raises:
-      Refused: the network does not call its own `feature_maps`.
+      Refused: the network does not call its own `feature_maps`, or the last is one pixel.
     """
     variables = {"params": state.params, **state.model_state}
     seen: list[Array] = []
@@ -49,6 +49,8 @@ def grad_cam(
             " there is no last feature map to look at"
         )
     last = seen[-1]
+    if last.shape[1:3] == (1, 1):
+        raise Refused("the last feature map is one pixel: it does not say where the network looks")
     wanted = jnp.argmax(logits, axis=-1) if classes is None else classes
 
     def total(added: Array) -> Array:

@@ -21,20 +21,19 @@ def grad_cam_picture(
     images: Float[np.ndarray, "n h w c"],
     heat: Float[np.ndarray, "n h w"],
     titles: Sequence[str],
+    heading: str,
 ) -> bytes:
     """Each image, and below it where the network looks: lighter is more, scaled by image."""
     with drawing():
         figure, axes = _panels(2, len(images), 1.5)
         for column, (image, map_, title) in enumerate(zip(images, heat, titles, strict=True)):
-            for row in (0, 1):
-                place = axes[row][column]
-                place.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray")
-                place.set(xticks=[], yticks=[])
             top = map_.max()
-            axes[1][column].imshow(
-                map_ / top if top > 0 else map_, cmap="inferno", alpha=0.65, vmin=0, vmax=1
-            )
+            axes[0][column].imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray")
+            axes[1][column].imshow(map_ / top if top > 0 else map_, cmap="inferno", vmin=0, vmax=1)
+            for row in (0, 1):
+                axes[row][column].set(xticks=[], yticks=[])
             axes[0][column].set_title(fitted(title, 1.4, 7.0), fontsize=7)
+        figure.suptitle(fitted(heading, figure.get_figwidth() - 0.4), fontsize=9)
         return _png(figure)
 
 

@@ -154,8 +154,9 @@ def _final(outcome: Outcome, metric: str) -> Picture:
         level_axis(axes, figure, factor, levels)
         legend_below(figure, ", ".join(others), drawn)
         caption = (
-            f"Final {words(metric)} against {factor}. A dot is a seed (a cross: diverged), the bar"
-            f" the {INTERVAL}; {'the line joins means' if ordered else 'thin lines join seeds'}."
+            f"{_titled(metric)} against {factor}. A dot is a seed (a cross: {_crossed(metric)}),"
+            f" the bar the {INTERVAL};"
+            f" {'the line joins means' if ordered else 'thin lines join seeds'}."
             f"{no_interval(outcome)}"
         )
         return picture(figure, f"final-{metric}", caption)
@@ -386,8 +387,11 @@ def _contrasts_on(outcome: Outcome, axis: str, name: str) -> Picture:
         axes.set_yticks([])
         what = "difference, first minus second" if judged[0][0].first else "slope"
         axes.set_xlabel(f"{what}{f' ({unit})' if unit else ''}")
+        spreads = all(j.title.startswith("spread of ") for j, _ in judged)
         caption = (
-            "Contrasts: mean difference paired by seed and its 95 % interval, before Holm's"
+            "Contrasts: mean difference of variances over pairs of seeds, without an interval."
+            if spreads
+            else "Contrasts: mean difference paired by seed and its 95 % interval, before Holm's"
             " correction, which decides the words"
             + ("; grey band: the bound within which two are called equal." if bounds else ".")
             + no_interval(outcome)
@@ -426,12 +430,24 @@ def _arms(outcome: Outcome) -> Picture:
         return picture(figure, "arms", caption)
 
 
+def _titled(name: str) -> str:
+    text = words(name)
+    return text[0].upper() + text[1:] if goal_of(name) else f"Final {text}"
+
+
+def _crossed(name: str) -> str:
+    return "never there, counted as one epoch more" if goal_of(name) else "diverged"
+
+
 def _figures(outcome: Outcome, variant: Variant, name: str) -> list[tuple[float, bool]]:
-    """Each seed's final figure, and whether it diverged; a diverged one may have none."""
-    metric = outcome.plan.measures[name]
-    found = [(value_of(r, name, metric), r["status"] == "diverged")
-             for r in _results(outcome, variant)]  # fmt: skip
-    return [(value, diverged) for value, diverged in found if value is not None]
+    """Each seed's final figure, and whether it diverged or never got there; one that diverged may
+    have none."""
+    metric, goal = outcome.plan.measures[name], goal_of(name)
+    found = [
+        (value_of(r, name, metric), r["status"] == "diverged" or bool(goal and r[name] is None))
+        for r in _results(outcome, variant)
+    ]
+    return [(value, crossed) for value, crossed in found if value is not None]
 
 
 def _dots(

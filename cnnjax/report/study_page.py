@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cnnjax.core.errors import Refused, unknown
+from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.files import atomic_write
 from cnnjax.report.summary import read_summary, write_summary
 from cnnjax.report.tables import NO_VALUE, minus
@@ -64,7 +64,8 @@ def write_page(page: Path, fresh: Mapping[str, dict[str, Any]] = NOTHING) -> Non
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise Refused(f"{page}: {reason}; give a page of words, e.g. docs/mine.md") from None
-    done = filled(text, lambda path: dict(fresh.get(path) or read_summary(page.parent / path)))
+    with refused_at(str(page)):
+        done = filled(text, lambda path: dict(fresh.get(path) or read_summary(page.parent / path)))
     for path, summary in fresh.items():
         write_summary(summary, page.parent / path)
     atomic_write(page, done.encode())

@@ -8,6 +8,7 @@ from cnnjax.study.cells import Variant
 from cnnjax.study.measures import goal_of, labelled, probed, shown, shown_step, value_of, with_unit
 from cnnjax.study.outcome import Outcome, figure_names
 from cnnjax.study.power import probability
+from cnnjax.study.spec import Spread
 from cnnjax.study.statistics import EXACT_SEEDS, Summary, summarize
 from cnnjax.study.verdict import ALPHA
 from cnnjax.tasks.task import Metric
@@ -83,7 +84,8 @@ def contrast_table(outcome: Outcome) -> Table:
         )
     return Table(
         "Contrasts: first minus second, in the metric's unit (points, where it is per cent), paired"
-        " by seed (of a slope: from a level to the next). 95 % interval and two-sided p are of one"
+        " by seed (of a slope: from a level to the next; of a spread: of variances, over pairs of"
+        " seeds, without an interval). 95 % interval and two-sided p are of one"
         f" sign-flip test, exact to {EXACT_SEEDS} seeds, so p is at most .05 where the interval"
         " leaves out 0; p of a declared equality is at most .025 where the interval lies within the"
         " bound. The verdict is by p (Holm), over every statement that the study could make, the"
@@ -100,7 +102,9 @@ def contrast_table(outcome: Outcome) -> Table:
 def no_interval(outcome: Outcome) -> str:
     """A sentence, with a space before it, where some variant has too few seeds for an interval."""
     counts = [_count(outcome, variant) for variant in outcome.plan.variants]
-    if min(counts + [judgement.n for judgement in outcome.judgements]) >= FEWEST:
+    spreads = [isinstance(contrast, Spread) for contrast in outcome.plan.contrasts]
+    judged = [j.n for j, spread in zip(outcome.judgements, spreads, strict=True) if not spread]
+    if min(counts + judged) >= FEWEST:
         return ""
     return f" With fewer than {FEWEST} seeds there is no 95 % interval."
 

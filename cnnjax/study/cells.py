@@ -18,7 +18,7 @@ from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.values import digest, plain, shown
 from cnnjax.probes.registry import PROBES
-from cnnjax.study.measures import goal_of, probed
+from cnnjax.study.measures import Goal, goal_of, probed
 from cnnjax.study.spec import (
     AnyContrast,
     Arm,
@@ -275,6 +275,11 @@ def _measures(study: str, names: Sequence[str], variants: Sequence[Variant]) -> 
             goal = goal_of(name)
             figure = goal.figure if goal else name
             metric = known.get(aliased(task.aliases, figure.replace("batch_", "train_", 1)))
+            if metric is None and goal is None and ("<" in name or ">" in name):
+                raise Refused(
+                    f"study {study}: metric {name!r}: a goal is a figure of an epoch, <= or >=, and"
+                    " a number: batch_error<=50, test_loss<=0.5"
+                )
             if metric is None:
                 where = f"metric of task {recipe.task.name}"
                 there = [*short, *known]
@@ -282,14 +287,30 @@ def _measures(study: str, names: Sequence[str], variants: Sequence[Variant]) -> 
                     there = [one.replace("train_", "batch_", 1) for one in there]
                 raise unknown(f"{where} (study {study})", figure, there)
             if goal:
-                metric = _goal_metric(study, name, variants)
+                metric = _goal_metric(study, name, goal, metric, variants)
             if found.setdefault(name, metric) != metric:
                 raise Refused(f"study {study}: {name} means different things to its tasks")
     return found
 
 
-def _goal_metric(study: str, name: str, variants: Sequence[Variant]) -> Metric:
-    """Epochs to a goal; a run that does not reach it counts as one epoch longer than it was."""
+def _goal_metric(
+    study: str, name: str, goal: Goal, of: Metric, variants: Sequence[Variant]
+) -> Metric:
+    """Epochs to a goal; a run that does not reach it counts as one epoch longer than it was.
+
+    Args:
+      of: what the goal is a value of.
+    """
+    sign = "<=" if of.better == "lower" else ">="
+    if goal.sign != sign:
+        raise Refused(
+            f"study {study}: {name}: {goal.figure} is better {of.better}: write"
+            f" {goal.figure}{sign}{goal.value:g}"
+        )
+    if of.worst is not None and (goal.value - of.worst) * (1 if sign == "<=" else -1) >= 0:
+        raise Refused(
+            f"study {study}: {name}: the worst value is {of.worst:g}, so every run is there at once"
+        )
     if any(variant.recipe.steps is not None for variant in variants):
         raise Refused(f"study {study}: {name} counts epochs, and `steps` ends a run between them")
     lengths = sorted({variant.recipe.epochs for variant in variants})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnjax.study.cells import Plan
-from cnnjax.study.spec import Contrast
+from cnnjax.study.spec import Contrast, Spread
 from cnnjax.study.statistics import EXACT_SEEDS, POWER, fewest_seeds, smallest_p, subsets
 from cnnjax.study.verdict import ALPHA, statements_of
 
@@ -21,7 +21,7 @@ class Power:
     """What one contrast of a design can show.
 
     Attributes:
-      seeds: pairs that the design has; of a spread, pairs of two seeds.
+      seeds: that all its variants have.
       smallest_p: that can be reached, after Holm over all statements.
       fewest_seeds: with which the contrast can be shown at all; None: with no number.
       power: how often it is shown, were it the only effect; None: not asked for, or of a trend or a
@@ -53,7 +53,9 @@ def power_note(plan: Plan) -> str:
         return text
     fewest = weakest.fewest_seeds
     cure = f"{fewest} seeds could" if fewest else "declare fewer contrasts"
-    return f"{text}: {weakest.name} cannot be shown; {cure}"
+    others = sum(found.smallest_p >= ALPHA for found in powers(plan)) - 1
+    more = f" and {others} more" if others else ""
+    return f"{text}: {weakest.name}{more} cannot be shown; {cure}"
 
 
 def powers(plan: Plan, sd: float | None = None, effect: float | None = None) -> list[Power]:
@@ -67,7 +69,9 @@ def powers(plan: Plan, sd: float | None = None, effect: float | None = None) -> 
     level = ALPHA / max(1, total)
     found = []
     for contrast in plan.contrasts:
-        n = len(plan.groups(contrast))
+        groups = plan.groups(contrast)
+        n, fewest = len(groups), fewest_seeds(level)
+        of_each = 2 if isinstance(contrast, Spread) else 1  # seeds of a difference
         told: dict = {}
         if sd is not None and effect is not None and isinstance(contrast, Contrast):
             equal = contrast.expect == "equal"
@@ -81,9 +85,9 @@ def powers(plan: Plan, sd: float | None = None, effect: float | None = None) -> 
             Power(
                 contrast.name,
                 contrast.expect,
-                n,
+                of_each * n,
                 min(1.0, total * smallest_p(n)),
-                fewest_seeds(level),
+                None if fewest is None else of_each * fewest,
                 **told,
             )
         )

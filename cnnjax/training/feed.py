@@ -94,6 +94,12 @@ def augmentation_of(data: Data, dataset: AnyDataset) -> str:
             f"data.augmentation={chosen}: {dataset.name} is streamed; use"
             f" {' or '.join(ON_THE_HOST)}"
         )
+    smallest = min(dataset.image_shape[:2])
+    if str(chosen).startswith("pad_crop") and data.crop_padding >= smallest:
+        raise Refused(
+            f"data.crop_padding={data.crop_padding}: a crop could miss the whole image; give less"
+            f" than {smallest}, its size"
+        )
     if data.crop_padding != PAD and not str(chosen).startswith("pad_crop"):
         raise Refused(
             f"data.crop_padding={data.crop_padding} has no effect: the augmentation of"

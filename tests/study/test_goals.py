@@ -97,9 +97,12 @@ def test_it_is_counted_in_each_cells_own_record(tmp_path):
     ("change", "what"),
     [
         ({"goal": "batch_eror<=25"}, "did you mean batch_error"),
-        ({"goal": "batch_error<=2.5.1"}, "batch_error<=2.5.1"),
+        ({"goal": "batch_error<=2.5.1"}, "a goal is a figure of an epoch"),
+        ({"goal": "batch_error<50"}, "a goal is a figure of an epoch"),
+        ({"goal": "batch_error>=50"}, "is better lower: write batch_error<=50"),
+        ({"goal": "test_error<=100"}, "every run is there at once"),
         ({"steps": 100}, "counts epochs, and `steps` ends a run between them"),
-        ({"goal": "train_error<=25"}, "train_error<=25"),
+        ({"goal": "train_error<=25"}, "a goal is a figure of an epoch"),
     ],
 )
 def test_a_goal_that_cannot_be_counted_is_refused(change, what):

@@ -420,6 +420,7 @@ def test_a_spread_comes_back_from_its_folder(tmp_path):
 def test_a_contrast_and_a_spread_of_the_same_variants_are_two():
     design = plan(Contrast("8", "20", "train_error"), Spread("8", "20", "train_error"))
     assert len(design.contrasts) == 2
-    assert [found.seeds for found in powers(design)] == [8, 4]
+    assert [(found.seeds, found.fewest_seeds) for found in powers(design)] == [(8, 7), (8, 14)]
+    assert "spread of 8 - 20 (train_error) cannot be shown; 14 seeds could" in power_note(design)
     with pytest.raises(Refused, match="compare the same variants"):
         plan(Spread("8", "20"), Spread("20", "8"))
