@@ -102,8 +102,8 @@ def contrast_table(outcome: Outcome) -> Table:
 def no_interval(outcome: Outcome) -> str:
     """A sentence, with a space before it, where some variant has too few seeds for an interval."""
     counts = [_count(outcome, variant) for variant in outcome.plan.variants]
-    spreads = [isinstance(contrast, Spread) for contrast in outcome.plan.contrasts]
-    judged = [j.n for j, spread in zip(outcome.judgements, spreads, strict=True) if not spread]
+    spreads = {c.name for c in outcome.plan.contrasts if isinstance(c, Spread)}
+    judged = [judgement.n for judgement in outcome.judgements if judgement.name not in spreads]
     if min(counts + judged) >= FEWEST:
         return ""
     return f" With fewer than {FEWEST} seeds there is no 95 % interval."
