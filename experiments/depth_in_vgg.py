@@ -6,10 +6,8 @@ with 8 convolutions (A) to 28.7 with 10 (B) and 27.0 with 13 (D), and is 27.3 wi
 """
 
 from cnnjax import Contrast, Model, Preset, Study, Tune, small_images
-from experiments.scales import CIFAR_16_CROPPED, FEW_DIGITS, IMAGENET
+from experiments.scales import CIFAR_16_CROPPED, CLIPPED, FEW_DIGITS, VGG_IMAGENET
 
-# Without it 16 convolutions and no batch normalisation fail with some seeds at every rate.
-CLIPPED = small_images.optimizer.with_field("clip_norm", 1.0)
 NORMS = {"none": {"model.normalization": "none"}, "batch": {"model.normalization": "batch"}}
 # Two stages of so many units of two convolutions.
 DEPTHS = {str(4 * units): {"model.units": units} for units in (1, 2, 4, 6)}
@@ -51,13 +49,7 @@ study = Study(
         ),
         "paper": Preset(
             about="VGG's nets A, B, D and E on ImageNet (months on an accelerator)",
-            settings={
-                **IMAGENET,
-                "optimizer.clip_norm": None,
-                "data.image_size": 224,
-                "batch_size": 256,
-                "epochs": 74,
-            },
+            settings={**VGG_IMAGENET, "optimizer.clip_norm": None},
             factors={
                 "norm": {"none": {}},
                 "depth": {

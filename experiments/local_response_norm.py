@@ -8,10 +8,8 @@ Run: cnnjax study run local_response_norm
 """
 
 from cnnjax import Contrast, Model, Preset, Study, Tune, small_images
-from experiments.scales import CIFAR_16_CROPPED, FEW_DIGITS, IMAGENET
+from experiments.scales import CIFAR_16_CROPPED, CLIPPED, FEW_DIGITS, IMAGENET, VGG_IMAGENET
 
-# Without it a net of eight convolutions and no batch normalisation fails with some seeds.
-CLIPPED = small_images.optimizer.with_field("clip_norm", 1.0)
 NETWORKS = {
     "alexnet": {"model.name": "alexnet_small"},
     "vgg": {"model.name": "vgg_small", "model.normalization": "none"},
@@ -72,13 +70,7 @@ study = Study(
         ),
         "paper_vgg": Preset(
             about="VGG's nets A and A-LRN on ImageNet (weeks on an accelerator)",
-            settings={
-                **IMAGENET,
-                "optimizer.clip_norm": None,
-                "data.image_size": 224,
-                "batch_size": 256,
-                "epochs": 74,
-            },
+            settings={**VGG_IMAGENET, "optimizer.clip_norm": None},
             factors={
                 "network": {"vgg": {}},
                 "responses": {"none": {"model.name": "vgg11"}, "lrn": {"model.name": "vgg11_lrn"}},

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cnnjax.cli.options import changed, only
+from cnnjax.cli.options import IMAGES_OF_WEIGHTS, changed, only
 from cnnjax.cli.output import (
     data_dir_option,
     json_option,
@@ -20,10 +20,7 @@ from cnnjax.cli.output import (
 )
 
 # What decides which images weights are judged on, and how they look.
-_DATA = (
-    *("data.train_split", "data.test_split", "data.image_size", "data.streaming"),
-    *("data.normalization", "data.test_crops"),
-)
+_DATA = (*IMAGES_OF_WEIGHTS, "data.test_crops")
 _WEIGHTS = ("weights.json", "weights.safetensors")
 
 
@@ -95,17 +92,13 @@ def evaluate(
 
         figures = evaluate_run(folder, data_dir, split, say, keep=kept.append)
     else:
+        from cnnjax.training.subject import evaluate_weights, without_data
+
         if data is None:
-            raise Refused(
-                f"{folder} holds weights, which no data belong to; give --data, e.g. --data"
-                " folder:photographs"
-            )
+            raise without_data(folder)
         only(settings, _DATA, f"of the data count {', '.join(_DATA)}")
         recipe = changed(Recipe(), {"data.name": ("--data", data)}, settings)
         start_backend()
-
-        from cnnjax.training.subject import evaluate_weights
-
         figures = evaluate_weights(folder, recipe.data, data_dir, split, say, keep=kept.append)
     if (out is not None or other is not None) and (not kept or not hasattr(kept[0], "arrays")):
         option = "--predictions" if out is not None else "--against"

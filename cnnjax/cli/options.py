@@ -9,6 +9,12 @@ import click
 from cnnjax.core.place import PLACEMENTS
 from cnnjax.core.recipe import Model, Recipe
 
+# What decides which images imported weights see, and how they look.
+IMAGES_OF_WEIGHTS = (
+    *("data.train_split", "data.test_split", "data.image_size", "data.streaming"),
+    "data.normalization",
+)
+
 
 def place_options(command: Callable) -> Callable:
     """--placement, --devices, --model-shards."""

@@ -144,12 +144,11 @@ def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None
     configure_xla(threads=1)
     start_backend()
 
-    from cnnjax.study.repeat import find_cells, repeat_cell
+    from cnnjax.study.repeat import find_cell, repeat_cell
     from cnnjax.study.store import Store
 
     store = Store(Path(workdir))
-    [wanted] = find_cells(store, [cell])
-    found = repeat_cell(store, wanted, data_dir, say)
+    found = repeat_cell(store, find_cell(store, cell), data_dir, say)
     again, old, compared = found.again, found.earlier, found.compared
     if as_json:
         print_json({"cell": cell, "verdict": found.verdict, **{k: again[k] for k in compared},

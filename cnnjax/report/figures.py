@@ -30,7 +30,7 @@ from cnnjax.report.canvas import (
     text_width,
 )
 from cnnjax.report.probe_figures import probe_pictures
-from cnnjax.report.tables import INTERVAL, minus, no_interval, values
+from cnnjax.report.tables import INTERVAL, minus, no_interval, spreads, values
 from cnnjax.study.cells import Cell, Variant
 from cnnjax.study.measures import goal_of, labelled, probed, value_of, words
 from cnnjax.study.outcome import Outcome
@@ -387,10 +387,9 @@ def _contrasts_on(outcome: Outcome, axis: str, name: str) -> Picture:
         axes.set_yticks([])
         what = "difference, first minus second" if judged[0][0].first else "slope"
         axes.set_xlabel(f"{what}{f' ({unit})' if unit else ''}")
-        spreads = all(j.title.startswith("spread of ") for j, _ in judged)
         caption = (
             "Contrasts: mean difference of variances over pairs of seeds, without an interval."
-            if spreads
+            if {j.name for j, _ in judged} <= spreads(outcome)
             else "Contrasts: mean difference paired by seed and its 95 % interval, before Holm's"
             " correction, which decides the words"
             + ("; grey band: the bound within which two are called equal." if bounds else ".")

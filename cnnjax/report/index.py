@@ -8,7 +8,7 @@ from urllib.parse import quote
 from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import atomic_write
 from cnnjax.report.page import render
-from cnnjax.report.summary import seconds_of
+from cnnjax.report.summary import in_minutes, seconds_of
 from cnnjax.study.outcome import Outcome, counted, read_outcome
 
 
@@ -47,7 +47,6 @@ def write_index(folder: Path, say: Say = lambda line: None) -> tuple[Path, list[
 
 def _entry(outcome: Outcome, folder: Path) -> dict[str, Any]:
     written = (outcome.folder / "report.html").exists()
-    minutes, seconds = divmod(round(seconds_of(outcome)), 60)
     return {
         "name": outcome.plan.study,
         "preset": outcome.plan.preset,
@@ -56,7 +55,7 @@ def _entry(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "report": quote(f"{folder}/report.html") if written else None,
         "done": len(outcome.plan.cells) - len(outcome.missing),
         "total": len(outcome.plan.cells),
-        "time": f"{minutes} min {seconds} s",
+        "time": in_minutes(seconds_of(outcome)),
         "judgements": outcome.judgements,
     }
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.files import atomic_write
-from cnnjax.report.summary import read_summary, write_summary
+from cnnjax.report.summary import in_minutes, read_summary, write_summary
 from cnnjax.report.tables import NO_VALUE, minus
 from cnnjax.study.measures import labelled, shown, shown_step, words
 from cnnjax.study.outcome import counted
@@ -89,11 +89,11 @@ def _run(summary: dict[str, Any]) -> str:
     """The command, and what it took."""
     cells, machine, versions = summary["cells"], summary["machine"], summary["versions"]
     total = sum(cells.values())
-    minutes, seconds = divmod(round(summary["seconds"]), 60)
     said = [
         f"{cells['done'] + cells['diverged']} of {counted(total, 'cell')}"
         + (f", {cells['diverged']} of them diverged" if cells["diverged"] else ""),
-        f"{minutes} min {seconds} s on {counted(summary['workers'], 'worker')} of one thread",
+        f"{in_minutes(summary['seconds'])} on"
+        f" {counted(summary['workers'], 'worker')} of one thread",
         f"{machine['processor']}, {counted(machine['cores'], 'core')}",
         f"jax {versions['jax']}, Python {versions['python']}, cnnjax {versions['cnnjax']}",
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import read_sealed, write_sealed
-from cnnjax.report.tables import values
+from cnnjax.report.tables import train_seconds, values
 from cnnjax.study.outcome import Outcome
 from cnnjax.study.statistics import summarize
 from cnnjax.study.store import Store
@@ -65,6 +65,12 @@ def seconds_of(outcome: Outcome) -> float:
     return sum((session["seconds"] for session in sessions), 0.0)
 
 
+def in_minutes(seconds: float) -> str:
+    """ "4 min 10 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
 def write_summary(summary: dict[str, Any], path: Path) -> None:
     """Write it with its digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,12 +96,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 def _of_variant(outcome: Outcome, variant: Any) -> dict[str, Any]:
     cost = outcome.document["costs"][variant.name]
-    done = [
-        outcome.results[variant.name, seed]
-        for seed in variant.replicates
-        if (variant.name, seed) in outcome.results
-    ]
-    seconds = sorted(result["train_seconds"] for result in done)
+    seconds = train_seconds(outcome, variant)
     metrics = {}
     for name in outcome.plan.measures:
         found = summarize(values(outcome, variant, name))
@@ -108,7 +109,7 @@ def _of_variant(outcome: Outcome, variant: Any) -> dict[str, Any]:
     return {
         "params": cost["params"],
         "macs": cost["macs"],
-        "train_seconds": round(seconds[len(seconds) // 2], 2) if seconds else None,
+        "train_seconds": None if seconds is None else round(seconds, 2),
         "metrics": metrics,
     }
 

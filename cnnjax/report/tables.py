@@ -102,11 +102,15 @@ def contrast_table(outcome: Outcome) -> Table:
 def no_interval(outcome: Outcome) -> str:
     """A sentence, with a space before it, where some variant has too few seeds for an interval."""
     counts = [_count(outcome, variant) for variant in outcome.plan.variants]
-    spreads = {c.name for c in outcome.plan.contrasts if isinstance(c, Spread)}
-    judged = [judgement.n for judgement in outcome.judgements if judgement.name not in spreads]
+    judged = [j.n for j in outcome.judgements if j.name not in spreads(outcome)]
     if min(counts + judged) >= FEWEST:
         return ""
     return f" With fewer than {FEWEST} seeds there is no 95 % interval."
+
+
+def spreads(outcome: Outcome) -> set[str]:
+    """Names of the contrasts that are of variances: they have no interval."""
+    return {c.name for c in outcome.plan.contrasts if isinstance(c, Spread)}
 
 
 def minus(title: str) -> str:
@@ -143,12 +147,8 @@ def cost_table(outcome: Outcome) -> Table:
     rows = []
     for variant in outcome.plan.variants:
         cost = outcome.document["costs"][variant.name]
-        took = [
-            outcome.results[variant.name, seed]["train_seconds"]
-            for seed in variant.replicates
-            if (variant.name, seed) in outcome.results
-        ]
-        seconds = f"{sorted(took)[len(took) // 2]:.1f}" if took else NO_VALUE
+        took = train_seconds(outcome, variant)
+        seconds = NO_VALUE if took is None else f"{took:.1f}"
         compile_text = f"{compiled[variant.name]:.1f}" if compiled.get(variant.name) else NO_VALUE
         rows.append(
             (variant.name, f"{cost['params']:,}", f"{cost['macs']:,}", seconds, compile_text)
@@ -161,6 +161,16 @@ def cost_table(outcome: Outcome) -> Table:
         rows,
         numeric=(1, 2, 3, 4),
     )
+
+
+def train_seconds(outcome: Outcome, variant: Variant) -> float | None:
+    """The median over a variant's seeds; None: none is done."""
+    took = sorted(
+        outcome.results[variant.name, seed]["train_seconds"]
+        for seed in variant.replicates
+        if (variant.name, seed) in outcome.results
+    )
+    return took[len(took) // 2] if took else None
 
 
 def tuned_table(outcome: Outcome) -> Table:

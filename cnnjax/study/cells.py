@@ -25,7 +25,6 @@ from cnnjax.study.spec import (
     Levels,
     Match,
     Probe,
-    Spread,
     Study,
     Trend,
     Tune,
@@ -113,7 +112,7 @@ class Plan:
         one, of a spread two by two."""
         seeds = {variant.name: variant.seeds for variant in self.variants}
         count = min(seeds[name] for name in self.weights(contrast))
-        size = 2 if isinstance(contrast, Spread) else 1
+        size = contrast.seeds_each
         return [tuple(range(i, i + size)) for i in range(0, count - size + 1, size)]
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnjax.study.cells import Plan
-from cnnjax.study.spec import Contrast, Spread
+from cnnjax.study.spec import Contrast
 from cnnjax.study.statistics import EXACT_SEEDS, POWER, fewest_seeds, smallest_p, subsets
 from cnnjax.study.verdict import ALPHA, statements_of
 
@@ -71,7 +71,7 @@ def powers(plan: Plan, sd: float | None = None, effect: float | None = None) -> 
     for contrast in plan.contrasts:
         groups = plan.groups(contrast)
         n, fewest = len(groups), fewest_seeds(level)
-        of_each = 2 if isinstance(contrast, Spread) else 1  # seeds of a difference
+        of_each = contrast.seeds_each
         told: dict = {}
         if sd is not None and effect is not None and isinstance(contrast, Contrast):
             equal = contrast.expect == "equal"

@@ -1,7 +1,6 @@
 """Cells of a study trained again, and compared bit by bit with what lies in its folder."""
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,17 +49,16 @@ class Repetition:
         return "differs" if self.differing else "same bits"
 
 
-def find_cells(store: Store, names: Sequence[str]) -> list[Cell]:
+def find_cell(store: Store, name: str) -> Cell:
     """
     Raises:
       Refused: there is no such cell, or no study.
     """
     plan, _ = store.read()
     cells = {cell.name: cell for cell in plan.cells}
-    for name in names:
-        if name not in cells:
-            raise unknown("cell", name, cells, f"see: cnnjax study status {store.folder}")
-    return [cells[name] for name in names]
+    if name not in cells:
+        raise unknown("cell", name, cells, f"see: cnnjax study status {store.folder}")
+    return cells[name]
 
 
 def done_cells(store: Store, say: Say) -> list[Cell]:

@@ -41,6 +41,8 @@ class Contrast:
     expect: Expect = None
     bound: float | int | None = None
 
+    seeds_each: ClassVar[int] = 1  # of which a difference is made
+
     def __post_init__(self):
         for name in ("first", "second", "metric"):
             _check_type("a contrast", name, getattr(self, name), str)
@@ -86,6 +88,7 @@ class Trend:
     expect: Literal["lower", "higher"] | None = None
 
     bound: ClassVar[None] = None
+    seeds_each: ClassVar[int] = 1
 
     def __post_init__(self):
         for name in ("factor", "metric"):
@@ -127,6 +130,7 @@ class Spread:
     expect: Literal["lower", "higher"] | None = None
 
     bound: ClassVar[None] = None
+    seeds_each: ClassVar[int] = 2
 
     def __post_init__(self):
         for name in ("first", "second", "metric"):

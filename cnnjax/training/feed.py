@@ -18,7 +18,7 @@ from cnnjax.core.distributed import waiting
 from cnnjax.core.errors import Refused
 from cnnjax.core.random import stream_keys
 from cnnjax.core.recipe import Data, Recipe
-from cnnjax.data.augment import ON_DEVICE, PAD, Augmentation
+from cnnjax.data.augment import ON_DEVICE, Augmentation
 from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
 from cnnjax.data.normalization import normalization_arrays
 from cnnjax.data.order import evaluation_batches, steps_per_epoch, total_steps
@@ -100,7 +100,7 @@ def augmentation_of(data: Data, dataset: AnyDataset) -> str:
             f"data.crop_padding={data.crop_padding}: a crop could miss the whole image; give less"
             f" than {smallest}, its size"
         )
-    if data.crop_padding != PAD and not str(chosen).startswith("pad_crop"):
+    if data.crop_padding != Data.crop_padding and not str(chosen).startswith("pad_crop"):
         raise Refused(
             f"data.crop_padding={data.crop_padding} has no effect: the augmentation of"
             f" {dataset.name} is {chosen}"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -47,9 +47,7 @@ class Subject:
     dataset: AnyDataset
     data: Data
 
-    def batch(
-        self, split: Literal["train", "test"], first: int, count: int
-    ) -> tuple[np.ndarray, Batch]:
+    def batch(self, split: str, first: int, count: int) -> tuple[np.ndarray, Batch]:
         """Images `first` to `first` + `count` - 1 of a split: as stored, and as the network takes
         them with their other fields.
 
@@ -77,6 +75,14 @@ class Subject:
         return np.asarray(found["images"]), batch
 
 
+def without_data(folder: Path) -> Refused:
+    """The error for imported weights that are to be looked at on nothing."""
+    return Refused(
+        f"{folder} holds weights, which no data belong to; give --data, e.g. --data"
+        " folder:photographs"
+    )
+
+
 def load_subject(folder: Path, data: Data | None, data_dir: str | None, say: Say) -> Subject:
     """A run on its own data, or imported weights on `data`.
 
@@ -98,10 +104,7 @@ def load_subject(folder: Path, data: Data | None, data_dir: str | None, say: Say
         state = state.replace(params=params, model_state=rest)
         return Subject(recipe.model.name, folder, task, state, dataset, recipe.data)
     if data is None:
-        raise Refused(
-            f"{folder} holds weights, which no data belong to; give --data, e.g. --data"
-            " folder:photographs"
-        )
+        raise without_data(folder)
     return _weights_subject(folder, data, data_dir, say)
 
 

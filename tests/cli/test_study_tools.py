@@ -83,8 +83,15 @@ def test_every_block_of_a_summary_of_nothing_can_be_written(cli, tmp_path):
     claim(tmp_path / "empty")
     cli("study", "page", tmp_path / "empty", "--into", tmp_path / "page.md")
     summary = read_sealed(tmp_path / "summaries" / "mine-quick.json")
-    for kind in BLOCKS:
-        assert filled(f"<!-- a.json {kind} -->\n<!-- end -->", lambda path: summary)
+    written = {
+        kind: filled(f"<!-- a.json {kind} -->\n<!-- end -->", lambda path: summary)
+        for kind in BLOCKS
+    }
+    assert "0 of 4 cells; 0 min 0 s" in written["run"]
+    assert "| 8 | – | – |\n| 14 | – | – |" in written["figures"]
+    assert "| 8 | 10 | 20 | – |" in written["costs"]
+    assert "| 8 − 14 | lower | training error | – | – | – | not judged" in written["contrasts"]
+    assert "not judged with 0 paired seeds" in written["verdicts"]
 
 
 def test_the_same_study_does_not_differ_and_another_does(cli, half_done):
