@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from torch import nn, tensor
 
 from cnnjax import Refused, create_model
 from cnnjax.layers.lenet import TABLE_I, random_table
@@ -21,16 +20,18 @@ def applied(name, **fields):
 @pytest.mark.parametrize("overlapping", [True, False])
 def test_alexnet_small_is_its_table(overlapping):
     """In PyTorch's layers, with these weights."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: an oracle of tests only")
+    functional, tensor = torch.nn.functional, torch.tensor
     _, variables, logits = applied("alexnet_small", overlapping=overlapping)
     window = 3 if overlapping else 2
     x = tensor(np.asarray(IMAGES)).permute(0, 3, 1, 2)
     for index in (1, 2, 3):
         params = variables["params"][f"conv{index}"]
         kernel, bias = (tensor(np.asarray(params[key])) for key in ("kernel", "bias"))
-        x = nn.functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias, padding=2).relu()
+        x = functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias, padding=2).relu()
         if index < 3:  # size times alpha: PyTorch divides it
-            x = nn.functional.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2.0)
-        x = nn.functional.max_pool2d(x, window, 2, ceil_mode=True)
+            x = functional.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2.0)
+        x = functional.max_pool2d(x, window, 2, ceil_mode=True)
     head = variables["params"]["head"]
     flat = x.permute(0, 2, 3, 1).reshape(2, -1)
     wanted = flat @ tensor(np.asarray(head["kernel"])) + tensor(np.asarray(head["bias"]))
