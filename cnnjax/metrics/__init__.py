@@ -1,0 +1,1 @@
+"""Figures that no mean over examples gives: average precision, the confusion of pixels."""
