@@ -52,6 +52,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_coco() -> Path:
+    """A folder with COCO's instances_val2017.json, or a part of it, if there is one."""
+    folder = os.environ.get("CNNJAX_TEST_COCO")
+    if not folder:
+        pytest.skip("CNNJAX_TEST_COCO names no folder with instances_val2017.json")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def digits():
     from cnnjax import load_dataset
 

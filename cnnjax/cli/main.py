@@ -28,6 +28,7 @@ COMMANDS = {
     "data": ("cnnjax.cli.data", "data", "Look at data sets and prepare them."),
     "train": ("cnnjax.cli.train", "train", "Train one network; goes on where it stopped."),
     "eval": ("cnnjax.cli.eval", "evaluate", "Evaluate a trained network, or imported weights."),
+    "score": ("cnnjax.cli.score", "score", "Judge any detector's files: average precision."),
     "predict": ("cnnjax.cli.predict", "predict", "Name what images show."),
     "analyze": ("cnnjax.cli.analyze", "analyze", "Draw what a trained network has learned."),
     "visualize": ("cnnjax.cli.visualize", "visualize", "Draw channels, filters, feature maps."),

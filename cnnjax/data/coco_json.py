@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -14,25 +14,29 @@ from cnnjax.ops.rle import RunLengths
 _OUTSIDE = 1.0  # pixels by which a box may leave its image: files round
 _NAMED = 3  # of what is wrong, at most
 
-Box = tuple[float, float, float, float]  # x, y, width, height in pixels; (0, 0) is the outer corner
+# Bounds are wide; what lies beyond them would overflow.
+Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=10**5)]
+Pixels = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+Box = tuple[Pixels, Pixels, Pixels, Pixels]  # x, y, width, height; (0, 0) is the outer corner
 
 
 class Counts(msgspec.Struct):
     """A mask as run lengths; see `ops.rle`."""
 
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     counts: str | list[int]
 
 
 class Image(msgspec.Struct):
-    id: int
-    width: int | None = None
-    height: int | None = None
+    id: Id
+    width: Side | None = None
+    height: Side | None = None
     file_name: str = ""
 
 
 class Category(msgspec.Struct):
-    id: int
+    id: Id
     name: str
 
 
@@ -44,12 +48,12 @@ class Annotation(msgspec.Struct):
       difficult: as VOC's files have it; `iscrowd` to a protocol of VOC.
     """
 
-    id: int
-    image_id: int
-    category_id: int
+    id: Id
+    image_id: Id
+    category_id: Id
     bbox: Box | None = None
-    segmentation: list[list[float]] | Counts | None = None
-    area: float | None = None
+    segmentation: list[list[Pixels]] | Counts | None = None
+    area: Pixels | None = None
     iscrowd: int = 0
     difficult: int = 0
 
@@ -65,11 +69,11 @@ class Instances(msgspec.Struct):
 class Detection(msgspec.Struct):
     """One object that a detector believes to be there."""
 
-    image_id: int
-    category_id: int
+    image_id: Id
+    category_id: Id
     score: float
     bbox: Box | None = None
-    segmentation: list[list[float]] | Counts | None = None
+    segmentation: list[list[Pixels]] | Counts | None = None
 
 
 def read_instances(path: Path, where: str = "") -> Instances:

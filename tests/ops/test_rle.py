@@ -54,7 +54,8 @@ def test_the_example_of_the_format():
     found = RunLengths.of_mask(mask)
     assert found.counts.tolist() == [5, 2, 2, 2, 2, 2, 5]
     assert found.text() == "5220003"
-    assert found.area == 6 and found.box == (1, 1, 3, 2)
+    assert found.area == 6
+    assert found.box == (1, 1, 3, 2)
 
 
 def test_a_large_mask_of_long_counts():
