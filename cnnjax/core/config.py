@@ -214,11 +214,21 @@ def effective(recipe: Recipe) -> dict[str, Any]:
             own = {key: value for key, value in own.items() if _is_plain(value)}
             found |= {f"{field.name}.name": part.name}
         elif is_dataclass(part):
-            own = {f.name: getattr(part, f.name) for f in fields(part)}
+            own = _leaves(part)
         else:
             found[field.name] = plain(part)
             continue
         found |= {f"{field.name}.{key}": plain(value) for key, value in own.items()}
+    return found
+
+
+def _leaves(part: Any) -> dict[str, Any]:
+    """Every setting inside a dataclass by its path."""
+    found: dict[str, Any] = {}
+    for f in fields(part):
+        value = getattr(part, f.name)
+        inner = _leaves(value) if is_dataclass(value) else {"": value}
+        found |= {f"{f.name}.{name}".removesuffix("."): leaf for name, leaf in inner.items()}
     return found
 
 
@@ -239,19 +249,18 @@ def full(written: Mapping[str, Any], where: str) -> Recipe:
     Raises:
       Refused: it has a setting that is not known here, from another version say.
     """
-    for name, value in written.items():
-        _check_known(Recipe, name, where)
-        part = getattr(Recipe(), name)
-        if isinstance(value, Mapping) and is_dataclass(part):
-            for inner in value:
-                _check_known(type(part), inner, where, f"{name}.")
+    _check_known(Recipe(), written, where)
     return convert(written, Recipe, where)
 
 
-def _check_known(kind: type, name: str, where: str, inside: str = "") -> None:
-    known = [field.name for field in fields(kind)]
-    if name not in known:
-        raise unknown("setting", inside + name, [inside + one for one in known], f"see {where}")
+def _check_known(part: Any, written: Mapping[str, Any], where: str, inside: str = "") -> None:
+    known = [field.name for field in fields(part)]
+    for name, value in written.items():
+        if name not in known:
+            raise unknown("setting", inside + name, [inside + one for one in known], f"see {where}")
+        inner = getattr(part, name)
+        if isinstance(value, Mapping) and is_dataclass(inner):
+            _check_known(inner, value, where, f"{inside}{name}.")
 
 
 def _get(config: Any, name: str) -> Any:

@@ -1,7 +1,7 @@
 """Every setting of a recipe, with what its type and its docstring say of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from cnnjax.core.config import setting_types
@@ -75,7 +75,13 @@ def _inside(part: Any, inside: str) -> list[Described]:
         sentences = registry.sentences(part.name) | sentences
         own = {key: setting.default for key, setting in registry.settings(part.name).items()}
         values = {"name": part.name, **own, **part.fields}
-    return [_described(name, types[name], values[name], sentences, inside) for name in types]
+    found = []
+    for name in types:
+        if is_dataclass(values[name]):
+            found += _inside(values[name], f"{inside}{name}.")
+        else:
+            found.append(_described(name, types[name], values[name], sentences, inside))
+    return found
 
 
 def _described(

@@ -104,12 +104,60 @@ class Optimizer(Named):
 
 
 @dataclass(frozen=True)
+class Scenes:
+    """The scenes of scattered_digits: digits on a grey ground, each with its box and mask.
+
+    source: whose images are scattered, training images in training scenes and test images in test
+      scenes: digits, or a set of tensorflow-datasets with grey images that are bright on black.
+    train, test: how many scenes.
+    size: of a scene, height and width in pixels.
+    fewest, most: digits in a scene.
+    smallest, largest: side of a digit's image in pixels.
+    overlap: share of the smaller one's area that the boxes of two digits may have in common; 0:
+      none. Of two that overlap the later one covers the other.
+    clutter: fragments of digits that are to be taken for none.
+    noise: standard deviation of each pixel's, of 255 levels.
+    seed: of the scenes, whatever a run's seed is.
+    """
+
+    source: str = "digits"
+    train: int = 2000
+    test: int = 200
+    size: int = 64
+    fewest: int = 1
+    most: int = 4
+    smallest: int = 14
+    largest: int = 28
+    overlap: float = 0.0
+    clutter: int = 6
+    noise: float = 8.0
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, low in (("train", 1), ("test", 1), ("size", 8), ("most", 1), ("smallest", 4)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name}={getattr(self, name)}: must be {low} or more")
+        for low, high in (("fewest", "most"), ("smallest", "largest"), ("largest", "size")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(
+                    f"{low}={getattr(self, low)}: more than {high}={getattr(self, high)}"
+                )
+        if self.most > 200:
+            raise ValueError(f"most={self.most}: must be 200 or less")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap={self.overlap}: a share, 0 (none) to below 1")
+        _check_positive(self, "fewest", "clutter", "noise")
+        check_seed(self.seed)
+
+
+@dataclass(frozen=True)
 class Data:
     """A data set and how it is read.
 
-    name: digits, a set of tensorflow-datasets, folder:DIR with train/ and test/ (or val/), in each
-      a folder of images for every class, FILE.npz (keys train_images, train_labels, test_images,
-      test_labels), or a function that returns a Dataset: FILE.py:function, package.module:function.
+    name: digits, scattered_digits, a set of tensorflow-datasets, folder:DIR with train/ and test/
+      (or val/), in each a folder of images for every class, FILE.npz (keys train_images,
+      train_labels, test_images, test_labels), or a function that returns a Dataset:
+      FILE.py:function, package.module:function.
     train_split, test_split: a TFDS slice, e.g. "train[:80%]".
     image_size: pixels; needed where the sizes vary, or to resize.
     streaming: "auto" holds a set in memory if it fits; "always" reads encoded images, as RGB, while
@@ -166,6 +214,7 @@ class Data:
     split_seed: int = 0
     permute_pixels: int | None = None
     unreadable: Literal["refuse", "skip"] = "refuse"
+    scenes: Scenes = Scenes()
 
     def __post_init__(self):
         if self.image_size is not None and self.image_size < 1:
@@ -349,6 +398,9 @@ class Recipe:
             found["schedule.power"] = f"schedule.name={self.schedule.name} has none"
         if (name := self.data.augmentation) not in ("default", "pad_crop_flip", "pad_crop"):
             found["data.crop_padding"] = f"data.augmentation={name} has none"
+        if self.data.name != "scattered_digits":
+            why = f"data.name={self.data.name} has none"
+            found |= {f"data.scenes.{name}": why for name in asdict(self.data.scenes)}
         if self.init.weights is None:
             found["init.head"] = "init.weights is not given"
         return found

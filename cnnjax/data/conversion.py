@@ -50,18 +50,24 @@ def as_arrays(given: Any, where: str, max_value: int) -> dict[str, np.ndarray]:
     return converted
 
 
-def class_names(given: Iterable[str] | None, labels: np.ndarray | None, where: str) -> tuple:
+def class_names(
+    given: Iterable[str] | None, labels: np.ndarray | None, where: str, *, other: bool = False
+) -> tuple:
     """The name of each class; by default its number.
 
     Args:
       labels: of the training set, if it has any.
+      other: a further field holds classes, which are named and not counted.
       where: for messages: "data set mine: ".
     """
-    if labels is None:
+    if labels is None and not other:
         if given is not None and tuple(given):
             raise Refused(f"{where}label_names name the classes of labels, and there are none")
         return ()
+    if given is None and labels is None:
+        raise Refused(f"{where}give label_names, one a class")
     if given is None:
+        assert labels is not None, "seen above"
         count = int(labels.max(initial=0)) + 1
         if count > max(len(labels), 2):
             raise Refused(

@@ -20,6 +20,8 @@ from cnnjax.data.examples import LABELS, EncodedExamples, Examples, Field
 from cnnjax.data.views import View
 
 UNNAMED = "arrays"  # a set of a user's own that was given no name
+# Fields that hold classes: the number of the first class, and what is none besides.
+CLASSES = {"labels": (0, None), "box_labels": (0, -1), "class_map": (1, 255)}
 _AUGMENTATIONS = ("none", "pad_crop_flip")  # of a set in memory, on the device
 # Names of a batch and of what normalises it.
 RESERVED = ("mask", "indices", "other_labels", "other_share", "mean", "deviation", "max_value",
@@ -44,7 +46,7 @@ class Described:
 
     Attributes:
       name: what `--data` calls it.
-      label_names: one name a class; none where there are no labels.
+      label_names: one name a class; none where no field holds classes.
       max_value: the value of a fully bright pixel (255; 16 for digits).
       augmentation: the default while training.
       source: where the images come from.
@@ -108,7 +110,8 @@ class Dataset(Described):
             parts.append({field: array[:0] for field, array in parts[0].items()})
         else:
             parts.append(as_arrays(test, where + "test", max_value))
-        names = class_names(label_names, parts[0].get("labels"), where)
+        other = any(name in parts[0] for name in CLASSES if name != "labels")
+        names = class_names(label_names, parts[0].get("labels"), where, other=other)
         first, second = map(Examples, parts)
         return cls(name, names, max_value, augmentation, "arrays", train=first, test=second)
 
@@ -145,11 +148,16 @@ class Dataset(Described):
             self._check_field(where, name, array, len(images))
         if self.max_value < 255 and images.size and images.max() > self.max_value:
             raise Refused(f"{where} has pixels of {images.max()}, above max_value={self.max_value}")
-        if ("labels" in arrays) != bool(self.label_names):
-            there = "labels, but no classes" if "labels" in arrays else "classes, but no labels"
-            raise Refused(f"{where} has {there}; give labels and label_names, or neither")
-        if "labels" in arrays:
-            self._check_labels(split, arrays["labels"])
+        classed = [name for name in CLASSES if name in arrays]
+        if bool(classed) != bool(self.label_names):
+            there = f"{classed[0]}, but no classes" if classed else "classes, but no labels"
+            raise Refused(
+                f"{where} has {there}; give {' or '.join(CLASSES)} and label_names, or neither"
+            )
+        for name in classed:
+            self._check_classes(split, name, arrays[name])
+        if "boxes" in arrays and "box_labels" in arrays:
+            self._check_boxes(split, arrays["boxes"], arrays["box_labels"])
 
     def _check_field(self, where: str, name: str, array: np.ndarray, examples: int) -> None:
         if not name.isidentifier() or name in RESERVED:
@@ -172,14 +180,41 @@ class Dataset(Described):
         elif array.dtype.kind not in "biuf" or array.dtype.itemsize > 4:
             raise Refused(f"{where} has {name} of {array.dtype}; numbers of up to 32 bits are read")
 
-    def _check_labels(self, split: str, labels: np.ndarray) -> None:
-        outside = (labels < 0) | (labels >= self.num_classes)
+    def _check_classes(self, split: str, field: str, values: np.ndarray) -> None:
+        first, none = CLASSES[field]
+        outside = (values < 0) | (values >= first + self.num_classes)
+        if none is not None:
+            outside &= values != none
         if outside.any():
+            besides = {255: ", 0 the ground, 255 what is not counted", -1: ", -1 no box"}
             raise Refused(
-                f"data set {self.name}: {int(outside.sum())} labels of the {split} split are"
-                f" out of range (first: {int(labels[outside][0])});"
-                f" {allowed_labels(self.num_classes)}"
+                f"data set {self.name}: {int(outside.sum())} {field.replace('_', ' ')} of the"
+                f" {split} split are out of range (first: {int(values[outside][0])});"
+                f" {allowed_labels(self.num_classes, first)}{besides.get(none or 0, '')}"
             )
+
+    def _check_boxes(self, split: str, boxes: np.ndarray, labels: np.ndarray) -> None:
+        """Boxes of no area, or that leave their image; those of no object are not looked at."""
+        if boxes.shape != (*labels.shape, 4):
+            raise Refused(
+                f"data set {self.name}: boxes of the {split} split are {list(boxes.shape)}, their"
+                f" box labels {list(labels.shape)}; they are [n, most, 4] and [n, most]"
+            )
+        height, width = self.image_shape[:2]
+        low, high = boxes[..., :2], boxes[..., 2:]
+        for bad, what in (
+            (~(high > low).all(-1), "has no area"),
+            ((low < 0).any(-1) | (high > (width, height)).any(-1), "leaves its image"),
+        ):
+            bad &= labels >= 0
+            if bad.any():
+                image, place = (int(one) for one in np.argwhere(bad)[0])
+                numbers = ", ".join(f"{value:g}" for value in boxes[image, place])
+                raise Refused(
+                    f"data set {self.name}: {int(bad.sum())} boxes of the {split} split:"
+                    f" ({numbers}) of image {image} {what}; they are x, y of the near and of the"
+                    f" far corner, in an image of {width}x{height}"
+                )
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -272,9 +307,9 @@ def images_per_class(
     return None if labels is None else np.bincount(labels, minlength=num_classes)
 
 
-def allowed_labels(num_classes: int) -> str:
+def allowed_labels(num_classes: int, first: int = 0) -> str:
     """In words."""
-    return f"{num_classes} classes allow 0 to {num_classes - 1}"
+    return f"{num_classes} classes allow {first} to {first + num_classes - 1}"
 
 
 def _check_max_value(dataset: Dataset) -> None:

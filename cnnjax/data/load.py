@@ -12,6 +12,8 @@ from cnnjax.data.folder import PREFIX, load_folder
 from cnnjax.data.own import is_own, load_own
 from cnnjax.data.permutation import permuted
 from cnnjax.data.readable import without_unreadable
+from cnnjax.data.scenes import NAME as SCENES
+from cnnjax.data.scenes import load_scenes
 from cnnjax.data.split import divide
 from cnnjax.data.views import View
 
@@ -31,8 +33,8 @@ def load_dataset(
     """The data set that `data` describes: decoded in memory, or to be streamed.
 
     Args:
-      data: a `Data`, or just a name: an embedded set, one of tensorflow-datasets, folder:DIR,
-        FILE.npz, FILE.py:function or package.module:function.
+      data: a `Data`, or just a name: digits, scattered_digits, one of tensorflow-datasets,
+        folder:DIR, FILE.npz, FILE.py:function or package.module:function.
       directory: where prepared TFDS sets lie; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
       say: is told a line when something takes long, and what of a set is left out.
 
@@ -69,6 +71,9 @@ def load_whole(
     if data.name in EMBEDDED:
         _as_it_is(data, "embedded")
         return EMBEDDED[data.name]()
+    if data.name == SCENES:
+        _as_it_is(data, "made", "scenes")
+        return load_scenes(data, lambda source: load_dataset(source, directory, say))
     if is_own(data.name):
         _as_it_is(data, "read")
         return load_own(data.name)
@@ -91,7 +96,7 @@ def load_encoded(
 
 def is_prepared(name: str) -> bool:
     """Whether a set of this name would be one of tensorflow-datasets."""
-    return not (name.startswith(PREFIX) or name in EMBEDDED or is_own(name))
+    return not (name.startswith(PREFIX) or name in (*EMBEDDED, SCENES) or is_own(name))
 
 
 def is_encoded(data: Data) -> bool:
@@ -115,14 +120,17 @@ def reading_words(data: Data) -> str:
     for name in (*_PARTS, "unreadable"):
         if (value := getattr(data, name)) != getattr(default, name):
             parts.append(f"{name}={value}")
+    for name, value in vars(data.scenes).items():
+        if value != getattr(default.scenes, name):
+            parts.append(f"scenes.{name}={value}")
     return f"{data.name} ({', '.join(parts)})"
 
 
-def _as_it_is(data: Data, how: str) -> None:
-    """Refuse settings that would change how a set is read that has one form."""
+def _as_it_is(data: Data, how: str, *used: str) -> None:
+    """Refuse settings that would change how a set is read that has one form, or `used` ones."""
     for field in fields(Data):
         value = getattr(data, field.name)
-        if field.name not in ("name", *_ON_THE_WAY, *_PARTS) and value != field.default:
+        if field.name not in ("name", *_ON_THE_WAY, *_PARTS, *used) and value != field.default:
             raise Refused(f"data.{field.name}={value}: {data.name} is {how} as it is; leave it out")
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from cnnjax.core.architectures import MODELS, create_model
-from cnnjax.core.config import idle_settings
+from cnnjax.core.config import effective, idle_settings
 from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.registry import source_digests
@@ -41,12 +41,10 @@ def task_for(recipe: Recipe, data: DataSpec) -> Any:
     wants."""
     entry = registry_of(recipe.task).find(recipe.task.name)
     _check_fields(recipe.task.name, entry.make.needs, data)
+    given, default = effective(recipe), effective(Recipe())
     for path, why in idle_settings(recipe).items():
-        group, _, name = path.partition(".")
-        if group in ("loss", "data"):
-            part = getattr(recipe, group)
-            if getattr(part, name) != getattr(type(part)(), name):
-                raise Refused(f"{path}={getattr(part, name)} has no effect: {why}")
+        if path.startswith(("loss.", "data.")) and given[path] != default[path]:
+            raise Refused(f"{path}={given[path]} has no effect: {why}")
     settings = registry_of(recipe.task).converted(recipe.task.name, recipe.task.fields)
     update = update_of(recipe.optimizer)
     with refused(f"task {recipe.task.name} cannot be made"):
