@@ -23,8 +23,10 @@ from cnnjax.cli.output import (
 def data() -> None:
     """Look at data sets and prepare them.
 
-    `digits` is embedded (8x8 grey, nothing is downloaded). Every set of tensorflow-datasets with
-    an image and a label is read from --data-dir, where it was prepared as array_record.
+    `digits` is embedded (8x8 grey, nothing is downloaded); `scattered_digits` is made of it: scenes
+    with a box and a mask for each digit, to detect and to segment. Every set of
+    tensorflow-datasets with an image and a label is read from --data-dir, where it was prepared as
+    array_record.
     `folder:DIR` is a folder of images: DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg (or val/);
     files that are no images and folders without images are left out with a word.
 
@@ -43,7 +45,7 @@ def data() -> None:
 # Of a recipe's settings those that change what is read, and so what these commands show.
 _READ = ("train_split", "test_split", "image_size", "streaming", "test_share", "validation_share",
          "train_examples", "split_seed", "unreadable")  # fmt: skip
-_SHOWN = tuple(f"data.{name}" for name in _READ)
+_SHOWN = (*(f"data.{name}" for name in _READ), "data.scenes.")
 # Of those, what decides which images there are to check.
 _CHECKED = ("data.train_split", "data.test_split", "data.test_share")
 
@@ -57,7 +59,8 @@ def _load(name: str, data_dir: str | None, settings: tuple[str, ...]):
 def _data(name: str, settings: tuple[str, ...], counting: tuple[str, ...]):
     from cnnjax.core.recipe import Recipe
 
-    only(settings, counting, f"the set is {name}, and of its settings count {', '.join(counting)}")
+    listed = ", ".join(one.removesuffix(".") for one in counting)
+    only(settings, counting, f"the set is {name}, and of its settings count {listed}")
     return changed(Recipe(), {"data.name": ("", name)}, settings).data
 
 
@@ -108,7 +111,8 @@ def info(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bo
     print_table(("", ""), rows)
     if not dataset.label_names:
         return
-    shown = [f"{split} images" for split in counts]
+    what = "objects" if "box_labels" in dataset.fields else "images"
+    shown = [f"{split} {what}" for split in counts]
     columns = [found or ["not counted"] * dataset.num_classes for found in counts.values()]
     echo("")
     print_table(
@@ -127,7 +131,8 @@ def info(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bo
 def preview(
     name: str, out: str | None, split: str, data_dir: str | None, settings: tuple[str, ...]
 ) -> None:
-    """Draw a labelled contact sheet of data set NAME: eight images of each of up to ten classes."""
+    """Draw a labelled contact sheet of data set NAME: eight images of each of up to ten classes;
+    of scenes twelve, with their boxes and the classes of their pixels."""
     from cnnjax.core.errors import Refused
     from cnnjax.core.files import atomic_write
     from cnnjax.data.preview import contact_sheet

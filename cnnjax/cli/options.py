@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cnnjax.core.place import PLACEMENTS
-from cnnjax.core.recipe import Model, Recipe
+from cnnjax.core.recipe import Model, Recipe, Task
 
 # What decides which images imported weights see, and how they look.
 IMAGES_OF_WEIGHTS = (
@@ -134,6 +134,27 @@ def changed(
         if value is not None
     ]
     return override_all(recipe, [*given, *(assignment(text) for text in settings)])
+
+
+def for_its_model(
+    recipe: Recipe, options: Mapping[str, tuple[str, Any]], settings: tuple[str, ...]
+) -> Recipe:
+    """`recipe` with the task that the chosen network is for, where no other is named.
+
+    Args:
+      options, settings: as of `changed`.
+    """
+    from cnnjax.core.architectures import MODELS
+    from cnnjax.core.config import assignment
+    from cnnjax.core.user_code import is_own
+
+    given = {path: value for path, (_, value) in options.items() if value is not None}
+    given |= {one.path: one.value for one in map(assignment, settings)}
+    name = str(given.get("model.name", recipe.model.name))
+    if "task.name" in given or is_own(name):
+        return recipe
+    task = MODELS.find(name).task
+    return recipe if task == recipe.task.name else recipe.replace(task=Task(task))
 
 
 def model_from(name: str, settings: tuple[str, ...]) -> Model:

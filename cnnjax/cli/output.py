@@ -55,7 +55,7 @@ data_set_option = click.option(
     multiple=True,
     help="data.train_split, data.test_split (TFDS slices), data.image_size, data.streaming,"
     " data.test_share, data.validation_share, data.train_examples, data.split_seed,"
-    " data.unreadable; may be repeated.",
+    " data.unreadable, data.scenes.* (of scattered_digits); may be repeated.",
 )
 
 

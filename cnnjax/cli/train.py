@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnjax.cli.options import changed, cluster_options, place_options
+from cnnjax.cli.options import changed, cluster_options, for_its_model, place_options
 from cnnjax.cli.output import (
     Folder,
     ProgressLine,
@@ -35,9 +35,13 @@ if TYPE_CHECKING:
     default="he2015_cifar",
     show_default=True,
     help="What is not given comes from it: he2015_cifar (cifar_resnet20 on cifar10, 164"
-    " epochs, batch 128, rate 0.1), lecun1998 (lenet5 on mnist, 20 epochs, batch 32, rate 0.005) or"
+    " epochs, batch 128, rate 0.1), lecun1998 (lenet5 on mnist, 20 epochs, batch 32, rate 0.005),"
     " small_images (half as wide, on digits, 15 epochs, batch"
-    " 96, rate 0.05, cosine).",
+    " 96, rate 0.05, cosine) or small_scenes (unet_small on scattered_digits).",
+)
+@click.option(
+    "--task",
+    help="classification, segmentation, or FILE.py:Class.  [default: what the network is for]",
 )
 @click.option(
     "--model",
@@ -77,6 +81,7 @@ if TYPE_CHECKING:
 def train(
     workdir: str,
     recipe_name: str,
+    task: str | None,
     model: str | None,
     data: str | None,
     data_dir: str | None,
@@ -135,13 +140,16 @@ def train(
     if cluster:
         supervise(cluster, peer_timeout)  # before a user's file is loaded: the child loads it
     options = {
+        "task.name": ("--task", task),
         "model.name": ("--model", model),
         "data.name": ("--data", data),
         "epochs": ("--epochs", epochs),
         "batch_size": ("--batch-size", batch_size),
         "optimizer.learning_rate": ("--learning-rate", learning_rate),
     }
-    recipe = canonical(changed(RECIPES[recipe_name], options, settings))
+    recipe = canonical(
+        changed(for_its_model(RECIPES[recipe_name], options, settings), options, settings)
+    )
 
     from cnnjax.core.architectures import create_model
     from cnnjax.data.load import load_dataset

@@ -58,6 +58,7 @@ class Architecture(Entry):
     macs: float | None = None  # published, rounded
     macs_source: str = ""
     departs: str = ""
+    task: str = "classification"  # what it is for
 
 
 class _Models(Registry[Architecture]):
@@ -108,6 +109,7 @@ def register_models(
     input_shape: tuple[int, int, int],
     variants: tuple[Variant, ...],
     depth_names: Mapping[str, Mapping[str, Any]] | None = None,
+    task: str = "classification",
 ) -> Callable[[type], type]:
     """Class decorator: register a family.
 
@@ -118,10 +120,12 @@ def register_models(
       variants: the named networks.
       depth_names: {"cifar_resnet{depth}": fields}: the family has any depth under such a name;
         the class itself refuses an impossible one.
+      task: what the networks are for.
     """
 
     def decorate(model_class: type) -> type:
         common: dict[str, Any] = {"year": year, "paper": paper, "input_shape": input_shape}
+        common["task"] = task
         for variant in variants:
             MODELS.add(
                 Architecture(
@@ -136,6 +140,7 @@ def register_models(
                     year=variant.year or year,
                     paper=variant.paper or paper,
                     input_shape=variant.input_shape or input_shape,
+                    task=task,
                 )
             )
         for template, fields in (depth_names or {}).items():

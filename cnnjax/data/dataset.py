@@ -296,12 +296,13 @@ class StreamedDataset(Described):
 def images_per_class(
     examples: Examples | EncodedExamples, num_classes: int
 ) -> Int[np.ndarray, " k"] | None:
-    """How many images of each class a split holds.
+    """How many images of each class a split holds; of a set with boxes, how many objects.
 
-    None where there are no classes, or where that would read every image.
+    None where there are neither, or where that would read every image.
     """
     if isinstance(examples, Examples):
-        labels = examples.arrays.get("labels")
+        labels = examples.arrays.get("labels", examples.arrays.get("box_labels"))
+        labels = None if labels is None else labels[labels >= 0]
     else:
         labels = examples.labels and examples.labels()
     return None if labels is None else np.bincount(labels, minlength=num_classes)

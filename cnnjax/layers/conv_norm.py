@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from cnnjax.core.errors import Refused
 from cnnjax.layers.layer import Layer, as_dtype
-from cnnjax.ops.conv import conv
+from cnnjax.ops.conv import conv, conv_transpose
 
 Normalization = Literal["batch", "none"]
 
@@ -73,3 +73,26 @@ class ConvNorm(Layer):
             return x
         norm = self.batch_norm(epsilon=self.epsilon, name="norm")
         return norm(x, use_running_average=not train)
+
+
+class ConvTranspose(Layer):
+    """Transposed convolution with a bias; a map becomes `strides` times as large."""
+
+    features: int
+    kernel_size: int = 2
+    strides: int = 2
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 {self.features}"]:
+        size, dtype = self.kernel_size, as_dtype(self.dtype)
+        param_dtype = as_dtype(self.param_dtype)
+        shape = (size, size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, param_dtype)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), param_dtype)
+        x = conv_transpose(
+            x.astype(dtype),
+            kernel.astype(dtype),
+            strides=(self.strides, self.strides),
+            padding=(size - self.strides) // 2,
+        )
+        return x + bias.astype(dtype)[None, None, None]

@@ -60,7 +60,7 @@ def stored_image(
     if index >= len(examples):
         raise Refused(f"--index {index}: {dataset.name} {split} has 0 to {len(examples) - 1}")
     if isinstance(examples, Examples):
-        named = bool(dataset.label_names)
+        named = "labels" in examples.arrays
         name = dataset.label_names[examples.labels[index]] if named else ""
         return examples.images[index], name
     assert isinstance(dataset, StreamedDataset), "encoded examples are streamed"

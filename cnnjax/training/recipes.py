@@ -1,6 +1,6 @@
 """Recipes by name; each cites its section."""
 
-from cnnjax.core.recipe import Data, Model, Optimizer, Recipe, Schedule
+from cnnjax.core.recipe import Data, Model, Optimizer, Recipe, Schedule, Task
 
 he2015_cifar = Recipe(
     model=Model("cifar_resnet20"),
@@ -33,4 +33,20 @@ small_images = Recipe(
     source="own: a warm-up and a cosine (Loshchilov & Hutter 2017), minutes on a laptop",
 )
 
-RECIPES = {"he2015_cifar": he2015_cifar, "lecun1998": lecun1998, "small_images": small_images}
+small_scenes = Recipe(
+    task=Task("segmentation"),
+    model=Model("unet_small"),
+    data=Data("scattered_digits", normalization="channel"),
+    optimizer=Optimizer("adam", learning_rate=1e-2),
+    schedule=Schedule("cosine", warmup=0.05),
+    batch_size=16,
+    epochs=8,
+    source="own: Adam, a warm-up and a cosine, minutes on a laptop",
+)
+
+RECIPES = {
+    "he2015_cifar": he2015_cifar,
+    "lecun1998": lecun1998,
+    "small_images": small_images,
+    "small_scenes": small_scenes,
+}

@@ -1,0 +1,104 @@
+"""Semantic segmentation: a class for each pixel."""
+
+import operator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cnnjax.core.errors import Refused
+from cnnjax.metrics.confusion import IGNORED, PixelConfusion
+from cnnjax.ops.losses import dice_loss, pixel_cross_entropy
+from cnnjax.tasks.network import NetworkTask
+from cnnjax.tasks.registry import register_task
+from cnnjax.tasks.task import Batch, Metric
+
+PixelLoss = Literal["cross_entropy", "dice", "both"]
+
+
+@register_task("segmentation")
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(NetworkTask):
+    """The task of telling the class of each pixel: 0 the ground, 1 + the class of what is on it.
+
+    A network that gives a smaller map than its image (an unpadded U-Net) is judged on the middle
+    of the image. The reported loss is the cross-entropy, whatever is minimised.
+
+    pixel_loss: what is minimised: cross_entropy, the mean over the pixels; dice, 1 - the mean Dice
+      of the classes (Milletari et al. 2016), which large and small classes share alike; both, their
+      sum.
+    """
+
+    metrics: ClassVar = (
+        Metric("mean_iou", "%", "higher", "intersection over union, mean over the classes", 0.0),
+        Metric("mean_accuracy", "%", "higher", "pixels found, mean over the classes", worst=0.0),
+        Metric("pixel_accuracy", "%", "higher", "pixels whose class is right", worst=0.0),
+        Metric("frequency_weighted_iou", "%", "higher", "IoU, weighted by pixels", worst=0.0),
+        Metric("mean_dice", "%", "higher", "Dice (F1) of pixels, mean over the classes", 0.0),
+        Metric("loss", "nats", "lower", "mean cross-entropy of the pixels"),
+    )
+    aliases: ClassVar = {"iou": "mean_iou"}
+    needs: ClassVar = {"images": "uint8 h w c", "class_map": "uint8 h w"}
+
+    pixel_loss: PixelLoss = "cross_entropy"
+
+    @property
+    def num_outputs(self) -> int:
+        return self.data.num_classes + 1
+
+    @property
+    def outputs_in_words(self) -> str:
+        return f"{self.data.num_classes} classes and the ground"
+
+    def check_outputs(self, examples: int, outputs: Any) -> None:
+        """Refuse outputs that are not float32 [n, height, width, classes] of the image's middle."""
+        height, width, _ = self.data.image_shape
+        wanted = (examples, height, width, self.num_outputs)
+        found: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
+        dtype = getattr(outputs, "dtype", None)
+        inside = len(found) == 4 and all(map(operator.le, found, wanted))
+        if not inside or found[::3] != wanted[::3] or dtype != jnp.float32:
+            raise Refused(
+                f"{type(self.model).__name__} gives {dtype}{list(found)} for {examples} image(s) of"
+                f" {height}x{width}; float32{list(wanted)} is needed for {self.outputs_in_words}"
+            )
+
+    def losses(self, outputs: Float[Array, "n h w k"], batch: Batch) -> Float[Array, " n"]:
+        classes, counted = self._truth(outputs, batch)
+        total = jnp.zeros(len(outputs), outputs.dtype)
+        if self.pixel_loss != "dice":
+            total = total + pixel_cross_entropy(outputs, classes, counted)
+        if self.pixel_loss != "cross_entropy":
+            total = total + dice_loss(outputs, classes, counted)
+        return total
+
+    def figures(self, outputs: Float[Array, "n h w k"], batch: Batch) -> dict[str, Array]:
+        return {"loss": pixel_cross_entropy(outputs, *self._truth(outputs, batch))}
+
+    def predictions(self, outputs: Float[Array, "n h w k"]) -> Int[Array, "n h w 1"]:
+        """The class of each pixel; of equal logits the lower one."""
+        return jnp.argmax(outputs, axis=-1)[..., None]
+
+    def outputs_of(self, outputs: Float[Array, "n h w k"], batch: Batch) -> dict[str, Array]:
+        """Of each image how many pixels of each class are taken for each."""
+        classes, counted = self._truth(outputs, batch)
+        seen = self.predictions(outputs)
+        truth = jax.nn.one_hot(classes, self.num_outputs) * counted[..., None]
+        found = jnp.einsum("nhwi,nhwj->nij", truth, jax.nn.one_hot(seen[..., 0], self.num_outputs))
+        return {"confusion": jnp.round(found).astype(jnp.int32)}
+
+    def accumulator(self, detailed: bool = False) -> PixelConfusion:
+        return PixelConfusion(self.num_outputs, detailed)
+
+    def _truth(
+        self, outputs: Float[Array, "n h w k"], batch: Batch
+    ) -> tuple[Int[Array, "n h w"], Float[Array, "n h w"]]:
+        """The class of each pixel, and 1 where it counts."""
+        whole = batch["class_map"].astype(jnp.int32)
+        free = [whole.shape[axis] - outputs.shape[axis] for axis in (1, 2)]
+        top, left = free[0] // 2, free[1] // 2
+        middle = whole[:, top : top + outputs.shape[1], left : left + outputs.shape[2]]
+        counted = middle != IGNORED
+        return jnp.where(counted, middle, 0), counted.astype(outputs.dtype)
