@@ -51,7 +51,6 @@ def contact_sheet(dataset: AnyDataset, split: str = "train") -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    examples = dataset.train if split == "train" else dataset.test
     if isinstance(dataset, Dataset) and {"boxes", "class_map"} & dataset.fields.keys():
         return _scenes(dataset, split)
     names = dataset.label_names[:_CLASSES] or ("",) * _CLASSES
