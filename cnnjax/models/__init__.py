@@ -10,4 +10,5 @@ from cnnjax.models import vgg_small as vgg_small  # isort: skip
 from cnnjax.models import googlenet as googlenet  # isort: skip
 from cnnjax.models import resnet as resnet  # isort: skip
 from cnnjax.models import resnet_cifar as resnet_cifar  # isort: skip
+from cnnjax.models import ssd as ssd  # isort: skip
 from cnnjax.models import unet as unet  # isort: skip

@@ -140,7 +140,7 @@ def trace_training(
             heads = [logits, *jax.tree.leaves(changed.get(AUXILIARY, {}))]
             for head in heads:
                 check(head)
-            return sum(head.sum() for head in heads), changed
+            return sum(leaf.sum() for leaf in jax.tree.leaves(heads)), changed
 
         if _users(model):
             return jax.grad(total, has_aux=True)(variables["params"])

@@ -1,0 +1,95 @@
+"""The boxes from which detectors start, of fixed sizes at every place of their maps."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+Anchors = Float[np.ndarray, "n 4"]  # corners, in the order of rows, columns, shapes
+Variant = Literal["paper", "torchvision"]
+
+SSD300_SCALES = (21.0, 45.0, 99.0, 153.0, 207.0, 261.0, 315.0)  # pixels, of COCO; the last is next
+_SSD300_MAPS = (38, 19, 10, 5, 3, 1)
+_SSD300_STEPS = (8, 16, 32, 64, 100, 300)
+_SSD300_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
+
+
+def grid_anchors(
+    size: tuple[int, int],
+    stride: float,
+    shapes: Sequence[tuple[float, float]],
+    *,
+    offset: float = 0.5,
+) -> Anchors:
+    """One anchor of each shape (width, height) at each place of a map.
+
+    Args:
+      size: of the map, height and width.
+      stride: pixels between two places.
+      offset: of the first place, in strides.
+    """
+    sides = np.asarray(shapes, np.float64) / 2
+    return _placed(size, stride, np.concatenate([-sides, sides], axis=1), offset)
+
+
+def ratio_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> list[tuple[float, float]]:
+    """Widths and heights of an area of size^2 and a ratio of height to width; ratios in turn."""
+    return [(s / math.sqrt(r), s * math.sqrt(r)) for r in ratios for s in sizes]
+
+
+def ssd300_anchors() -> Anchors:
+    """8,732 (Liu et al. 2016, section 2.2): on each map a square of its scale, one of the geometric
+    mean with the next scale, and per ratio a wide and a high one; sides are 300 px at most."""
+    found = []
+    for index, side in enumerate(_SSD300_MAPS):
+        scale, following = SSD300_SCALES[index : index + 2]
+        shapes = [(scale, scale), (math.sqrt(scale * following),) * 2]
+        for ratio in _SSD300_RATIOS[index]:
+            wide = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
+            shapes += [wide, wide[::-1]]
+        limited = [(min(width, 300.0), min(height, 300.0)) for width, height in shapes]
+        found.append(grid_anchors((side, side), _SSD300_STEPS[index], limited))
+    return np.concatenate(found)
+
+
+def retinanet_anchors(height: int, width: int, variant: Variant = "paper") -> Anchors:
+    """Nine a place on P3 to P7 (Lin et al. 2017, section 4): areas of 32^2 to 512^2 and of 2^(1/3)
+    and 2^(2/3) times the side, ratios of height to width 1/2, 1, 2.
+
+    torchvision cuts sizes to whole pixels, rounds half sides, and has its first centre in the
+    corner.
+    """
+    sizes = [[4 * 2**level * 2 ** (k / 3) for k in range(3)] for level in range(3, 8)]
+    return _pyramid(height, width, 3, sizes, variant)
+
+
+def rpn_anchors(height: int, width: int, variant: Variant = "paper") -> Anchors:
+    """Three a place on P2 to P6, of 32^2 to 512^2 (Lin et al. 2017, arXiv:1612.03144, 4.1)."""
+    return _pyramid(height, width, 2, [[8.0 * 2**level] for level in range(2, 7)], variant)
+
+
+def _pyramid(
+    height: int, width: int, first: int, sizes: Sequence[Sequence[float]], variant: Variant
+) -> Anchors:
+    found = []
+    for level, of_level in enumerate(sizes, start=first):
+        stride = 2**level
+        places = -(-height // stride), -(-width // stride)
+        if variant == "paper":
+            found.append(grid_anchors(places, stride, ratio_shapes(of_level, (0.5, 1.0, 2.0))))
+            continue
+        shapes = np.array(ratio_shapes([math.floor(s) for s in of_level], (0.5, 1.0, 2.0))) / 2
+        corners = np.round(np.concatenate([-shapes, shapes], axis=1))
+        found.append(_placed(places, stride, corners, 0.0))
+    return np.concatenate(found)
+
+
+def _placed(
+    size: tuple[int, int], stride: float, corners: Float[np.ndarray, "k 4"], offset: float
+) -> Anchors:
+    rows, columns = ((np.arange(length) + offset) * stride for length in size)
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    centres = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
+    return (centres + corners).reshape(-1, 4).astype(np.float32)

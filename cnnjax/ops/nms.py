@@ -1,0 +1,38 @@
+"""Non-maximum suppression with fixed shapes: of boxes that overlap, the one of highest score."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cnnjax.ops.boxes import iou
+
+
+def non_max_suppression(
+    boxes: Float[Array, "k 4"],
+    scores: Float[Array, " k"],
+    classes: Int[Array, " k"],
+    valid: Bool[Array, " k"],
+    threshold: float,
+) -> Bool[Array, " k"]:
+    """Which boxes stay: greedy by falling score, of equal ones the lower index first.
+
+    A box goes where one of its class that stays has an IoU with it *above* the threshold. Found as
+    the fixed point of keep[i] = no j before i stays and overlaps, in as many rounds as the longest
+    chain of boxes that decide on each other.
+    """
+    order = jnp.argsort(-jnp.where(valid, scores, -jnp.inf), stable=True)
+    rank = jnp.argsort(order)
+    before = rank[:, None] < rank[None, :]
+    alike = classes[:, None] == classes[None, :]
+    ousts = before & alike & (iou(boxes, boxes) > threshold) & valid[:, None] & valid[None]
+
+    def goes_on(carry: tuple[Array, Array]) -> Array:
+        return carry[1]
+
+    def once(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        keep, _ = carry
+        new = valid & ~jnp.any(ousts & keep[:, None], axis=0)
+        return new, jnp.any(new != keep)
+
+    keep, _ = jax.lax.while_loop(goes_on, once, (valid, jnp.any(valid)))
+    return keep
