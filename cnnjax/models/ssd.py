@@ -40,7 +40,7 @@ _NEGATIVES = 3  # to a positive, of mined
         Variant(
             "tiny_ssd",
             {},
-            0,
+            242_910,
             "own; the sum over its layers",
             departs="a small backbone and one map, for small images",
         ),
@@ -92,6 +92,11 @@ class SSD(Layer):
             raise Refused(f"most={self.most}: 1 to candidates={self.candidates}")
         super().__post_init__()
 
+    @property
+    def smallest_image(self) -> int:
+        """Height and width in pixels, at least."""
+        return max(self.strides)
+
     def setup(self):
         fields = dict(self.backbone_fields or _TINY.get(self.backbone, {}))
         self.body = create_model(self.backbone, **{**self._computing(), **fields})
@@ -138,7 +143,7 @@ class SSD(Layer):
             [
                 grid_anchors(
                     (-(-height // stride), -(-width // stride)),
-                    stride,
+                    float(stride),
                     ratio_shapes(sizes, self.ratios),
                 )
                 for stride, sizes in zip(self.strides, self.sizes, strict=True)

@@ -8,6 +8,7 @@ up      "up-convolution" 2x2, halves  the map from below and 512, 256, 128, 64
 head    convolution 1x1                                      classes
 """
 
+import itertools
 from typing import Literal
 
 import jax.numpy as jnp
@@ -88,6 +89,11 @@ class UNet(Layer):
         return tuple(
             round(self.features * self.width) * 2**level for level in range(self.depth + 1)
         )
+
+    @property
+    def smallest_image(self) -> int:
+        """Height and width in pixels, at least."""
+        return next(size for size in itertools.count(1) if self._fits(size))
 
     def setup(self):
         for level, features in enumerate(self.channels):

@@ -12,7 +12,7 @@ Variant = Literal["paper", "torchvision"]
 
 SSD300_SCALES = (21.0, 45.0, 99.0, 153.0, 207.0, 261.0, 315.0)  # pixels, of COCO; the last is next
 _SSD300_MAPS = (38, 19, 10, 5, 3, 1)
-_SSD300_STEPS = (8, 16, 32, 64, 100, 300)
+_SSD300_STEPS = (8.0, 16.0, 32.0, 64.0, 100.0, 300.0)
 _SSD300_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
 
 
@@ -75,12 +75,14 @@ def _pyramid(
 ) -> Anchors:
     found = []
     for level, of_level in enumerate(sizes, start=first):
-        stride = 2**level
-        places = -(-height // stride), -(-width // stride)
+        stride = 2.0**level
+        places = math.ceil(height / stride), math.ceil(width / stride)
         if variant == "paper":
             found.append(grid_anchors(places, stride, ratio_shapes(of_level, (0.5, 1.0, 2.0))))
             continue
-        shapes = np.array(ratio_shapes([math.floor(s) for s in of_level], (0.5, 1.0, 2.0))) / 2
+        shapes = (
+            np.array(ratio_shapes([float(math.floor(s)) for s in of_level], (0.5, 1.0, 2.0))) / 2
+        )
         corners = np.round(np.concatenate([-shapes, shapes], axis=1))
         found.append(_placed(places, stride, corners, 0.0))
     return np.concatenate(found)
