@@ -7,12 +7,14 @@ head         3x3 convolution on each chosen map: (classes + 1) x anchors, 4 x an
 tiny_ssd     vgg_small, 12-24-48-96 channels, its map of stride 8; 6 anchors a place
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
 from cnnjax.core.architectures import Variant, create_model, register_models
@@ -90,6 +92,7 @@ class SSD(Layer):
                 raise Refused(f"{name}={getattr(self, name)}: 0 to 1")
         if not 1 <= self.most <= self.candidates:
             raise Refused(f"most={self.most}: 1 to candidates={self.candidates}")
+        object.__setattr__(self, "backbone_fields", _hashable(self.backbone_fields))
         super().__post_init__()
 
     @property
@@ -220,6 +223,13 @@ class SSD(Layer):
             }
 
         return jax.vmap(one)(outputs["classes"], outputs["boxes"])
+
+
+def _hashable(value: Any) -> Any:
+    """Lists, as a file has them, as tuples: programs are kept by network."""
+    if isinstance(value, Mapping):
+        return FrozenDict({name: _hashable(one) for name, one in value.items()})
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 _TINY: dict[str, dict[str, Any]] = {"vgg_small": {"features": (12, 24, 48, 96), "units": 1}}

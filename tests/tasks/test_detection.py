@@ -1,0 +1,153 @@
+"""Detection: a network that knows the truth has full marks, and images without objects train."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import Refused, create_model
+from cnnjax.core.recipe import Optimizer
+from cnnjax.ops import boxes as box
+from cnnjax.ops.assignment import assign
+from cnnjax.tasks.detection import Detection
+from cnnjax.tasks.network import NetworkTask
+from cnnjax.tasks.optimizers import update_of
+from cnnjax.tasks.state import set_hyperparams
+from cnnjax.tasks.task import DataSpec, figures_of
+
+FIELDS = (
+    ("images", (32, 32, 1), "uint8"),
+    ("boxes", (3, 4), "float32"),
+    ("box_labels", (3,), "int32"),
+)
+DATA = DataSpec("scenes", FIELDS, 2)
+SMALL = {"num_classes": 2, "backbone_fields": {"features": (2, 2, 4, 4), "units": 1}}
+
+
+def task_of(**fields):
+    update = update_of(Optimizer("adam", learning_rate=0.01))
+    return Detection(model=create_model("tiny_ssd", **SMALL, **fields), data=DATA, update=update)
+
+
+def batch(objects=(2, 0, 3, 1), seed=0):
+    rng = np.random.default_rng(seed)
+    count = len(objects)
+    low = np.stack([rng.permutation(3) * 11 for _ in range(count)])[..., None] + np.array([0, 1])
+    corners = np.concatenate([low, low + np.array([9, 12])], axis=-1)
+    corners = corners.clip(0, 32).astype(np.float32)
+    there = np.arange(3) < np.array(objects)[:, None]
+    return {
+        "images": jnp.asarray(rng.normal(size=(count, 32, 32, 1)), jnp.float32),
+        "boxes": jnp.asarray(np.where(there[..., None], corners, 0)),
+        "box_labels": jnp.asarray(np.where(there, rng.integers(0, 2, (count, 3)), -1), jnp.int32),
+        "mask": jnp.ones(count),
+        "indices": jnp.arange(count),
+    }
+
+
+def knowing(model, whole, class_loss):
+    """Outputs of a network that knows the truth."""
+    anchors = jnp.asarray(model.anchors(32, 32))
+
+    def one(boxes, labels):
+        chosen = assign(anchors, boxes, labels >= 0, positive=0.5, negative=0.5, weak="forced")
+        truth = jnp.where(chosen.positive, 1 + labels[chosen.objects], 0)
+        hot = 10.0 * jax.nn.one_hot(truth, 3)
+        logits = hot - (5.0 if class_loss == "focal" else 0.0)
+        return logits, box.encode(boxes[chosen.objects], anchors, box.SSD_WEIGHTS)
+
+    logits, deltas = jax.vmap(one)(whole["boxes"], whole["box_labels"])
+    return {"classes": logits, "boxes": jnp.where(jnp.isfinite(deltas), deltas, 0.0)}
+
+
+def figures(task, outputs, whole, parts=1):
+    found = jax.device_get(task.outputs_of(outputs, whole))
+    collected = [task.accumulator(detailed=True) for _ in range(parts)]
+    for part, accumulator in enumerate(collected):
+        rows = slice(part, None, parts)
+        accumulator.add(np.asarray(whole["indices"])[rows], {n: v[rows] for n, v in found.items()})
+    for other in collected[1:]:
+        collected[0].merge(other)
+    return figures_of(task, jax.device_get(task.sums(outputs, whole)), collected[0])
+
+
+@pytest.mark.parametrize("class_loss", ["mined", "all", "focal"])
+def test_who_knows_the_truth_has_full_marks(class_loss):
+    task, whole = task_of(class_loss=class_loss), batch()
+    outputs = knowing(task.model, whole, class_loss)
+    found = figures(task, outputs, whole)
+    assert found["ap"] == pytest.approx(100)
+    assert found["class_ap"] == pytest.approx([100, 100])
+    worse = {**outputs, "classes": jnp.zeros_like(outputs["classes"])}
+    assert (task.losses(worse, whole) > task.losses(outputs, whole)).all()
+    moved = {**outputs, "boxes": outputs["boxes"] + 3.0}
+    assert figures(task, moved, whole)["ap"] < 60
+
+
+def test_shards_join_to_the_same_figures():
+    task, whole = task_of(), batch(objects=(2, 0, 3, 1, 2, 3))
+    noise = jax.random.normal(jax.random.key(0), (6, 96, 3)) * 6
+    outputs = knowing(task.model, whole, "mined")
+    outputs["classes"] = outputs["classes"] + noise
+    alone = figures(task, outputs, whole)
+    assert 0 < alone["ap"] < 100
+    assert figures(task, outputs, whole, parts=2) == alone
+    assert figures(task, outputs, whole, parts=3) == alone
+
+
+@pytest.mark.parametrize("class_loss", ["mined", "all", "focal"])
+def test_a_batch_without_any_object_trains(class_loss):
+    task, whole = task_of(class_loss=class_loss), batch(objects=(0, 0, 0, 0))
+    state = set_hyperparams(task.init(jax.random.key(0)), learning_rate=0.01)
+    state, sums = jax.jit(task.train_step)(state, whole, jax.random.key(1))
+    assert int(state.step) == 1
+    assert not np.asarray(sums["nonfinite"]).any()
+    outputs = task.model.apply(
+        {"params": state.params, **state.model_state}, whole["images"], train=False
+    )
+    assert figures(task, outputs, whole)["ap"] is None  # no object says anything
+    accumulator = task.accumulator()
+    accumulator.add(np.arange(4), jax.device_get(task.outputs_of(outputs, whole)))
+    assert accumulator.finish()["ap"] == 0.0  # a number, for a study
+
+
+def test_detections_are_within_the_image_by_falling_score_and_padded():
+    task = task_of(most=20, candidates=30)
+    outputs = {
+        "classes": jax.random.normal(jax.random.key(0), (2, 96, 3)),
+        "boxes": 3 * jax.random.normal(jax.random.key(1), (2, 96, 4)),
+    }
+    found = jax.device_get(task.predictions(outputs))
+    for boxes, scores, labels in zip(
+        *(found[n] for n in ("boxes", "scores", "labels")), strict=True
+    ):
+        there = labels >= 0
+        assert len(labels) == 20
+        assert there.any()
+        assert (np.diff(there.astype(int)) <= 0).all()
+        assert (np.diff(scores[there]) <= 0).all()
+        assert boxes.min() >= 0
+        assert boxes.max() <= 32
+        assert not boxes[~there].any()
+
+
+def test_a_network_that_is_no_detector_is_refused():
+    task = Detection(model=create_model("unet_small"), data=DATA)
+    with pytest.raises(Refused, match="UNet has no method detection_losses: it is no detector"):
+        task.check_outputs(1, None)
+    assert issubclass(Detection, NetworkTask)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"strides": (8, 16)}, "give sizes for each stride"),
+        ({"sizes": ((),)}, "give sizes for each stride"),
+        ({"nms_threshold": 1.5}, r"nms_threshold=1\.5: 0 to 1"),
+        ({"most": 500}, "most=500: 1 to candidates=200"),
+        ({"strides": (3,)}, "vgg_small has no map of stride 3; it has 1, 2, 4, 8"),
+    ],
+)
+def test_impossible_detectors(fields, text):
+    with pytest.raises(Refused, match=text):
+        task_of(**fields).check()

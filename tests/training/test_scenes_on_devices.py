@@ -1,0 +1,50 @@
+"""Detection and segmentation, trained and evaluated, are the same on one device and on several."""
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax import RECIPES
+from cnnjax.core.config import override
+from cnnjax.core.place import Place
+from cnnjax.core.recipe import Model, Scenes, Task
+from cnnjax.data.load import load_dataset
+from cnnjax.training.loop import fit
+from cnnjax.training.placement import make_placement
+from cnnjax.training.setup import prepare
+from tests.training.test_loop import Recorder
+from tests.training.test_placements import distance
+
+TWO = min(2, len(jax.devices()))
+FEW = Scenes(train=20, test=9, size=16, fewest=0, smallest=8, largest=12, most=2, clutter=1)
+NETS = {
+    "segmentation": Model("unet_small", {"depth": 2, "features": 4}),
+    "detection": Model(
+        "tiny_ssd", {"backbone_fields": {"features": [4, 4, 8, 8], "units": 1}, "sizes": [[10.0]]}
+    ),
+}
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection"])
+def test_two_steps_and_an_evaluation(task):
+    """Of uneven numbers of objects; nine test scenes fill no batch."""
+    recipe = RECIPES["small_scenes"].replace(
+        task=Task(task), model=NETS[task], batch_size=8, steps=2
+    )
+    recipe = override(recipe, "data.scenes", FEW.__dict__)
+    dataset = load_dataset(recipe.data)
+    counts = (dataset.train.arrays["box_labels"] >= 0).sum(1)
+    assert len(set(counts.tolist())) == 3
+
+    def trained(place):
+        saves = Recorder()
+        result = fit(prepare(recipe, 0, dataset, placement=make_placement(place)), saves=saves)
+        return result, saves.tree["state"]
+
+    result, state = trained(Place())
+    for place in (Place("pmap", TWO), Place("sharded", TWO)):
+        other, elsewhere = trained(place)
+        assert distance(state, elsewhere) < 1e-3  # Adam divides what is near 0 by its size
+        for name, figure in result.figures.items():
+            assert other.figures[name] == pytest.approx(figure, rel=1e-2, abs=0.5), name
+    assert np.isfinite(result.figures["test_loss"])
