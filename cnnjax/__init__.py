@@ -47,7 +47,13 @@ if TYPE_CHECKING:
     from cnnjax.training.make import make_task
     from cnnjax.training.network import load_network
     from cnnjax.training.pretrained import first_state
-    from cnnjax.training.recipes import RECIPES, he2015_cifar, lecun1998, small_images
+    from cnnjax.training.recipes import (
+        RECIPES,
+        he2015_cifar,
+        lecun1998,
+        small_images,
+        small_scenes,
+    )
 
 _HOME = {
     "Arm": "cnnjax.study.spec",
@@ -92,6 +98,7 @@ _HOME = {
     "register_models": "cnnjax.core.architectures",
     "run_study": "cnnjax.api",
     "small_images": "cnnjax.training.recipes",
+    "small_scenes": "cnnjax.training.recipes",
     "study_command": "cnnjax.cli.study",
     "train": "cnnjax.api",
 }
@@ -139,6 +146,7 @@ __all__ = [  # noqa: RUF022  (the order of _HOME)
     "register_models",
     "run_study",
     "small_images",
+    "small_scenes",
     "study_command",
     "train",
 ]

@@ -47,3 +47,28 @@ IMAGENET = {
 
 # Simonyan & Zisserman 2014, section 3.1.
 VGG_IMAGENET = {**IMAGENET, "data.image_size": 224, "batch_size": 256, "epochs": 74}
+
+# Scenes of one or two digits: a U-Net learns them in half a minute.
+FEW_SCENES = {
+    "data.scenes.train": 1_000,
+    "data.scenes.size": 32,
+    "data.scenes.most": 2,
+    "data.scenes.smallest": 14,
+    "data.scenes.largest": 20,
+    "data.scenes.clutter": 3,
+    "steps": 1_000,
+}
+
+# The same for tests: does it run?
+SMOKE_SCENES = {**FEW_SCENES, "data.scenes.train": 64, "data.scenes.test": 32, "steps": 12}
+
+# Larger scenes, in which the nets of the papers have room.
+MANY_SCENES = {
+    "data.scenes.source": "mnist",
+    "data.scenes.train": 20_000,
+    "data.scenes.test": 2_000,
+    "data.scenes.size": 128,
+    "data.scenes.most": 10,
+    "data.scenes.overlap": 0.3,
+    "steps": 20_000,
+}

@@ -1,33 +1,61 @@
 """`cnnjax predict`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cnnjax.cli.output import data_dir_option, json_option, print_json, print_table, say
+from cnnjax.cli.output import Folder, data_dir_option, json_option, print_json, print_table, say
 
 _CLASSES = 5  # the most probable
+_THRESHOLD = 0.5
 
 
 @click.command()
 @click.argument("folder", metavar="DIR")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=Folder(),
+    metavar="DIR",
+    help="Of a detector or a segmentation, which need it: where the pictures go.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help=f"Of a detector: least score of what is shown.  [default: {_THRESHOLD}]",
+)
 @data_dir_option
 @json_option
-def predict(folder: str, images: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
-    """Tell what the network in DIR sees in each IMAGE: the five most probable classes.
+def predict(
+    folder: str,
+    images: tuple[str, ...],
+    out: str | None,
+    threshold: float | None,
+    data_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Tell what the network in DIR sees in each IMAGE.
 
     \b
       cnnjax predict weights/resnet50 cat.jpg dog.png
+      cnnjax predict runs/detector street.jpg --out found --threshold 0.3
+
+    A classifier: the five most probable classes, in per cent. A detector: boxes, drawn in
+    OUT/IMAGE.png and written to OUT/detections.json in COCO's format, in pixels of the image as it
+    is (what cnnjax score reads; image_id 1 is the first IMAGE). A segmentation: the class of each
+    pixel, drawn in OUT/IMAGE.png and as a mask of classes in OUT/IMAGE-mask.png.
 
     DIR is a run of cnnjax train (its newest intact checkpoint) or imported weights. An image is
     seen as a test image of the run's data: brought to their size, normalised by their figures; for
     that the data must be there, which also give the names of the classes. For imported weights
     the shorter side is resized to 256/224 of the input's and the centre cropped (an image of just
     the input's size is taken as it is), normalised as import-weights was told, and classes are
-    numbers. Probabilities are in per cent. JPEG, PNG, WebP, BMP, GIF, TIFF and PPM are read.
+    numbers. JPEG, PNG, WebP, BMP, GIF, TIFF and PPM are read.
     """
     from cnnjax.core.environment import configure_xla, start_backend
+    from cnnjax.core.errors import Refused
+    from cnnjax.core.recipe import Task
     from cnnjax.training.network import holds, load_predictor, read_image
 
     configure_xla()
@@ -35,6 +63,34 @@ def predict(folder: str, images: tuple[str, ...], data_dir: str | None, as_json:
     encoded = [read_image(Path(image)) for image in images]
     start_backend()
     predictor = load_predictor(Path(folder), data_dir, say)
+    task, about = predictor.task_name, {"model": predictor.network.model.name, "weights": folder}
+    if task != "detection" and threshold is not None:
+        raise Refused(f"--threshold {threshold} has no effect: {folder} is no detector")
+    if task == Task.name:
+        if out is not None:
+            raise Refused(f"--out {out} has no effect: {folder} tells classes and draws nothing")
+        _classes(predictor, images, encoded, about, as_json)
+        return
+    if out is None:
+        raise Refused(f"{folder} was trained on task {task}: say where its pictures go, --out DIR")
+    names = [Path(image).stem for image in images]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise Refused(f"two images are named {twice[0]}: their pictures would be one file")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    tell = {"detection": _detections, "segmentation": _class_maps}.get(task)
+    if tell is None:
+        raise Refused(f"task {task} has no pictures")
+    least = _THRESHOLD if threshold is None else threshold
+    tell(predictor, images, encoded, Path(out), least, about, as_json)
+
+
+def _classes(
+    predictor: Any,
+    images: tuple[str, ...],
+    encoded: list[bytes],
+    about: dict[str, Any],
+    as_json: bool,
+) -> None:
     names, found = predictor.label_names, []
     for image, data in zip(images, encoded, strict=True):
         chances = predictor.probabilities(data)
@@ -49,7 +105,7 @@ def predict(folder: str, images: tuple[str, ...], data_dir: str | None, as_json:
         ]
         found.append({"image": image, "classes": classes})
     if as_json:
-        print_json({"model": predictor.network.model.name, "weights": folder, "images": found})
+        print_json({**about, "images": found})
         return
     rows = [
         (one["image"] if not rank else "", each["class"], f"{each['probability']:.2f} %")
@@ -57,3 +113,100 @@ def predict(folder: str, images: tuple[str, ...], data_dir: str | None, as_json:
         for rank, each in enumerate(one["classes"])
     ]
     print_table(("image", "class", "probability"), rows, numeric=(2,))
+
+
+def _detections(
+    predictor: Any,
+    images: tuple[str, ...],
+    encoded: list[bytes],
+    out: Path,
+    threshold: float,
+    about: dict[str, Any],
+    as_json: bool,
+) -> None:
+    import json
+
+    import numpy as np
+
+    from cnnjax.core.files import atomic_write
+    from cnnjax.data.decode import decode, fitted_part
+    from cnnjax.report.scenes import boxes_picture
+
+    found: list[dict[str, Any]] = []
+    names, channels = predictor.label_names, predictor.network.image_shape[2]
+    for number, (image, data) in enumerate(zip(images, encoded, strict=True), start=1):
+        original = decode(data, channels)
+        seen = predictor.see(data)
+        one = predictor.predictions(seen)
+        shown = (one["labels"] >= 0) & (one["scores"] >= threshold)
+        left, top, width, height = fitted_part(original.shape[:2], seen.shape[:2])
+        scale = np.array([width / seen.shape[1], height / seen.shape[0]] * 2)
+        boxes = one["boxes"][shown].astype(np.float64) * scale + [left, top] * 2
+        labels, scores = one["labels"][shown].tolist(), one["scores"][shown].tolist()
+        titles = [f"{names[label]} {s:.2f}" for label, s in zip(labels, scores, strict=True)]
+        atomic_write(out / f"{Path(image).stem}.png", boxes_picture(original, boxes, titles))
+        for (x, y, x2, y2), label, score in zip(boxes.tolist(), labels, scores, strict=True):
+            found.append(
+                {
+                    "image_id": number,
+                    "category_id": label + 1,
+                    "bbox": [x, y, x2 - x, y2 - y],
+                    "score": score,
+                    "image": image,
+                    "category": names[label],
+                }
+            )
+    atomic_write(out / "detections.json", json.dumps(found, indent=1).encode())
+    if as_json:
+        print_json({**about, "threshold": threshold, "detections": found, "out": str(out)})
+        return
+    rows = [
+        (
+            one["image"],
+            one["category"],
+            f"{one['score']:.2f}",
+            ", ".join(f"{value:.1f}" for value in one["bbox"]),
+        )
+        for one in found
+    ]
+    print_table(("image", "class", "score", "x, y, width, height"), rows, numeric=(2,))
+    say(f"pictures and detections.json are in {out}")
+
+
+def _class_maps(
+    predictor: Any,
+    images: tuple[str, ...],
+    encoded: list[bytes],
+    out: Path,
+    threshold: float,
+    about: dict[str, Any],
+    as_json: bool,
+) -> None:
+    import numpy as np
+
+    from cnnjax.core.files import atomic_write
+    from cnnjax.report.scenes import classes_picture, mask_png
+
+    names = ("ground", *predictor.label_names)
+    found = []
+    for image, data in zip(images, encoded, strict=True):
+        seen = predictor.see(data)
+        class_map = predictor.predictions(seen)[..., 0].astype(np.uint8)
+        top, left = ((s - m) // 2 for s, m in zip(seen.shape, class_map.shape, strict=False))
+        middle = seen[top : top + class_map.shape[0], left : left + class_map.shape[1]]
+        name = Path(image).stem
+        atomic_write(out / f"{name}.png", classes_picture(middle, class_map, names))
+        atomic_write(out / f"{name}-mask.png", mask_png(class_map))
+        shares = np.bincount(class_map.ravel(), minlength=len(names)) / class_map.size
+        classes = {names[k]: 100 * float(shares[k]) for k in np.flatnonzero(shares)}
+        found.append({"image": image, "pixels": classes})
+    if as_json:
+        print_json({**about, "images": found, "out": str(out)})
+        return
+    rows = [
+        (one["image"] if not place else "", name, f"{share:.2f} %")
+        for one in found
+        for place, (name, share) in enumerate(one["pixels"].items())
+    ]
+    print_table(("image", "class", "pixels"), rows, numeric=(2,))
+    say(f"pictures and masks are in {out}")

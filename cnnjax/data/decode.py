@@ -100,6 +100,20 @@ def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(resized).reshape(shape)
 
 
+def fitted_part(
+    original: tuple[int, int], shape: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Of `fit`: left, top, width and height of the part that is shown, in pixels of the original.
+
+    Args:
+      original, shape: height, width.
+    """
+    height, width = original
+    scale = min(height / shape[0], width / shape[1])
+    shown = scale * shape[1], scale * shape[0]
+    return (width - shown[0]) / 2, (height - shown[1]) / 2, *shown
+
+
 def _check(picture: Any) -> None:
     mode, bits = picture.mode, _tiff(picture, _TIFF_BITS, (8,))
     if mode == "F":

@@ -75,6 +75,8 @@ class Predictor:
       normal: `mean` and, if needed, `deviation`, where a fully bright pixel is 1.
       label_names: of the classes, None where they are not known.
       crops: 10 averages corners, centre and flips.
+      task: that it was trained for.
+      task_name: of it.
     """
 
     network: Network
@@ -82,6 +84,8 @@ class Predictor:
     normal: Mapping[str, Any]
     label_names: tuple[str, ...] | None
     crops: int = 1
+    task: Any = None
+    task_name: str = Task.name
 
     def probabilities(self, encoded: bytes) -> Float[np.ndarray, " classes"]:
         """Of each class.
@@ -89,14 +93,29 @@ class Predictor:
         Raises:
           Failed: the bytes are no image, or the network gives no numbers.
         """
-        figures = {name: self.normal[name] for name in ("mean", "deviation") if name in self.normal}
         size, module = self.network.image_shape[0], self.network.module
         chances = _probabilities(
-            module, self.crops, size, dict(self.network.variables), self.see(encoded), figures
+            module, self.crops, size, dict(self.network.variables), self.see(encoded), self._figures
         )
         if not np.isfinite(chances).all():
             raise Failed(f"{self.network.model.name} gives no finite logits")
         return np.asarray(chances)
+
+    def predictions(self, seen: np.ndarray) -> Any:
+        """What a task with `predictions` makes of one image, uint8 [h, w, c] as `see` gives it.
+
+        Raises:
+          Failed: the network gives no numbers.
+        """
+        variables = dict(self.network.variables)
+        outputs, found = _predictions(self.task, variables, seen, self._figures)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs)):
+            raise Failed(f"{self.network.model.name} gives no finite outputs")
+        return jax.tree.map(lambda leaf: np.asarray(leaf[0]), found)
+
+    @property
+    def _figures(self) -> dict[str, Any]:
+        return {name: self.normal[name] for name in ("mean", "deviation") if name in self.normal}
 
 
 def read_image(path: Path) -> bytes:
@@ -132,7 +151,7 @@ def load_predictor(folder: Path, data_dir: str | None, say: Say) -> Predictor:
         return Predictor(network, see, normal, None)
     described = read_run(folder)
     recipe, task, state = restore_run(folder, say)
-    if recipe.task.name != Task().name:  # another task's outputs are no classes of the data
+    if recipe.task.name != Task().name and not hasattr(task, "predictions"):
         raise Refused(f"{folder} was trained on task {recipe.task.name}: it has no classes to name")
     if recipe.data.permute_pixels is not None:
         raise Refused(
@@ -147,7 +166,8 @@ def load_predictor(folder: Path, data_dir: str | None, say: Say) -> Predictor:
         see = partial(fixed_view, view=dataset.view)
     else:
         see = partial(_fitted, shape=dataset.image_shape)
-    return Predictor(network, see, normal, dataset.label_names, recipe.data.test_crops)
+    crops, names = recipe.data.test_crops, dataset.label_names
+    return Predictor(network, see, normal, names, crops, task, recipe.task.name)
 
 
 def stored_outputs(
@@ -218,3 +238,10 @@ def _probabilities(
     images = normalize(image[None], max_value=jnp.asarray(255.0), **figures)
     views = ten_crops(images, size)[0] if crops == 10 else images
     return jax.nn.softmax(module.apply(variables, views, train=False)).mean(axis=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _predictions(task: Any, variables: Any, image: Any, figures: Any) -> Any:
+    images = normalize(image[None], max_value=jnp.asarray(255.0), **figures)
+    outputs = task.model.apply(variables, images, train=False)
+    return outputs, task.predictions(outputs)
