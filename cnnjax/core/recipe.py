@@ -137,11 +137,6 @@ class Scenes:
         for name, low in (("train", 1), ("test", 1), ("size", 8), ("most", 1), ("smallest", 4)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}={getattr(self, name)}: must be {low} or more")
-        for low, high in (("fewest", "most"), ("smallest", "largest"), ("largest", "size")):
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(
-                    f"{low}={getattr(self, low)}: more than {high}={getattr(self, high)}"
-                )
         if self.most > 200:
             raise ValueError(f"most={self.most}: must be 200 or less")
         if not 0 <= self.overlap < 1:

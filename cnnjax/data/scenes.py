@@ -35,9 +35,15 @@ def load_scenes(data: Data, load: Callable[[str], Any]) -> Dataset:
       load: the data set of a name.
 
     Raises:
-      Refused: the images have colour, no classes, or are larger than a scene.
+      Refused: the images have colour or no classes, or a least is more than a most.
     """
     scenes = data.scenes
+    for low, high in (("fewest", "most"), ("smallest", "largest"), ("largest", "size")):
+        if getattr(scenes, low) > getattr(scenes, high):
+            raise Refused(
+                f"data.scenes.{low}={getattr(scenes, low)}: more than data.scenes.{high}="
+                f"{getattr(scenes, high)}"
+            )
     if scenes.source == NAME:
         raise Refused(f"data.scenes.source={NAME}: give the set whose images are scattered, digits")
     source = load(scenes.source)

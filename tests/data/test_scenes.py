@@ -97,8 +97,6 @@ def test_overlap_covers_and_is_bounded():
     ("changes", "text"),
     [
         ({"size": 4}, "size=4: must be 8 or more"),
-        ({"fewest": 5}, "fewest=5: more than most=4"),
-        ({"largest": 70}, "largest=70: more than size=64"),
         ({"overlap": 1.0}, "overlap=1.0: a share"),
         ({"noise": -1.0}, "noise=-1.0: must be 0 or more"),
         ({"seed": -1}, "seed=-1"),
@@ -107,6 +105,14 @@ def test_overlap_covers_and_is_bounded():
 def test_impossible_scenes(changes, text):
     with pytest.raises(ValueError, match=text):
         replace(FEW, **changes)
+
+
+def test_a_least_that_is_more_than_a_most():
+    """Seen when all settings are known, in whatever order they come."""
+    with pytest.raises(Refused, match=r"fewest=5: more than data\.scenes\.most=4"):
+        made(fewest=5)
+    with pytest.raises(Refused, match=r"largest=70: more than data\.scenes\.size=64"):
+        made(largest=70)
 
 
 def test_a_source_that_cannot_be_scattered():

@@ -1,0 +1,188 @@
+"""Detection and segmentation as a user types them: trained, evaluated, predicted, scored."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnjax.core.recipe import Data, Scenes
+from cnnjax.data.load import load_dataset
+
+SCENES = {
+    "train": 32,
+    "test": 10,
+    "size": 16,
+    "smallest": 8,
+    "largest": 12,
+    "most": 2,
+    "clutter": 1,
+}
+SETTINGS = [f"--set=data.scenes.{name}={value}" for name, value in SCENES.items()]
+COMMON = ("train", "--recipe", "small_scenes", "--batch-size", "8", *SETTINGS)
+NETS = {
+    "detection": ("tiny_ssd", "--set=model.sizes=[[10]]", "--set=steps=40"),
+    "segmentation": ("unet_small", "--set=model.depth=2", "--set=steps=3"),
+}
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return load_dataset(Data("scattered_digits", scenes=Scenes(**SCENES)))
+
+
+@pytest.fixture(scope="module")
+def pictures(scenes, tmp_path_factory):
+    """The test scenes as files, numbered from 1."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, image in enumerate(scenes.test.images, start=1):
+        Image.fromarray(image[..., 0]).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module", params=["detection", "segmentation"])
+def run(request, tmp_path_factory):
+    """A task and the folder of a run of it; the task is what the network is for."""
+    from cnnjax.cli.main import cnnjax
+    from cnnjax.cli.main import run as command
+
+    folder = tmp_path_factory.mktemp("runs") / request.param
+    arguments = [*COMMON, "--workdir", str(folder), "--model", *NETS[request.param]]
+    with pytest.raises(SystemExit) as ended:
+        command(cnnjax, arguments)
+    assert not ended.value.code
+    return request.param, folder
+
+
+def test_eval_has_the_figures_of_the_task(cli, run):
+    task, folder = run
+    code, out, _ = cli("eval", folder, "--json")
+    found = json.loads(out)
+    assert (code, found["task"], found["examples"]) == (0, task, 10)
+    if task == "detection":
+        assert {"ap", "ap50", "ap75", "ap_small", "ar100"} < found.keys()
+        assert len(found["class_ap"]) == 10
+    else:
+        assert np.shape(found["confusion"]) == (11, 11)
+        assert np.sum(found["confusion"]) == 10 * 16 * 16
+        assert len(found["class_iou"]) == 11
+    code, out, _ = cli("eval", folder)
+    assert code == 0
+    assert " %" in out
+
+
+def test_predictions_are_drawn_and_scored_as_eval_scores_them(cli, run, scenes, pictures, tmp_path):
+    task, folder = run
+    images = sorted(pictures.iterdir())
+    out = tmp_path / "found"
+    least = ("--threshold", "0") if task == "detection" else ()
+    code, printed, err = cli("predict", folder, *images, "--out", out, *least, "--json")
+    assert (code, err) == (0, "")
+    assert all((out / image.name).read_bytes().startswith(b"\x89PNG") for image in images)
+    evaluated = json.loads(cli("eval", folder, "--json")[1])
+    if task == "segmentation":
+        seen = np.stack([np.asarray(Image.open(out / f"{i.stem}-mask.png")) for i in images])
+        counts = np.zeros((11, 11), int)
+        np.add.at(counts, (scenes.test.arrays["class_map"], seen), 1)
+        assert counts.tolist() == evaluated["confusion"]
+        shares = json.loads(printed)["images"][0]["pixels"]
+        assert sum(shares.values()) == pytest.approx(100)
+        return
+    truth = {
+        "images": [{"id": n, "width": 16, "height": 16} for n in range(1, 11)],
+        "categories": [{"id": k + 1, "name": str(k)} for k in range(10)],
+        "annotations": [],
+    }
+    arrays = scenes.test.arrays
+    for number, (boxes, labels) in enumerate(
+        zip(arrays["boxes"], arrays["box_labels"], strict=True)
+    ):
+        for (x, y, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True):
+            if label >= 0:
+                one = {
+                    "image_id": number + 1,
+                    "category_id": label + 1,
+                    "bbox": [x, y, x2 - x, y2 - y],
+                }
+                truth["annotations"].append({"id": len(truth["annotations"]) + 1, **one})
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    files = "--truth", tmp_path / "truth.json", "--detections", out / "detections.json"
+    scored = json.loads(cli("score", *files, "--json")[1])
+    assert 100 * scored["ap"] == pytest.approx(evaluated["ap"], abs=0.5)
+    assert scored["detections"] > 10
+
+
+def test_boxes_are_in_pixels_of_the_image_as_it_is(cli, run, pictures, tmp_path):
+    task, folder = run
+    if task != "detection":
+        pytest.skip("of boxes")
+    small = Image.open(pictures / "01.png")
+    large = small.resize((48, 48), Image.Resampling.NEAREST)
+    wide = Image.new("L", (80, 48))
+    wide.paste(large, (16, 0))  # of which the middle is shown
+    for name, image in (("small", small), ("large", large), ("wide", wide)):
+        image.save(tmp_path / f"{name}.png")
+    found = {}
+    for name in ("small", "large", "wide"):
+        arguments = tmp_path / f"{name}.png", "--out", tmp_path / "out", "--threshold", "0.05"
+        found[name] = json.loads(cli("predict", folder, *arguments, "--json")[1])["detections"][0]
+    boxes = {name: np.array(one["bbox"]) for name, one in found.items()}
+    np.testing.assert_allclose(boxes["large"], 3 * boxes["small"], atol=6)
+    np.testing.assert_allclose(boxes["wide"], boxes["large"] + [16, 0, 0, 0], atol=6)
+
+
+def test_what_has_no_effect_or_is_missing_is_refused(cli, run, pictures, tmp_path):
+    task, folder = run
+    image = pictures / "01.png"
+    code, _, err = cli("predict", folder, image)
+    assert code == 2
+    assert f"was trained on task {task}: say where its pictures go, --out DIR" in err
+    code, _, err = cli("predict", folder, image, "--out", tmp_path / "o", "--threshold", "1.5")
+    assert code == 2
+    assert "--threshold" in err
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / "01.png"
+    twin.write_bytes(image.read_bytes())
+    code, _, err = cli("predict", folder, image, twin, "--out", tmp_path / "o")
+    assert code == 2
+    assert "two images are named 01" in err
+    if task == "segmentation":
+        code, _, err = cli("predict", folder, image, "--out", tmp_path / "o", "--threshold", "0.3")
+        assert code == 2
+        assert "--threshold 0.3 has no effect" in err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--model", "unet_small", "--data", "digits"), "task segmentation needs class_map, and"),
+        (("--model", "tiny_ssd", "--data", "digits"), "task detection needs boxes, and data set"),
+        (("--model", "cifar_resnet8"), "task classification needs labels, and data set scattered"),
+        (("--task", "detection"), "UNet has no method detection_losses: it is no detector"),
+        (("--set=data.scenes.size=60",), "go sides of 56 or 64 px, not 60"),
+        (("--set=data.scenes.size=banana",), "data.scenes.size=banana"),
+        (("--set=data.scenes.fewest=9",), "data.scenes.fewest=9: more than data.scenes.most=4"),
+        (("--set=data.scenes.colour=1",), "no setting 'data.scenes.colour'"),
+        (("--set=loss.label_smoothing=0.1",), "task.name=segmentation does not use it"),
+        (("--data=digits", "--set=data.scenes.size=32"), "data.name=digits has none"),
+        (("--set=task.pixel_loss=iou",), "it is one of cross_entropy, dice, both"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(cli, tmp_path, arguments, text):
+    command = ("train", "--recipe", "small_scenes", "--workdir", tmp_path / "w", *arguments)
+    code, out, err = cli(*command)
+    assert (code, out) == (2, "")
+    assert text in err
+    assert not (tmp_path / "w").exists()
+
+
+def test_scenes_are_shown(cli, tmp_path):
+    picture = tmp_path / "scenes.png"
+    code, _, err = cli("data", "preview", "scattered_digits", "--out", picture, *SETTINGS)
+    assert (code, err) == (0, "")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    _, out, _ = cli("data", "info", "scattered_digits", *SETTINGS, "--json")
+    found = json.loads(out)
+    assert found["fields"]["boxes"] == {"shape": [2, 4], "dtype": "float32"}
+    assert sum(found["train_per_class"].values()) > 32
