@@ -18,6 +18,7 @@ def catalogue_row(name: str) -> dict[str, Any]:
     field = field_record(cost.field)
     return {
         "name": name,
+        "task": entry.task,
         "year": entry.year,
         "paper": entry.paper,
         "params": cost.params,
@@ -72,7 +73,8 @@ def catalogue_markdown(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if row["paper"] != paper:
             paper = row["paper"]
-            lines.append(f"| **{paper}** | | | | | | | |")
+            use = "" if row["task"] == "classification" else f", for {row['task']}"
+            lines.append(f"| **{paper}**{use} | | | | | | | |")
         published = macs_deviation(row)
         if published:
             published += f", {row['published_macs_source']}"
@@ -80,6 +82,11 @@ def catalogue_markdown(rows: list[dict[str, Any]]) -> str:
             f"| `{row['name']}` | {row['params']:,}"
             f" | {params_deviation(row)} {row['published_params_source']}"
             f" | {row['macs']:,} | {published} | {'x'.join(map(str, row['input']))}"
-            f" | {row['receptive_field']}, {row['stride']} | {row['departs']} |"
+            f" | {row['receptive_field']}{_stride(row)} | {row['departs']} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _stride(row: dict[str, Any]) -> str:
+    """Of the last map; where it has gone down and up again there is none."""
+    return "" if row["stride"] is None else f", {row['stride']}"

@@ -48,10 +48,11 @@ def models(pattern: str, as_json: bool, markdown: bool) -> None:
         " to the digit\n"
     )
     print_table(
-        ("name", "year", "parameters", "", "MACs", "published MACs", "input", "paper"),
+        ("name", "task", "year", "parameters", "", "MACs", "published MACs", "input", "paper"),
         [
             (
                 row["name"],
+                row["task"],
                 row["year"] or "",
                 f"{row['params']:,}",
                 params_deviation(row),
@@ -62,6 +63,6 @@ def models(pattern: str, as_json: bool, markdown: bool) -> None:
             )
             for row in rows
         ],
-        numeric=(2, 4),
-        optional=("paper", "year", "input", "published MACs"),
+        numeric=(3, 5),
+        optional=("paper", "year", "task", "input", "published MACs"),
     )
