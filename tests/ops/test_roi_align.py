@@ -1,0 +1,97 @@
+"""RoIAlign by hand, against plain Python, and its gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnjax.ops.roi_align import roi_align
+
+PLANE = jnp.asarray(10.0 * np.arange(8)[:, None] + np.arange(8))[..., None].astype(jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("box", "scale", "aligned", "wanted"),
+    [
+        ((1, 1, 5, 5), 1.0, True, [[16.5, 18.5], [36.5, 38.5]]),
+        ((1, 1, 5, 5), 1.0, False, [[22, 24], [42, 44]]),
+        ((2, 4, 10, 8), 0.5, True, [[21.5, 23.5], [31.5, 33.5]]),
+        ((2, 4, 10, 8), 0.5, False, [[27, 29], [37, 39]]),
+        ((3.2, 3.2, 3.6, 3.6), 1.0, True, [[30.8, 31], [32.8, 33]]),
+        ((3.2, 3.2, 3.6, 3.6), 1.0, False, [[37.95, 38.45], [42.95, 43.45]]),
+    ],
+)
+def test_by_hand(box, scale, aligned, wanted):
+    boxes = jnp.asarray([box], jnp.float32)
+    found = roi_align(PLANE, boxes, output_size=2, scale=scale, aligned=aligned)
+    np.testing.assert_allclose(found[0, :, :, 0], wanted, rtol=1e-5)
+
+
+def plain(features, box, size, samples, aligned):
+    """One box, sample by sample."""
+    height, width, channels = features.shape
+    x, y, x2, y2 = (value - 0.5 * aligned for value in box)
+    wide, high = (x2 - x, y2 - y) if aligned else (max(x2 - x, 1), max(y2 - y, 1))
+
+    def at(row, column):
+        if not -1 <= row <= height or not -1 <= column <= width:
+            return np.zeros(channels)
+        row, column = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
+        top, left = int(row), int(column)
+        bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+        a, b = row - top, column - left
+        upper = (1 - b) * features[top, left] + b * features[top, right]
+        lower = (1 - b) * features[bottom, left] + b * features[bottom, right]
+        return (1 - a) * upper + a * lower
+
+    found = np.zeros((size, size, channels))
+    for i in range(size):
+        for j in range(size):
+            values = [
+                at(
+                    y + (i + (p + 0.5) / samples) * high / size,
+                    x + (j + (q + 0.5) / samples) * wide / size,
+                )
+                for p in range(samples)
+                for q in range(samples)
+            ]
+            found[i, j] = np.mean(values, axis=0)
+    return found
+
+
+@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3), st.booleans())
+def test_as_sample_by_sample(seed, size, samples, aligned):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(5, 7, 2)).astype(np.float32)
+    low = rng.uniform(-3, 7, (3, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0.1, 6, (3, 2))], axis=1).astype(np.float32)
+    options = {"output_size": size, "sampling_ratio": samples, "aligned": aligned}
+    found = roi_align(jnp.asarray(features), jnp.asarray(boxes), scale=1.0, **options)
+    wanted = [plain(features, box.tolist(), size, samples, aligned) for box in boxes]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_gradients_against_finite_differences():
+    """Of the sum of squares, in float64 by plain Python."""
+    rng = np.random.default_rng(0)
+    features, box = rng.normal(size=(5, 5, 1)), np.array([0.7, 1.1, 3.9, 4.2])
+
+    def total(features, box):
+        return (plain(features, box.tolist(), 2, 2, True) ** 2).sum()
+
+    def ours(features, boxes):
+        return (roi_align(features, boxes, output_size=2, scale=1.0, aligned=True) ** 2).sum()
+
+    given_ = jnp.asarray(features, jnp.float32), jnp.asarray(box[None], jnp.float32)
+    by_map, by_box = jax.grad(ours, (0, 1))(*given_)
+    for index in np.ndindex(features.shape):
+        step = np.zeros_like(features)
+        step[index] = 1e-5
+        slope = (total(features + step, box) - total(features - step, box)) / 2e-5
+        np.testing.assert_allclose(by_map[index], slope, atol=1e-4)
+    for place in range(4):
+        step = 1e-6 * (np.arange(4) == place)
+        slope = (total(features, box + step) - total(features, box - step)) / 2e-6
+        np.testing.assert_allclose(by_box[0, place], slope, atol=1e-3)
