@@ -23,8 +23,8 @@ from cnnjax.tasks.network import fresh_variables
 def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     """Check that `model` keeps the contract of a network on small images.
 
-    Outputs are float32, of a classifier logits [n, num_classes], else an array or a dict of arrays
-    with a row for each image; initialisation is deterministic, and nothing is drawn
+    Outputs are float32: logits [n, num_classes] of a classifier, [n, h, w, num_classes] of pixels,
+    or a dict of arrays with a row for each image; initialisation is deterministic, and nothing is drawn
     outside of jax's random streams; gradient reaches every parameter; evaluation changes no state
     and treats examples one by one. Where the model has
     them: stacked and ordinary variables give the same logits, feature maps shrink as their strides
@@ -55,7 +55,8 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     found = list(logits.values()) if isinstance(logits, Mapping) else [logits]
     for one in found:
         kind = getattr(one, "shape", type(one).__name__)
-        assert getattr(one, "ndim", 0) >= 2, f"logits are {kind}, not an array [n, num_classes]"
+        fits = getattr(one, "ndim", 0) in ((2, 4) if one is logits else range(1, 9))
+        assert fits, f"logits are {kind}, not an array [n, num_classes]"
         assert one.dtype == jnp.float32, f"logits are {one.dtype}, not float32"
         assert len(one) == len(images), f"{len(one)} logits for {len(images)} images"
         assert bool(jnp.isfinite(one).all()), "logits are not finite"

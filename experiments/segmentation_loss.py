@@ -1,7 +1,7 @@
 """Cross-entropy, Dice, or both, where most pixels are ground.
 
 Milletari et al. 2016 (arXiv:1606.04797, section 3) minimise 1 - Dice because a few pixels of what
-is wanted do not count beside the ground in a mean over pixels. Here nine of ten pixels are ground.
+is wanted do not count beside the ground in a mean over pixels. Here five of six pixels are ground.
 Run: cnnjax study run segmentation_loss
 """
 

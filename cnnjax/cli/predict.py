@@ -43,8 +43,9 @@ def predict(
 
     A classifier: the five most probable classes, in per cent. A detector: boxes, drawn in
     OUT/IMAGE.png and written to OUT/detections.json in COCO's format, in pixels of the image as it
-    is (what cnnjax score reads; image_id 1 is the first IMAGE). A segmentation: the class of each
-    pixel, drawn in OUT/IMAGE.png and as a mask of classes in OUT/IMAGE-mask.png.
+    is (what cnnjax score reads, with --threshold 0; image_id 1 is the first IMAGE, category_id 1
+    the first class). A segmentation: the class of each pixel, drawn in OUT/IMAGE.png and as a mask
+    of classes in OUT/IMAGE-mask.png, of the image as the network sees it.
 
     DIR is a run of cnnjax train (its newest intact checkpoint) or imported weights. An image is
     seen as a test image of the run's data: brought to their size, normalised by their figures; for
@@ -73,15 +74,26 @@ def predict(
         return
     if out is None:
         raise Refused(f"{folder} was trained on task {task}: say where its pictures go, --out DIR")
-    names = [Path(image).stem for image in images]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise Refused(f"two images are named {twice[0]}: their pictures would be one file")
-    Path(out).mkdir(parents=True, exist_ok=True)
     tell = {"detection": _detections, "segmentation": _class_maps}.get(task)
     if tell is None:
-        raise Refused(f"task {task} has no pictures")
+        raise Refused(f"task {task}: nothing is drawn of what it predicts")
+    _refuse_overwriting(images, Path(out), "-mask" if task == "segmentation" else "")
+    Path(out).mkdir(parents=True, exist_ok=True)
     least = _THRESHOLD if threshold is None else threshold
     tell(predictor, images, encoded, Path(out), least, about, as_json)
+
+
+def _refuse_overwriting(images: tuple[str, ...], out: Path, also: str) -> None:
+    """Refuse pictures that would be one file, or an image that is looked at."""
+    from cnnjax.core.errors import Refused
+
+    stems = [Path(image).stem for image in images]
+    written = [f"{stem}{end}.png" for stem in stems for end in dict.fromkeys(("", also))]
+    if twice := [name for name in written if written.count(name) > 1]:
+        raise Refused(f"two pictures would be named {twice[0]}; rename an image")
+    inputs = {Path(image).resolve() for image in images}
+    if lost := [name for name in written if (out / name).resolve() in inputs]:
+        raise Refused(f"--out {out}: {lost[0]} there is an image that is looked at; give another")
 
 
 def _classes(

@@ -54,7 +54,7 @@ _ROWS = {  # figure: in words, with its IoU and areas
 def score(
     truth: str,
     detections: str,
-    protocol: str,
+    protocol: Any,
     iou_type: Any,
     curves: str | None,
     as_json: bool,

@@ -111,7 +111,7 @@ class Scenes:
       scenes: digits, or a set of tensorflow-datasets with grey images that are bright on black.
     train, test: how many scenes.
     size: of a scene, height and width in pixels.
-    fewest, most: digits in a scene.
+    fewest, most: digits that a scene is to have; one for which there is no free place is left out.
     smallest, largest: side of a digit's image in pixels.
     overlap: share of the smaller one's area that the boxes of two digits may have in common; 0:
       none. Of two that overlap the later one covers the other.

@@ -18,6 +18,8 @@ _NAMED = 3  # of what is wrong, at most
 Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=10**5)]
 Pixels = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+Corner = Annotated[float, msgspec.Meta(ge=-1e5, le=2e5)]  # of a polygon, which is drawn
+Area = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
 Box = tuple[Pixels, Pixels, Pixels, Pixels]  # x, y, width, height; (0, 0) is the outer corner
 
 
@@ -52,8 +54,8 @@ class Annotation(msgspec.Struct):
     image_id: Id
     category_id: Id
     bbox: Box | None = None
-    segmentation: list[list[Pixels]] | Counts | None = None
-    area: Pixels | None = None
+    segmentation: list[list[Corner]] | Counts | None = None
+    area: Area | None = None
     iscrowd: int = 0
     difficult: int = 0
 
@@ -73,7 +75,7 @@ class Detection(msgspec.Struct):
     category_id: Id
     score: float
     bbox: Box | None = None
-    segmentation: list[list[Pixels]] | Counts | None = None
+    segmentation: list[list[Corner]] | Counts | None = None
 
 
 def read_instances(path: Path, where: str = "") -> Instances:
@@ -107,7 +109,7 @@ def wrong_in(instances: Instances) -> Iterator[str]:
                 yield f"{kind} id {number} is there {times} times"
     if not instances.categories:
         yield "there is no category"
-    images = {image.id: image for image in instances.images}
+    images = _sized(instances)
     categories = {category.id for category in instances.categories}
     for one in instances.annotations:
         if one.image_id not in images:
@@ -120,6 +122,17 @@ def wrong_in(instances: Instances) -> Iterator[str]:
             if one.bbox is not None:
                 yield from _wrong_box(one.bbox, images[one.image_id], one.id)
             yield from _wrong_mask(one, images[one.image_id], f"annotation {one.id}")
+
+
+def _sized(instances: Instances) -> dict[int, Image]:
+    """The images by id; one of unknown size has that of its first mask."""
+    found = {image.id: image for image in instances.images}
+    for one in instances.annotations:
+        image = found.get(one.image_id)
+        if image is not None and not image.height and isinstance(one.segmentation, Counts):
+            height, width = one.segmentation.size
+            found[image.id] = Image(image.id, width, height, image.file_name)
+    return found
 
 
 def _wrong_box(box: Box, image: Image, number: int) -> Iterator[str]:
@@ -162,7 +175,7 @@ def read_detections(path: Path, instances: Instances, where: str = "") -> list[D
     """
     where = f"{where} {path}".strip()
     found: list[Detection] = _read(path, list[Detection], where, "a list of detections")
-    images = {image.id: image for image in instances.images}
+    images = _sized(instances)
     categories = {category.id for category in instances.categories}
     for number, one in enumerate(found):
         at = f"{where}: detection {number}"
@@ -196,7 +209,7 @@ def mask_of(one: Annotation | Detection, image: Image, where: str) -> RunLengths
     if isinstance(one.segmentation, Counts):
         return RunLengths.of_counts(one.segmentation.size, one.segmentation.counts)
     if not one.segmentation:
-        raise Refused(f"{where} has no segmentation; for boxes give --iou-type bbox")
+        raise Refused(f"{where} has no mask: no segmentation, or an empty one")
     if not image.height or not image.width:
         raise Refused(f"{where}: image {image.id} has no height and width to draw its polygon in")
     return RunLengths.of_polygons((image.height, image.width), one.segmentation)
@@ -211,9 +224,8 @@ def _read(path: Path, kind: Any, where: str, wanted: str) -> Any:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if found := re.search(rb"(?:[:\[,]\s*)(NaN|-?Infinity)\b", data):
-            before = data[: found.start()].count(b'"image_id"')
             raise Refused(
-                f"{where}: {found[1].decode()} in entry {max(before - 1, 0)}: numbers are finite"
+                f"{where}: {found[1].decode()} at byte {found.start(1):,}; numbers are finite"
             ) from None
         raise Refused(f"{where} is no file of {wanted} ({error})") from None
 

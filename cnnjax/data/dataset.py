@@ -22,6 +22,7 @@ from cnnjax.data.views import View
 UNNAMED = "arrays"  # a set of a user's own that was given no name
 # Fields that hold classes: the number of the first class, and what is none besides.
 CLASSES = {"labels": (0, None), "box_labels": (0, -1), "class_map": (1, 255)}
+PLACED = ("boxes", "class_map", "object_map")  # that go where the pixels go
 _AUGMENTATIONS = ("none", "pad_crop_flip")  # of a set in memory, on the device
 # Names of a batch and of what normalises it.
 RESERVED = ("mask", "indices", "other_labels", "other_share", "mean", "deviation", "max_value",
@@ -156,6 +157,11 @@ class Dataset(Described):
             )
         for name in classed:
             self._check_classes(split, name, arrays[name])
+        if "class_map" in arrays and arrays["class_map"].shape != images.shape[:3]:
+            raise Refused(
+                f"{where} has class maps {list(arrays['class_map'].shape)} of images"
+                f" {list(images.shape)}; a map has its image's height and width"
+            )
         if "boxes" in arrays and "box_labels" in arrays:
             self._check_boxes(split, arrays["boxes"], arrays["box_labels"])
 

@@ -20,6 +20,7 @@ NAME = "scattered_digits"
 _INK = 80  # a pixel above it is of the digit
 _GROUND = 60  # the brightest of the ground
 _GRID = 4  # values along each side from which the ground is made
+_MOST_CLASSES = 254  # beside 0, the ground, and 255, in a byte
 _TRIES = 30  # places that are tried for a digit
 _BYTE_DEVIATION = np.sqrt(4 * (256**2 - 1) / 12)  # of the sum of four bytes
 
@@ -50,6 +51,12 @@ def load_scenes(data: Data, load: Callable[[str], Any]) -> Dataset:
     if not isinstance(source, Dataset) or source.image_shape[2] != 1 or not source.label_names:
         raise Refused(
             f"data.scenes.source={scenes.source}: grey images with classes, in memory, are needed"
+        )
+    if source.num_classes > _MOST_CLASSES or not len(source.test):
+        raise Refused(
+            f"data.scenes.source={scenes.source}: {source.num_classes} classes and"
+            f" {len(source.test):,} test images; {_MOST_CLASSES} classes at most, and a test image,"
+            " are needed"
         )
     return Dataset(
         name=NAME if scenes.source == Scenes.source else f"{NAME} ({scenes.source})",

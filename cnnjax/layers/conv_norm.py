@@ -76,23 +76,15 @@ class ConvNorm(Layer):
 
 
 class ConvTranspose(Layer):
-    """Transposed convolution with a bias; a map becomes `strides` times as large."""
+    """Transposed convolution 2x2 at stride 2, with a bias: a map becomes twice as large."""
 
     features: int
-    kernel_size: int = 2
-    strides: int = 2
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 {self.features}"]:
-        size, dtype = self.kernel_size, as_dtype(self.dtype)
-        param_dtype = as_dtype(self.param_dtype)
-        shape = (size, size, x.shape[-1], self.features)
+        dtype, param_dtype = as_dtype(self.dtype), as_dtype(self.param_dtype)
+        shape = (2, 2, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, param_dtype)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), param_dtype)
-        x = conv_transpose(
-            x.astype(dtype),
-            kernel.astype(dtype),
-            strides=(self.strides, self.strides),
-            padding=(size - self.strides) // 2,
-        )
+        x = conv_transpose(x.astype(dtype), kernel.astype(dtype), strides=(2, 2))
         return x + bias.astype(dtype)[None, None, None]

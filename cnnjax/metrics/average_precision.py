@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int8
 
+from cnnjax.core.errors import Refused, unknown
 from cnnjax.metrics.matching import (
     FALSE,
     IGNORED,
@@ -51,8 +52,21 @@ class Curve:
     recall: Float[np.ndarray, " n"]
 
 
-def match(truths: Truths, detections: Detections, num_categories: int, protocol: str) -> Matches:
-    """The matches that `average_precision` of the same protocol needs."""
+def match(
+    truths: Truths, detections: Detections, num_categories: int, protocol: ProtocolName
+) -> Matches:
+    """The matches that `average_precision` of the same protocol needs.
+
+    Raises:
+      Refused: there is no such protocol, or a category outside of 0 to num_categories - 1.
+    """
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    for objects in (truths, detections):
+        if len(objects) and not 0 <= objects.categories.min() <= objects.categories.max() < (
+            num_categories
+        ):
+            raise Refused(f"categories outside of 0 to {num_categories - 1}")
     if protocol == "coco":
         return match_as_coco(
             truths,
@@ -65,7 +79,7 @@ def match(truths: Truths, detections: Detections, num_categories: int, protocol:
     return match_as_voc(truths, detections, num_categories, threshold=0.5)
 
 
-def average_precision(matches: Matches, protocol: str) -> dict[str, Any]:
+def average_precision(matches: Matches, protocol: ProtocolName) -> dict[str, Any]:
     """The figures of a protocol as fractions; None where nothing says anything.
 
     COCO: `ap`, `ap50`, `ap75`, `ap_small`, `ap_medium`, `ap_large`, `ar1`, `ar10`, `ar100`,

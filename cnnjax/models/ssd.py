@@ -19,8 +19,10 @@ from jaxtyping import Array, Float, Int
 
 from cnnjax.core.architectures import Variant, create_model, register_models
 from cnnjax.core.errors import Refused
+from cnnjax.core.user_code import is_own
 from cnnjax.layers.conv_norm import Conv
 from cnnjax.layers.layer import Layer
+from cnnjax.layers.scan import Runs
 from cnnjax.ops import boxes as box
 from cnnjax.ops.anchors import grid_anchors, ratio_shapes
 from cnnjax.ops.assignment import assign
@@ -41,7 +43,7 @@ _NEGATIVES = 3  # to a positive, of mined
     variants=(
         Variant(
             "tiny_ssd",
-            {},
+            {"backbone_fields": {"features": (12, 24, 48, 96), "units": 1}},
             242_910,
             "own; the sum over its layers",
             departs="a small backbone and one map, for small images",
@@ -52,14 +54,15 @@ class SSD(Layer):
     """Float images [n, h, w, c] to {"classes": [n, anchors, num_classes + 1], "boxes": [n, anchors,
     4]}, float32: logits, of which 0 is nothing, and how each anchor moves (`ops.boxes.encode`).
 
-    backbone: a network with feature maps.
-    backbone_fields: of it, e.g. {"width": 0.5}.
+    backbone: one of the networks that ship and have feature maps.
+    backbone_fields: of it, e.g. {"width": 0.5}; none: as it is.
     strides: of the maps on which there are anchors.
     sizes: sides of the anchors on each of these maps, pixels.
     ratios: of height to width, of every anchor.
     class_loss: of the classes, a mean over the positives of an image: mined, the softmax
       cross-entropy of the positives and of three negatives of largest loss for each; all, of every
-      anchor; focal, the focal loss of every anchor and class (Lin et al. 2017).
+      anchor; focal, the focal loss of every anchor and class (Lin et al. 2017), which begins with a
+      probability of .01 for an object (section 4.1) and has no use for the logit of nothing.
     score_threshold: least score of a detection.
     nms_threshold: IoU above which the lower one of two detections of a class goes.
     candidates: detections that non-maximum suppression is given, those of highest score.
@@ -87,6 +90,14 @@ class SSD(Layer):
                 f"strides={list(self.strides)}, sizes={list(map(list, self.sizes))}: give sizes for"
                 " each stride"
             )
+        if len(set(self.strides)) < len(self.strides) or min(self.strides) < 1:
+            raise Refused(f"strides={list(self.strides)}: each once, 1 or more")
+        if not self.ratios or min(*self.ratios, *(s for of in self.sizes for s in of)) <= 0:
+            raise Refused(
+                f"sizes={list(map(list, self.sizes))}, ratios={list(self.ratios)}: above 0"
+            )
+        if is_own(self.backbone):
+            raise Refused(f"backbone={self.backbone}: give a network that ships (cnnjax models)")
         for name in ("score_threshold", "nms_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise Refused(f"{name}={getattr(self, name)}: 0 to 1")
@@ -101,8 +112,7 @@ class SSD(Layer):
         return max(self.strides)
 
     def setup(self):
-        fields = dict(self.backbone_fields or _TINY.get(self.backbone, {}))
-        self.body = create_model(self.backbone, **{**self._computing(), **fields})
+        self.body = self._body()
         anchors = len(self.ratios)
         for stride, sizes in zip(self.strides, self.sizes, strict=True):
             count = anchors * len(sizes)
@@ -113,8 +123,15 @@ class SSD(Layer):
             setattr(self, f"boxes{stride}", Conv(4 * count, use_bias=True, **numerics))
 
     @nn.nowrap
-    def _computing(self) -> dict[str, Any]:
-        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    def _body(self) -> Any:
+        computing = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        return create_model(self.backbone, **{**computing, **(self.backbone_fields or {})})
+
+    @nn.nowrap
+    def equal_blocks(self) -> Runs:
+        """Those of the backbone."""
+        names = getattr(self._body(), "equal_blocks", None)
+        return names() if names else ()
 
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool
@@ -134,10 +151,22 @@ class SSD(Layer):
         found: dict[str, list[Array]] = {"classes": [], "boxes": []}
         for stride in self.strides:
             x = maps[stride].astype(float)
+            _, height, width, _ = images.shape
+            if x.shape[1:3] != self._places(height, width, stride):
+                raise Refused(
+                    f"images of {height}x{width}: {self.backbone} has a map of {x.shape[1]}x"
+                    f"{x.shape[2]} at stride {stride}, which does not cover them; give sides that"
+                    f" {max(self.strides)} divides"
+                )
             for name, size in (("classes", self.num_classes + 1), ("boxes", 4)):
                 values = getattr(self, f"{name}{stride}")(x)
                 found[name].append(values.reshape(len(x), -1, size))
         return {name: jnp.concatenate(parts, axis=1) for name, parts in found.items()}
+
+    @nn.nowrap
+    def _places(self, height: int, width: int, stride: int) -> tuple[int, int]:
+        """The size of a map."""
+        return -(-height // stride), -(-width // stride)
 
     @nn.nowrap
     def anchors(self, height: int, width: int) -> Float[np.ndarray, "a 4"]:
@@ -145,7 +174,7 @@ class SSD(Layer):
         return np.concatenate(
             [
                 grid_anchors(
-                    (-(-height // stride), -(-width // stride)),
+                    self._places(height, width, stride),
                     float(stride),
                     ratio_shapes(sizes, self.ratios),
                 )
@@ -230,6 +259,3 @@ def _hashable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return FrozenDict({name: _hashable(one) for name, one in value.items()})
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
-
-
-_TINY: dict[str, dict[str, Any]] = {"vgg_small": {"features": (12, 24, 48, 96), "units": 1}}

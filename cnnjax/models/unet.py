@@ -25,6 +25,8 @@ from cnnjax.ops.resize import resize_bilinear
 Upsampling = Literal["transposed", "bilinear", "unpool"]
 Skip = Literal["concat", "sum", "none"]
 
+_DEEPEST = 8  # poolings
+
 
 @register_models(
     task="segmentation",
@@ -76,10 +78,10 @@ class UNet(Layer):
     skip: Skip = "concat"
 
     def __post_init__(self):
-        if self.depth < 1 or self.features < 1 or not 0.5 < self.features * self.width < 2**20:
+        if not 1 <= self.depth <= _DEEPEST or not 0.5 < self.features * self.width < 2**14:
             raise Refused(
                 f"features={self.features}, depth={self.depth}, width={self.width}: a U-Net has a"
-                " pooling, and a channel at full size"
+                f" pooling, {_DEEPEST} at most, and a channel at full size"
             )
         super().__post_init__()
 
@@ -94,6 +96,13 @@ class UNet(Layer):
     def smallest_image(self) -> int:
         """Height and width in pixels, at least."""
         return next(size for size in itertools.count(1) if self._fits(size))
+
+    @nn.nowrap
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Of the logits: unpadded convolutions take from the border."""
+        taken = 0 if self.padded else 4
+        around = taken * (2**self.depth + 2 * (2**self.depth - 1))
+        return height - around, width - around
 
     def setup(self):
         for level, features in enumerate(self.channels):
@@ -176,8 +185,8 @@ class UNet(Layer):
         if all(fit):
             return
         wrong = (height, width)[fit.index(False)]
-        near = [size for size in range(1, max(wrong + 2**self.depth, 300)) if self._fits(size)]
-        near = sorted(sorted(near, key=lambda size: abs(size - wrong))[:2])
+        near = [next(size for size in itertools.count(wrong) if self._fits(size))]
+        near = [size for size in range(wrong, 0, -1) if self._fits(size)][:1] + near
         raise Refused(
             f"images of {height}x{width}: through {self.depth} poolings by 2"
             f" {'' if self.padded else 'and unpadded convolutions '}go sides of"

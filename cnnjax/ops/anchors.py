@@ -94,4 +94,4 @@ def _placed(
     rows, columns = ((np.arange(length) + offset) * stride for length in size)
     y, x = np.meshgrid(rows, columns, indexing="ij")
     centres = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
-    return (centres + corners).reshape(-1, 4).astype(np.float32)
+    return (centres + corners).reshape(-1, 4)

@@ -17,6 +17,7 @@ from cnnjax.core.errors import Refused
 
 _UPSAMPLING = 5  # of a polygon's outline, as COCO's own tools draw it
 _FIRST, _BITS, _MORE, _MINUS = 48, 0x1F, 0x20, 0x10  # of the text
+_LONGEST = 7  # characters of a count behind its first: sums of counts fit into 64 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +47,13 @@ class RunLengths:
         Raises:
           Refused: they are broken, or of a mask of another size.
         """
-        runs = _from_text(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
-        if runs.size and runs.min() < 0:
-            raise Refused(f"broken run lengths: a run of {int(runs.min())} pixels")
         height, width = size
+        given = _from_text(counts) if isinstance(counts, str) else counts
+        if outside := [int(run) for run in given if not 0 <= run <= height * width]:
+            raise Refused(
+                f"broken run lengths: a run of {outside[0]:,} pixels in a mask of {height}x{width}"
+            )
+        runs = np.asarray(given, np.int64)
         if runs.size == 0 or runs.sum() != height * width:
             raise Refused(
                 f"run lengths that add up to {int(runs.sum()):,} are no mask of {height}x{width},"
@@ -154,8 +158,8 @@ def _from_text(text: str) -> Int[np.ndarray, " runs"]:
         raise Refused(f"broken run lengths {text[:20]!r}: they are cut, or no text of counts")
     last = np.flatnonzero(codes & _MORE == 0)
     first = np.concatenate([[0], last[:-1] + 1])
-    if (last - first).max() > 11:  # of 64 bits there are 13 characters
-        raise Refused(f"broken run lengths {text[:20]!r}: a count of more than 60 bits")
+    if (last - first).max() > _LONGEST:
+        raise Refused(f"broken run lengths {text[:20]!r}: a count of more than 40 bits")
     place = np.arange(len(codes)) - np.repeat(first, last - first + 1)
     values = np.add.reduceat((codes & _BITS) << (5 * place), first)
     values -= np.where(codes[last] & _MINUS, 1 << (5 * (last - first + 1)), 0)

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cnnjax.core.errors import Refused
+from cnnjax.core.user_code import refused
 from cnnjax.metrics.average_precision import average_precision, match
 from cnnjax.metrics.matching import Matches
 from cnnjax.metrics.objects import Detections, Truths
@@ -17,6 +20,8 @@ from cnnjax.tasks.registry import register_task
 from cnnjax.tasks.task import Batch, Metric
 
 _WANTED = ("detection_losses", "detections")  # of a network
+_FOUND = ("boxes", "scores", "labels")
+_FORM = "boxes [n, k, 4], scores [n, k] and whole labels [n, k] are needed"
 
 
 @register_task("detection")
@@ -54,13 +59,30 @@ class Detection(NetworkTask):
         return self.data.image_shape[:2]
 
     def check_outputs(self, examples: int, outputs: Any) -> None:
-        """Refuse a network that does not say what its outputs mean."""
+        """Refuse a network that does not say what its outputs mean, or says it in another form."""
         for name in _WANTED:
             if not hasattr(self.model, name):
                 raise Refused(
                     f"{type(self.model).__name__} has no method {name}: it is no detector (see:"
                     " cnnjax models, the networks for detection)"
                 )
+        if not self.batch_shapes(1)["boxes"].shape[1]:
+            raise Refused(f"data set {self.data.name} has room for no box in an image")
+        name = type(self.model).__name__
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs)
+        with refused(f"{name} is no detector"):
+            losses = jax.eval_shape(self.losses, shapes, self.batch_shapes(examples))
+            found = jax.eval_shape(self.predictions, shapes)
+        if losses.shape != (examples,):
+            raise Refused(
+                f"{name}.detection_losses gives {list(losses.shape)} for {examples} images; one for"
+                " each is needed"
+            )
+        boxes, scores, labels = (getattr(found.get(k), "shape", None) for k in _FOUND)
+        if not boxes or len(boxes) != 3 or boxes[::2] != (examples, 4) or scores != boxes[:2]:
+            raise Refused(f"{name}.detections: {_FORM}, not {_forms(found)}")
+        if labels != scores or not jnp.issubdtype(found["labels"].dtype, jnp.integer):
+            raise Refused(f"{name}.detections: {_FORM}, not {_forms(found)}")
 
     def losses(self, outputs: Any, batch: Batch) -> Float[Array, " n"]:
         return self.model.detection_losses(
@@ -120,13 +142,20 @@ class FoundObjects:
         return reduce(Matches.merged, self._parts)
 
     def finish(self) -> dict[str, Any]:
-        """AP, AP50 and AP75; with `detailed` all of COCO's figures, and each class's."""
+        """AP, AP50 and AP75, 0 where there is no object; with `detailed` also all of COCO's figures
+        (`coco`, null where nothing says anything) and each class's."""
         found = average_precision(self.matches(), "coco")
         each = found.pop("per_category")
         percent = {name: None if v is None else 100 * v for name, v in found.items()}
+        judged = {name: percent[name] or 0.0 for name in ("ap", "ap50", "ap75")}
         if not self._detailed:
-            return {name: percent[name] or 0.0 for name in ("ap", "ap50", "ap75")}
-        return {**percent, "class_ap": [None if o["ap"] is None else 100 * o["ap"] for o in each]}
+            return judged
+        classes = [None if one["ap"] is None else 100 * one["ap"] for one in each]
+        return {**judged, "coco": percent, "class_ap": classes}
+
+
+def _forms(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in found.items())
 
 
 def _rows(

@@ -1,6 +1,5 @@
 """Semantic segmentation: a class for each pixel."""
 
-import operator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -23,8 +22,9 @@ PixelLoss = Literal["cross_entropy", "dice", "both"]
 class Segmentation(NetworkTask):
     """The task of telling the class of each pixel: 0 the ground, 1 + the class of what is on it.
 
-    A network that gives a smaller map than its image (an unpadded U-Net) is judged on the middle
-    of the image. The reported loss is the cross-entropy, whatever is minimised.
+    A network with `output_size(height, width)`, an unpadded U-Net say, gives a smaller map and is
+    judged on the middle of its image. The reported loss is the cross-entropy, whatever is
+    minimised.
 
     pixel_loss: what is minimised: cross_entropy, the mean over the pixels; dice, 1 - the mean Dice
       of the classes (Milletari et al. 2016), which large and small classes share alike; both, their
@@ -37,7 +37,7 @@ class Segmentation(NetworkTask):
         Metric("pixel_accuracy", "%", "higher", "pixels whose class is right", worst=0.0),
         Metric("frequency_weighted_iou", "%", "higher", "IoU, weighted by pixels", worst=0.0),
         Metric("mean_dice", "%", "higher", "Dice (F1) of pixels, mean over the classes", 0.0),
-        Metric("loss", "nats", "lower", "mean cross-entropy of the pixels"),
+        Metric("loss", "nats", "lower", "mean cross-entropy of an image's pixels"),
     )
     aliases: ClassVar = {"iou": "mean_iou"}
     needs: ClassVar = {"images": "uint8 h w c", "class_map": "uint8 h w"}
@@ -53,13 +53,12 @@ class Segmentation(NetworkTask):
         return f"{self.data.num_classes} classes and the ground"
 
     def check_outputs(self, examples: int, outputs: Any) -> None:
-        """Refuse outputs that are not float32 [n, height, width, classes] of the image's middle."""
+        """Refuse outputs that are not float32 [n, height, width, classes]."""
         height, width, _ = self.data.image_shape
-        wanted = (examples, height, width, self.num_outputs)
-        found: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
-        dtype = getattr(outputs, "dtype", None)
-        inside = len(found) == 4 and all(map(operator.le, found, wanted))
-        if not inside or found[::3] != wanted[::3] or dtype != jnp.float32:
+        of_size = getattr(self.model, "output_size", lambda *size: size)
+        wanted = (examples, *of_size(height, width), self.num_outputs)
+        found, dtype = tuple(getattr(outputs, "shape", ())), getattr(outputs, "dtype", None)
+        if found != wanted or dtype != jnp.float32:
             raise Refused(
                 f"{type(self.model).__name__} gives {dtype}{list(found)} for {examples} image(s) of"
                 f" {height}x{width}; float32{list(wanted)} is needed for {self.outputs_in_words}"
@@ -82,7 +81,7 @@ class Segmentation(NetworkTask):
         return jnp.argmax(outputs, axis=-1)[..., None]
 
     def outputs_of(self, outputs: Float[Array, "n h w k"], batch: Batch) -> dict[str, Array]:
-        """Of each image how many pixels of each class are taken for each."""
+        """Of each image how many pixels of each class are taken for each: exact to 2^24 pixels."""
         classes, counted = self._truth(outputs, batch)
         seen = self.predictions(outputs)
         truth = jax.nn.one_hot(classes, self.num_outputs) * counted[..., None]

@@ -31,6 +31,7 @@ from cnnjax.training.program import Source, evaluate_batch, train_batch, train_s
 
 EVALUATION_BATCH = 512  # examples in memory; no result depends on it beyond rounding
 STREAMED_EVALUATION_BATCH = 64
+_EVALUATION_PIXELS = 2**22  # of a batch, at most: 64 images of 256x256
 _TELL_SECONDS = 1.0
 OnPart = Callable[[float], None]
 
@@ -246,7 +247,7 @@ class MemoryFeed(_Feed):
         accumulator: Accumulator | None = None,
     ) -> dict[str, Any]:
         examples = self._dataset.train if split == "train" else self._dataset.test
-        size = _evaluation_batch(self._placement, streamed=False)
+        size = _evaluation_batch(self._placement, False, self._dataset.image_shape)
         batches = evaluation_batches(examples, size, self._placement.rows(size))
         count = -(-len(examples) // size)
         return self._total(state, self._scales, batches, count, on_part, accumulator)
@@ -318,7 +319,7 @@ class StreamFeed(_Feed):
         accumulator: Accumulator | None = None,
     ) -> dict[str, Any]:
         examples = self._dataset.train if split == "train" else self._dataset.test
-        size = _evaluation_batch(self._placement, streamed=True)
+        size = _evaluation_batch(self._placement, True, self._dataset.image_shape)
         rows = self._placement.rows(size)
         with closing(evaluation_stream(examples, self._dataset.view, size, rows)) as batches:
             count = -(-len(examples) // size)
@@ -422,7 +423,9 @@ def _evaluation(
     crops, pixels = 1, None
     if view is not None:
         crops, pixels = 10 if view.margin else 1, view.pixels
-    batch = _stored(_evaluation_batch(placement, view is not None), task, pixels)
+    batch = _stored(
+        _evaluation_batch(placement, view is not None, task.data.image_shape), task, pixels
+    )
     return placement.compile(
         partial(evaluate_batch, task, placement, crops, outputs),
         (Argument("state", state), Argument("split", batch), Argument("whole", source)),
@@ -438,9 +441,17 @@ def _handed(*values: Any) -> tuple[Argument, ...]:
     return tuple(Argument("host", value) for value in values)
 
 
-def _evaluation_batch(placement: Placement, streamed: bool) -> int:
-    """Examples, of which the last batch is padded: the next number that divides over replicas."""
+def _evaluation_batch(
+    placement: Placement, streamed: bool, image_shape: tuple[int, int, int]
+) -> int:
+    """Examples, of which the last batch is padded: the next number that divides over replicas.
+
+    Of large images fewer are in memory at once.
+    """
+    pixels = image_shape[0] * image_shape[1]
     size = STREAMED_EVALUATION_BATCH if streamed else EVALUATION_BATCH
+    while size > 1 and size * pixels > _EVALUATION_PIXELS:
+        size //= 2
     return -(-size // placement.replicas) * placement.replicas
 
 

@@ -10,7 +10,7 @@ from cnnjax.core.recipe import Recipe, registry_of
 from cnnjax.core.registry import source_digests
 from cnnjax.core.user_code import refused
 from cnnjax.core.values import digest, plain
-from cnnjax.data.dataset import AnyDataset
+from cnnjax.data.dataset import PLACED, AnyDataset
 from cnnjax.data.normalization import chosen_normalization
 from cnnjax.layers.layer import Dtype
 from cnnjax.tasks.network import NetworkTask
@@ -25,7 +25,17 @@ def make_task(recipe: Recipe, dataset: AnyDataset) -> Any:
     Raises:
       Refused: the model or the task does not exist, is impossible, or does not fit the data.
     """
-    on_device(recipe.data, dataset)
+    augmentation = on_device(recipe.data, dataset)
+    needs = registry_of(recipe.task).find(recipe.task.name).make.needs
+    if placed := [name for name in needs if name in PLACED]:
+        moved = [f"data.augmentation={augmentation.name}"] * (augmentation.name != "none")
+        if recipe.data.permute_pixels is not None:
+            moved.append(f"data.permute_pixels={recipe.data.permute_pixels}")
+        if moved:
+            raise Refused(
+                f"{moved[0]}: it moves the pixels of an image and not its {placed[0]}, which task"
+                f" {recipe.task.name} needs; leave it out, or set data.augmentation=none"
+            )
     chosen_normalization(recipe.data, dataset)
     return task_for(recipe, data_spec(dataset))
 
@@ -114,6 +124,7 @@ def program_key(recipe: Recipe) -> str:
 def _check_fields(task: str, needs: dict[str, str], data: DataSpec) -> None:
     """Refuse data whose examples lack a field that the task needs, or have it in another form."""
     fields = {name: (shape, dtype) for name, shape, dtype in data.fields}
+    sizes: dict[str, int] = {}
     for name, wanted in needs.items():
         dtype, *axes = wanted.split()
         if name not in fields:
@@ -125,7 +136,6 @@ def _check_fields(task: str, needs: dict[str, str], data: DataSpec) -> None:
                 f"task {task} needs {name} as {dtype}{axes}, and in data set {data.name} they are"
                 f" {found}{list(shape)}"
             )
-        sizes: dict[str, int] = {}
         for axis, size in zip(axes, shape, strict=True):
             if sizes.setdefault(axis, size) != size:
                 raise Refused(

@@ -60,7 +60,8 @@ def test_eval_has_the_figures_of_the_task(cli, run):
     found = json.loads(out)
     assert (code, found["task"], found["examples"]) == (0, task, 10)
     if task == "detection":
-        assert {"ap", "ap50", "ap75", "ap_small", "ar100"} < found.keys()
+        assert {"ap", "ap50", "ap75", "ap_small", "ar100"} < found["coco"].keys()
+        assert found["coco"]["ap"] == found["ap"]
         assert len(found["class_ap"]) == 10
     else:
         assert np.shape(found["confusion"]) == (11, 11)
@@ -108,7 +109,8 @@ def test_predictions_are_drawn_and_scored_as_eval_scores_them(cli, run, scenes, 
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     files = "--truth", tmp_path / "truth.json", "--detections", out / "detections.json"
     scored = json.loads(cli("score", *files, "--json")[1])
-    assert 100 * scored["ap"] == pytest.approx(evaluated["ap"], abs=0.5)
+    assert evaluated["ap"] > 5
+    assert 100 * scored["ap"] == pytest.approx(evaluated["ap"], abs=1e-3)
     assert scored["detections"] > 10
 
 
@@ -145,7 +147,14 @@ def test_what_has_no_effect_or_is_missing_is_refused(cli, run, pictures, tmp_pat
     twin.write_bytes(image.read_bytes())
     code, _, err = cli("predict", folder, image, twin, "--out", tmp_path / "o")
     assert code == 2
-    assert "two images are named 01" in err
+    assert "two pictures would be named 01.png; rename an image" in err
+    copy = tmp_path / "own"
+    copy.mkdir()
+    (copy / "01.png").write_bytes(image.read_bytes())
+    code, _, err = cli("predict", folder, copy / "01.png", "--out", copy)
+    assert code == 2
+    assert "01.png there is an image that is looked at" in err
+    assert (copy / "01.png").read_bytes() == image.read_bytes()
     if task == "segmentation":
         code, _, err = cli("predict", folder, image, "--out", tmp_path / "o", "--threshold", "0.3")
         assert code == 2
@@ -161,11 +170,21 @@ def test_what_has_no_effect_or_is_missing_is_refused(cli, run, pictures, tmp_pat
         (("--model", "cifar_resnet8"), "task classification needs labels, and data set scattered"),
         (("--task", "detection"), "UNet has no method detection_losses: it is no detector"),
         (("--set=data.scenes.size=60",), "go sides of 56 or 64 px, not 60"),
+        (("--model=tiny_ssd", "--set=data.scenes.size=60"), "give sides that 8 divides"),
+        (
+            ("--set=data.augmentation=flip",),
+            "it moves the pixels of an image and not its class_map",
+        ),
+        (("--set=data.permute_pixels=1",), "it moves the pixels of an image and not its"),
+        (("--set=model.depth=30",), "a U-Net has a pooling, 8 at most"),
         (("--set=data.scenes.size=banana",), "data.scenes.size=banana"),
         (("--set=data.scenes.fewest=9",), "data.scenes.fewest=9: more than data.scenes.most=4"),
         (("--set=data.scenes.colour=1",), "no setting 'data.scenes.colour'"),
         (("--set=loss.label_smoothing=0.1",), "task.name=segmentation does not use it"),
         (("--data=digits", "--set=data.scenes.size=32"), "data.name=digits has none"),
+        (("--model=tiny_ssd", "--set=model.strides=[8,8]"), "give sizes for each stride"),
+        (("--model=tiny_ssd", "--set=model.sizes=[[-5]]"), "above 0"),
+        (("--model=tiny_ssd", "--set=model.backbone=net.py:Net"), "give a network that ships"),
         (("--set=task.pixel_loss=iou",), "it is one of cross_entropy, dice, both"),
     ],
 )

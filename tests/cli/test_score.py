@@ -113,6 +113,21 @@ WRONG = [
     (truth(*(annotation(id=n, category_id=9) for n in range(9))), FOUND, "and 6 more; mend"),
     (truth(annotation(id="one")), FOUND, "Expected `int`, got `str` - at `$.annotations[0].id`"),
     (truth(annotation(id=2**70)), FOUND, "Expected `int` <= 9007199254740992"),
+    (truth(annotation(area=-5)), FOUND, "Expected `float` >= 0.0 - at `$.annotations[0].area`"),
+    (
+        truth(annotation(segmentation=[[0, 0, 1e9, 1, 2, 2]])),
+        FOUND,
+        "Expected `float` <= 200000.0",
+    ),
+    (
+        truth(
+            annotation(segmentation=runs(8, 10, counts=[80])),
+            annotation(id=2, segmentation=runs(20, 10, counts=[200])),
+            images=[{"id": 1}],
+        ),
+        FOUND,
+        "annotation 2: the mask is of 20x10, its image 1 of 8x10",
+    ),
     (truth(annotation(bbox=[0, 0, 1e300, 1])), FOUND, "Expected `float` <= 1000000000.0"),
     ({"annotations": []}, FOUND, "missing required field `images`"),
     ("{", FOUND, "is no file of images, annotations and categories"),
@@ -124,7 +139,7 @@ WRONG = [
         "detection 0 is of image 4, which the truth does not hold (1 images)",
     ),
     (GOOD, found(category_id=4), "detection 0 is of category 4; the truth has 1"),
-    (GOOD, found(score=float("nan")), "NaN in entry 0: numbers are finite"),
+    (GOOD, found(score=float("nan")), "NaN at byte 66; numbers are finite"),
     (GOOD, found(bbox=[0, 0, -1, 3]), "negative size"),
     (GOOD, found(bbox=None), "detection 0 has neither bbox nor segmentation"),
     (GOOD, found(segmentation=runs(8, 11, counts=[88])), "detection 0: the mask is of 8x11"),
@@ -145,7 +160,7 @@ def test_bad_files_are_refused_in_one_line(cli, tmp_path, given, detections, mes
     [
         (
             ("--iou-type", "segm"),
-            "annotation 1 has no segmentation; for boxes give --iou-type bbox",
+            "annotation 1 has no mask: no segmentation",
         ),
         (("--protocol", "voc"), "'voc' is not one of 'coco', 'voc2007', 'voc2010'"),
         (("--curves", "no/pr.png"), "--curves no/pr.png: give a .png or .svg file in a folder"),

@@ -130,14 +130,14 @@ def test_who_answers_for_what():
 
 
 def test_a_forced_anchor_answers_for_the_object_a_restored_one_for_its_own():
-    """The anchor is the best one of both objects; it overlaps more with the first."""
+    """The anchor is the best one of both objects; it overlaps more with the second."""
     place = array((0, 0, 10, 10), (90, 90, 99, 99))
-    truth = array((0, 0, 10, 9), (0, 0, 10, 3), (200, 200, 210, 210))
+    truth = array((0, 0, 10, 3), (0, 0, 10, 9), (200, 200, 210, 210))
     there = jnp.ones(3, bool)
-    for weak in ("forced", "restored"):
+    for weak, answers in (("forced", 0), ("restored", 1)):
         found = assign(place, truth, there, positive=0.95, negative=0.4, weak=weak)
         assert found.positive.tolist() == [True, False]  # no overlap is no match
-        assert found.objects[0] == 0
+        assert found.objects[0] == answers
     only = truth[1:2]
     assert assign(place, only, there[:1], positive=0.95, negative=0.4, weak="none").negative[0]
 

@@ -7,6 +7,7 @@ import pytest
 
 from cnnjax import Refused, create_model
 from cnnjax.core.recipe import Optimizer
+from cnnjax.models.ssd import SSD
 from cnnjax.ops import boxes as box
 from cnnjax.ops.assignment import assign
 from cnnjax.tasks.detection import Detection
@@ -76,7 +77,7 @@ def test_who_knows_the_truth_has_full_marks(class_loss):
     task, whole = task_of(class_loss=class_loss), batch()
     outputs = knowing(task.model, whole, class_loss)
     found = figures(task, outputs, whole)
-    assert found["ap"] == pytest.approx(100)
+    assert found["ap"] == found["coco"]["ap"] == pytest.approx(100)
     assert found["class_ap"] == pytest.approx([100, 100])
     worse = {**outputs, "classes": jnp.zeros_like(outputs["classes"])}
     assert (task.losses(worse, whole) > task.losses(outputs, whole)).all()
@@ -105,7 +106,7 @@ def test_a_batch_without_any_object_trains(class_loss):
     outputs = task.model.apply(
         {"params": state.params, **state.model_state}, whole["images"], train=False
     )
-    assert figures(task, outputs, whole)["ap"] is None  # no object says anything
+    assert figures(task, outputs, whole)["coco"]["ap"] is None  # no object says anything
     accumulator = task.accumulator()
     accumulator.add(np.arange(4), jax.device_get(task.outputs_of(outputs, whole)))
     assert accumulator.finish()["ap"] == 0.0  # a number, for a study
@@ -129,6 +130,54 @@ def test_detections_are_within_the_image_by_falling_score_and_padded():
         assert boxes.min() >= 0
         assert boxes.max() <= 32
         assert not boxes[~there].any()
+
+
+def test_outputs_stand_in_the_order_of_the_anchors():
+    """What an output sees of an oblong image lies around its anchor, on both maps."""
+    model = create_model(
+        "tiny_ssd", **SMALL, strides=(4, 8), sizes=((6.0,), (12.0,)), ratios=(1.0,)
+    )
+    images = jax.random.normal(jax.random.key(0), (1, 32, 64, 1))
+    variables = model.init(jax.random.key(1), images, train=False)
+    anchors = model.anchors(32, 64)
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+
+    @jax.jit
+    def influence(index):
+        def one(x):
+            return model.apply(variables, x, train=False)["boxes"][0, index].sum()
+
+        return jnp.abs(jax.grad(one)(images))[0, :, :, 0]
+
+    assert len(anchors) == 8 * 16 + 4 * 8
+    for index in (0, 17, 127, 128, 137, 159):
+        seen = np.asarray(influence(index))
+        rows, columns = np.nonzero(seen > 0)
+        x, y = centres[index]
+        assert rows.min() <= y <= rows.max() + 1
+        assert columns.min() <= x <= columns.max() + 1
+        middle = np.average(columns, weights=seen[rows, columns])
+        assert abs(middle - x) < 12
+
+
+class Wrong(SSD):
+    def detections(self, outputs, image_size):
+        found = super().detections(outputs, image_size)
+        return {**found, "labels": found["scores"]}
+
+
+class Broken(SSD):
+    def detection_losses(self, outputs, boxes, labels, image_size):
+        return boxes @ labels
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(Wrong, "whole labels .* are needed, not boxes"), (Broken, "Broken is no detector")],
+)
+def test_a_detector_that_says_something_else_is_refused(kind, text):
+    with pytest.raises(Refused, match=text):
+        Detection(model=kind(**SMALL), data=DATA).check()
 
 
 def test_a_network_that_is_no_detector_is_refused():
