@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--task",
-    help="classification, detection, segmentation, or FILE.py:Class.  [default: what the network is for]",
+    help="classification, detection, segmentation, or FILE.py:Class.  [default: what the network is"
+    " for]",
 )
 @click.option(
     "--model",
