@@ -25,10 +25,10 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
 
     Outputs are float32: logits [n, num_classes] of a classifier, [n, h, w, num_classes] of pixels,
     or a dict of arrays with a row for each image; initialisation is deterministic, and nothing is
-    drawn outside of jax's random streams; gradient reaches every parameter; evaluation changes no state
-    and treats examples one by one. Where the model has
-    them: stacked and ordinary variables give the same logits, feature maps shrink as their strides
-    rise, bfloat16 compute is close to float32.
+    drawn outside of jax's random streams; gradient reaches every parameter; evaluation changes no
+    state and treats examples one by one. Where the model has them: stacked and ordinary variables
+    give the same logits, feature maps shrink as their strides rise, bfloat16 compute is close to
+    float32.
 
     Args:
       model: a flax module, called as model(images, train=...).
