@@ -88,9 +88,8 @@ class UNet(Layer):
     @property
     def channels(self) -> tuple[int, ...]:
         """At full size and behind each pooling."""
-        return tuple(
-            round(self.features * self.width) * 2**level for level in range(self.depth + 1)
-        )
+        first = self.features * self.width
+        return tuple(round(first * 2**level) for level in range(self.depth + 1))
 
     @property
     def smallest_image(self) -> int:
