@@ -86,11 +86,30 @@ def test_digits_are_split_before_they_are_scattered():
     assert not np.array_equal(one.test.images, two.test.images)
 
 
-def test_overlap_covers_and_is_bounded():
-    crowded = made(overlap=0.9, fewest=8, most=8, train=60)
-    arrays = crowded.train.arrays
-    full = made(fewest=8, most=8, train=60).train.arrays
-    assert (arrays["box_labels"] >= 0).sum() > (full["box_labels"] >= 0).sum()
+def test_overlap_makes_room():
+    crowded, apart = (
+        made(overlap=overlap, fewest=8, most=8, train=40).train.arrays["box_labels"] >= 0
+        for overlap in (0.9, 0.0)
+    )
+    assert crowded.sum() > apart.sum()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_overlap_is_bounded(share):
+    """Seen as it was placed: before the later digit covered the earlier one."""
+    from cnnjax.data.scenes import _Draws, _free_place
+
+    scenes = replace(FEW, overlap=share)
+    placed = [np.array([10, 10, 30, 40])]
+    draws, found = _Draws(0, "train", 0), []
+    for _ in range(200):
+        corner = _free_place((12, 16), placed, scenes, draws)
+        assert corner is not None
+        top, left = corner
+        wide = max(0, min(left + 16, 30) - max(left, 10))
+        found.append(wide * max(0, min(top + 12, 40) - max(top, 10)) / (12 * 16))
+    assert max(found) <= share
+    assert max(found) > 0.5 * share
 
 
 @pytest.mark.parametrize(

@@ -67,12 +67,66 @@ def test_upsamplings_have_as_many_parameters():
     assert counts["transposed", "sum"] == counts["transposed", "none"]
 
 
-def test_a_joined_map_is_the_middle_of_the_one_beside():
-    """Where nothing comes from below, an unpadded net without convolutions would crop."""
-    from cnnjax.models.unet import _middle
+def written_out(torch, params, images, upsampling, skip, padded):
+    """A U-Net of two poolings in PyTorch's functions."""
+    functional = torch.nn.functional
 
-    x = jnp.arange(36.0).reshape(1, 6, 6, 1)
-    np.testing.assert_array_equal(_middle(x, (2, 4))[0, :, :, 0], x[0, 2:4, 1:5, 0])
+    def weights(name, order=(3, 2, 0, 1)):
+        kernel = torch.tensor(np.asarray(params[name]["kernel"])).permute(*order)
+        return kernel, torch.tensor(np.asarray(params[name]["bias"]))
+
+    def twice(name, x):
+        for index in (1, 2):
+            x = functional.conv2d(x, *weights(f"{name}_conv{index}"), padding=int(padded)).relu()
+        return x
+
+    def middle(x, like):
+        top, left = ((x.shape[k] - like.shape[k]) // 2 for k in (2, 3))
+        return x[:, :, top : top + like.shape[2], left : left + like.shape[3]]
+
+    x, beside = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2), []
+    for level in (0, 1):
+        x = twice(f"down{level}", x)
+        beside.append(x)
+        x, places = functional.max_pool2d(x, 2, return_indices=True)
+        beside.append(places)
+    x = twice("bottom", x)
+    for level in (1, 0):
+        places, other = beside.pop(), beside.pop()
+        if upsampling == "transposed":
+            kernel, bias = weights(f"up{level}", (2, 3, 0, 1))
+            x = functional.conv_transpose2d(x, kernel, bias, stride=2)
+        elif upsampling == "bilinear":
+            x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = functional.conv2d(functional.pad(x, (0, 1, 0, 1)), *weights(f"up{level}"))
+        else:
+            x = functional.conv2d(functional.pad(x, (0, 1, 0, 1)), *weights(f"up{level}"))
+            x = functional.max_unpool2d(x, places, 2)
+        if skip != "none":
+            other = middle(other, x)
+            x = x + other if skip == "sum" else torch.cat([other, x], dim=1)
+        x = twice(f"up{level}", x)
+    return functional.conv2d(x, *weights("head")).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("upsampling", "skip", "padded"),
+    [
+        ("transposed", "concat", False),
+        ("bilinear", "sum", False),
+        ("unpool", "none", True),
+        ("bilinear", "concat", True),
+    ],
+)
+def test_as_pytorch_computes_it(upsampling, skip, padded):
+    torch = pytest.importorskip("torch", reason="torch is not installed: an oracle of tests only")
+    model = create_model("unet", **SMALL, padded=padded, upsampling=upsampling, skip=skip)
+    images = jax.random.normal(jax.random.key(1), (2, *((16, 24) if padded else (44, 48)), 1))
+    params = model.init(jax.random.key(0), images, train=False)["params"]
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases too
+    wanted = written_out(torch, params, images, upsampling, skip, padded)
+    found = model.apply({"params": params}, images, train=False)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
