@@ -138,7 +138,7 @@ def test_a_forced_anchor_answers_for_the_object_a_restored_one_for_its_own():
         found = assign(place, truth, there, positive=0.95, negative=0.4, weak=weak)
         assert found.positive.tolist() == [True, False]  # no overlap is no match
         assert found.objects[0] == answers
-    only = truth[1:2]
+    only = truth[:1]
     assert assign(place, only, there[:1], positive=0.95, negative=0.4, weak="none").negative[0]
 
 
