@@ -77,6 +77,8 @@ def predict(
     tell = {"detection": _detections, "segmentation": _class_maps}.get(task)
     if tell is None:
         raise Refused(f"task {task}: nothing is drawn of what it predicts")
+    if Path(out).exists() and not Path(out).is_dir():
+        raise Refused(f"--out {out}: it is a file; give a folder")
     _refuse_overwriting(images, Path(out), "-mask" if task == "segmentation" else "")
     Path(out).mkdir(parents=True, exist_ok=True)
     least = _THRESHOLD if threshold is None else threshold
@@ -152,6 +154,8 @@ def _detections(
         one = predictor.predictions(seen)
         shown = (one["labels"] >= 0) & (one["scores"] >= threshold)
         left, top, width, height = fitted_part(original.shape[:2], seen.shape[:2])
+        if left + top > 1:
+            say(f"{image}: only its middle, {width:.0f}x{height:.0f}, is looked at")
         scale = np.array([width / seen.shape[1], height / seen.shape[0]] * 2)
         boxes = one["boxes"][shown].astype(np.float64) * scale + [left, top] * 2
         labels, scores = one["labels"][shown].tolist(), one["scores"][shown].tolist()
@@ -182,6 +186,10 @@ def _detections(
         for one in found
     ]
     print_table(("image", "class", "score", "x, y, width, height"), rows, numeric=(2,))
+    seen = {one["image"] for one in found}
+    for image in images:
+        if image not in seen:
+            say(f"{image}: nothing with a score of {threshold:g} or more")
     say(f"pictures and detections.json are in {out}")
 
 
@@ -197,15 +205,20 @@ def _class_maps(
     import numpy as np
 
     from cnnjax.core.files import atomic_write
+    from cnnjax.data.decode import decode, fitted_part
     from cnnjax.report.scenes import classes_picture, mask_png
 
     names = ("ground", *predictor.label_names)
     found = []
     for image, data in zip(images, encoded, strict=True):
         seen = predictor.see(data)
+        original = decode(data, predictor.network.image_shape[2])
+        left, top, width, height = fitted_part(original.shape[:2], seen.shape[:2])
+        if left + top > 1:
+            say(f"{image}: only its middle, {width:.0f}x{height:.0f}, is looked at")
         class_map = predictor.predictions(seen)[..., 0].astype(np.uint8)
-        top, left = ((s - m) // 2 for s, m in zip(seen.shape, class_map.shape, strict=False))
-        middle = seen[top : top + class_map.shape[0], left : left + class_map.shape[1]]
+        row, column = ((s - m) // 2 for s, m in zip(seen.shape, class_map.shape, strict=False))
+        middle = seen[row : row + class_map.shape[0], column : column + class_map.shape[1]]
         name = Path(image).stem
         atomic_write(out / f"{name}.png", classes_picture(middle, class_map, names))
         atomic_write(out / f"{name}-mask.png", mask_png(class_map))

@@ -73,7 +73,7 @@ def score(
     Where pycocotools is surprising: an annotation of id 0 is an object like others here, and with
     --iou-type segm the area of a detection is its mask's, also where it has a box.
     """
-    from cnnjax.core.errors import Refused
+    from cnnjax.core.errors import Refused, refused_at
     from cnnjax.data.coco_json import read_detections, read_instances
     from cnnjax.metrics.average_precision import PROTOCOLS, average_precision, match
     from cnnjax.metrics.objects import detections_of, truths_of
@@ -87,8 +87,10 @@ def score(
     found = read_detections(Path(detections), instances, "--detections")
     if any(one.id == 0 for one in instances.annotations) and protocol == "coco":
         say("note: annotation id 0 counts as an object here; pycocotools never finds one of id 0")
-    objects = truths_of(instances, iou_type, difficult=protocol != "coco")
-    rated = detections_of(found, instances, iou_type)
+    with refused_at(f"--truth {truth}"):
+        objects = truths_of(instances, iou_type, difficult=protocol != "coco")
+    with refused_at(f"--detections {detections}"):
+        rated = detections_of(found, instances, iou_type)
     matches = match(objects, rated, len(instances.categories), protocol)
     figures = average_precision(matches, protocol)
     categories = sorted(instances.categories, key=lambda one: one.id)

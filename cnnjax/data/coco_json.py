@@ -121,7 +121,11 @@ def wrong_in(instances: Instances) -> Iterator[str]:
         else:
             if one.bbox is not None:
                 yield from _wrong_box(one.bbox, images[one.image_id], one.id)
-            yield from _wrong_mask(one, images[one.image_id], f"annotation {one.id}")
+            wrong = list(_wrong_mask(one, images[one.image_id], f"annotation {one.id}"))
+            if not wrong and isinstance(one.segmentation, Counts):
+                runs = RunLengths.of_counts(one.segmentation.size, one.segmentation.counts)
+                wrong += [f"annotation {one.id}: its mask is empty"] * (runs.area == 0)
+            yield from wrong
 
 
 def _sized(instances: Instances) -> dict[int, Image]:

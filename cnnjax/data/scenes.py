@@ -20,6 +20,7 @@ NAME = "scattered_digits"
 _INK = 80  # a pixel above it is of the digit
 _GROUND = 60  # the brightest of the ground
 _GRID = 4  # values along each side from which the ground is made
+_MOST_BYTES = 2**33
 _MOST_CLASSES = 254  # beside 0, the ground, and 255, in a byte
 _TRIES = 30  # places that are tried for a digit
 _BYTE_DEVIATION = np.sqrt(4 * (256**2 - 1) / 12)  # of the sum of four bytes
@@ -45,6 +46,12 @@ def load_scenes(data: Data, load: Callable[[str], Any]) -> Dataset:
                 f"data.scenes.{low}={getattr(scenes, low)}: more than data.scenes.{high}="
                 f"{getattr(scenes, high)}"
             )
+    needed = 3 * (scenes.train + scenes.test) * scenes.size**2  # bytes: pixels and two maps
+    if needed > _MOST_BYTES:
+        raise Refused(
+            f"data.scenes.train={scenes.train}, size={scenes.size}: scenes of {needed / 2**30:,.0f}"
+            f" GiB; {_MOST_BYTES // 2**30} at most"
+        )
     if scenes.source == NAME:
         raise Refused(f"data.scenes.source={NAME}: give the set whose images are scattered, digits")
     source = load(scenes.source)

@@ -50,7 +50,7 @@ def curve_picture(matches: Matches, names: Sequence[str], protocol: str) -> Pict
         for axes in (column[sum(a.get_visible() for a in column) - 1] for column in grid.T):
             axes.set_xlabel("recall")
             axes.tick_params("x", labelbottom=True)
-        figure.legend(handles=_legend(protocol), loc="outside lower center", ncols=3)
+        figure.legend(handles=_legend(protocol), loc="outside lower center", ncols=min(3, columns))
         rest = int((counts > 0).sum()) - len(shown)
         more = f"; {rest:,} more categories are not drawn" if rest else ""
         return picture(figure, "precision_recall", f"Precision over recall by category{more}.")

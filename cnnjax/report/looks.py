@@ -64,6 +64,8 @@ class Look:
 def _class_names(subject: Subject) -> list[str]:
     count = subject.task.num_outputs
     known = list(subject.dataset.label_names)
+    if len(known) + 1 == count:  # of pixels
+        known = ["ground", *known]
     return known if len(known) == count else [str(index) for index in range(count)]
 
 
@@ -96,6 +98,8 @@ def maps(subjects: Sequence[Subject], chosen: Chosen) -> Look:
 def gradcam(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     """Where a network looks for the likeliest class."""
     (subject,) = subjects
+    if "labels" not in subject.task.needs:
+        raise Refused(f"{named(subject)} tells no class of a whole image, which gradcam is about")
     stored, batch = subject.batch(chosen.split, chosen.index, chosen.count or 8)
     task = subject.task
     heat, classes = jax.jit(lambda s, x: grad_cam(task, s, x))(subject.state, batch["images"])

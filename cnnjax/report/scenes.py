@@ -27,7 +27,8 @@ def boxes_picture(
             corner = x - 0.5, y - 0.5  # pixel 0 is drawn from -0.5 to 0.5
             axes.add_patch(Rectangle(corner, x2 - x, y2 - y, fill=False, ec=colour, lw=1.6))
             style = {"fc": colour, "ec": "none", "pad": 1.0}
-            axes.text(*corner, title, fontsize=8, color="w", va="bottom", bbox=style, clip_on=True)
+            above = "bottom" if y > 0.08 * image.shape[0] else "top"  # at the border inside
+            axes.text(*corner, title, fontsize=8, color="w", va=above, bbox=style, clip_on=True)
         return _png(figure)
 
 

@@ -59,8 +59,9 @@ class Segmentation(NetworkTask):
         wanted = (examples, *of_size(height, width), self.num_outputs)
         found, dtype = tuple(getattr(outputs, "shape", ())), getattr(outputs, "dtype", None)
         if found != wanted or dtype != jnp.float32:
+            kind = type(outputs).__name__ if dtype is None else f"{dtype}{list(found)}"
             raise Refused(
-                f"{type(self.model).__name__} gives {dtype}{list(found)} for {examples} image(s) of"
+                f"{type(self.model).__name__} gives {kind} for {examples} image(s) of"
                 f" {height}x{width}; float32{list(wanted)} is needed for {self.outputs_in_words}"
             )
 
