@@ -64,5 +64,5 @@ def models(pattern: str, as_json: bool, markdown: bool) -> None:
             for row in rows
         ],
         numeric=(3, 5),
-        optional=("paper", "year", "task", "input", "published MACs"),
+        optional=("task", "paper", "year", "input", "published MACs"),
     )

@@ -90,11 +90,11 @@ def test_no_number_is_broken_and_no_line_is_too_long(terminal, printed, capsys, 
 def test_what_has_no_room_is_named_and_goes_in_order(terminal, printed, capsys):
     prints = printed("models")
     lines = terminal(80, prints)
-    assert lines[-1] == "no room for: paper (a wider terminal or --json shows more)"
+    assert lines[-1] == "no room for: task, paper (a wider terminal or --json shows more)"
     assert ["vgg13", "2014", "133,047,848", "=", "11,308,466,176", "11.31", "G", "(0.0", "%)",
             "224x224x3"] in [line.split() for line in lines]  # fmt: skip
     lines = terminal(60, prints)
-    assert "no room for: paper, year, input" in lines[-2:][0] + lines[-1]
+    assert "no room for: task, paper, year, input" in lines[-2:][0] + lines[-1]
     assert "no room" not in " ".join(terminal(200, prints))
 
 
