@@ -72,3 +72,6 @@ MANY_SCENES = {
     "data.scenes.overlap": 0.3,
     "steps": 20_000,
 }
+
+# With the channels of Ronneberger et al. 2015.
+LARGE_UNET = {**MANY_SCENES, "model.features": 64, "model.depth": 4}

@@ -7,7 +7,7 @@ Run: cnnjax study run skip_connections
 """
 
 from cnnjax import Contrast, Match, Preset, Study, small_scenes
-from experiments.scales import FEW_SCENES, MANY_SCENES, SMOKE_SCENES
+from experiments.scales import FEW_SCENES, LARGE_UNET, SMOKE_SCENES
 
 SKIPS = {
     "concat": {"model.skip": "concat"},
@@ -48,7 +48,7 @@ study = Study(
         ),
         "paper": Preset(
             about="20,000 scenes of MNIST digits at 128 pixels, 64 channels (hours on a GPU)",
-            settings={**MANY_SCENES, "model.features": 64, "model.depth": 4},
+            settings=LARGE_UNET,
         ),
     },
 )

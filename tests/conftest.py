@@ -45,18 +45,20 @@ def _bounded_memory():
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """A folder of prepared real sets (mnist, cifar10), if there is one."""
-    folder = os.environ.get("CNNJAX_TEST_TFDS")
-    if not folder:
-        pytest.skip("CNNJAX_TEST_TFDS names no folder of prepared TFDS sets")
-    return Path(folder)
+    return _named_by("CNNJAX_TEST_TFDS", "of prepared TFDS sets")
 
 
 @pytest.fixture(scope="session")
 def real_coco() -> Path:
     """A folder with COCO's instances_val2017.json, or a part of it, if there is one."""
-    folder = os.environ.get("CNNJAX_TEST_COCO")
+    return _named_by("CNNJAX_TEST_COCO", "with instances_val2017.json")
+
+
+def _named_by(variable: str, what: str) -> Path:
+    """The folder that a variable names; without one the test is skipped."""
+    folder = os.environ.get(variable)
     if not folder:
-        pytest.skip("CNNJAX_TEST_COCO names no folder with instances_val2017.json")
+        pytest.skip(f"{variable} names no folder {what}")
     return Path(folder)
 
 

@@ -143,7 +143,7 @@ def _detections(
     import numpy as np
 
     from cnnjax.core.files import atomic_write
-    from cnnjax.data.decode import decode, fitted_part
+    from cnnjax.data.decode import decode
     from cnnjax.report.scenes import boxes_picture
 
     found: list[dict[str, Any]] = []
@@ -153,9 +153,7 @@ def _detections(
         seen = predictor.see(data)
         one = predictor.predictions(seen)
         shown = (one["labels"] >= 0) & (one["scores"] >= threshold)
-        left, top, width, height = fitted_part(original.shape[:2], seen.shape[:2])
-        if left + top > 1:
-            say(f"{image}: only its middle, {width:.0f}x{height:.0f}, is looked at")
+        left, top, width, height = _part_looked_at(image, original, seen)
         scale = np.array([width / seen.shape[1], height / seen.shape[0]] * 2)
         boxes = one["boxes"][shown].astype(np.float64) * scale + [left, top] * 2
         labels, scores = one["labels"][shown].tolist(), one["scores"][shown].tolist()
@@ -193,6 +191,16 @@ def _detections(
     say(f"pictures and detections.json are in {out}")
 
 
+def _part_looked_at(image: str, original: Any, seen: Any) -> tuple[float, float, float, float]:
+    """Left, top, width and height in the original; said where that is not the whole."""
+    from cnnjax.data.decode import fitted_part
+
+    left, top, width, height = fitted_part(original.shape[:2], seen.shape[:2])
+    if left + top > 1:
+        say(f"{image}: only its middle, {width:.0f}x{height:.0f}, is looked at")
+    return left, top, width, height
+
+
 def _class_maps(
     predictor: Any,
     images: tuple[str, ...],
@@ -205,7 +213,7 @@ def _class_maps(
     import numpy as np
 
     from cnnjax.core.files import atomic_write
-    from cnnjax.data.decode import decode, fitted_part
+    from cnnjax.data.decode import decode
     from cnnjax.report.scenes import classes_picture, mask_png
 
     names = ("ground", *predictor.label_names)
@@ -213,9 +221,7 @@ def _class_maps(
     for image, data in zip(images, encoded, strict=True):
         seen = predictor.see(data)
         original = decode(data, predictor.network.image_shape[2])
-        left, top, width, height = fitted_part(original.shape[:2], seen.shape[:2])
-        if left + top > 1:
-            say(f"{image}: only its middle, {width:.0f}x{height:.0f}, is looked at")
+        _part_looked_at(image, original, seen)
         class_map = predictor.predictions(seen)[..., 0].astype(np.uint8)
         row, column = ((s - m) // 2 for s, m in zip(seen.shape, class_map.shape, strict=False))
         middle = seen[row : row + class_map.shape[0], column : column + class_map.shape[1]]
