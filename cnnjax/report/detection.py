@@ -30,7 +30,10 @@ def curve_picture(matches: Matches, names: Sequence[str], protocol: str) -> Pict
     columns = min(_COLUMNS, max(len(shown), 1))
     rows = max(1, math.ceil(len(shown) / columns))
     with drawing():
-        figure = Figure(figsize=(2.4 * columns, 2.3 * rows + 0.6), layout="constrained")
+        entries = _legend(protocol)
+        aside = min(3, columns)  # entries beside each other
+        below = 0.3 + 0.19 * math.ceil(len(entries) / aside)
+        figure = Figure(figsize=(2.4 * columns, 2.3 * rows + below), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[len(shown) :]:
@@ -50,7 +53,7 @@ def curve_picture(matches: Matches, names: Sequence[str], protocol: str) -> Pict
         for axes in (column[sum(a.get_visible() for a in column) - 1] for column in grid.T):
             axes.set_xlabel("recall")
             axes.tick_params("x", labelbottom=True)
-        figure.legend(handles=_legend(protocol), loc="outside lower center", ncols=min(3, columns))
+        figure.legend(handles=entries, loc="outside lower center", ncols=aside)
         rest = int((counts > 0).sum()) - len(shown)
         more = f"; {rest:,} more categories are not drawn" if rest else ""
         return picture(figure, "precision_recall", f"Precision over recall by category{more}.")
