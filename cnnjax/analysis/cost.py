@@ -154,8 +154,9 @@ def _by_module(params: Any, runs: dict[str, Any]) -> dict[str, dict[str, int]]:
     sizes: dict[str, dict[str, int]] = defaultdict(dict)
     for path, leaf in jax.tree.flatten_with_path(params)[0]:
         *module, name = [str(getattr(key, "key", key)) for key in path]
-        blocks = runs.get(module[0]) if module else None
+        run = next((part for part in module if part in runs), None)
+        blocks = runs[run] if run else None
         for block in blocks or [None]:
-            where = [block, *module[1:]] if block else module
+            where = [block if part == run else part for part in module]
             sizes["/".join(where) or _ROOT][name] = math.prod(leaf.shape) // len(blocks or [None])
     return dict(sizes)

@@ -289,7 +289,7 @@ def _step(value: Value, index: int, run: str | None, block: str) -> Value:
     """What one step of a scan sees of a stacked value."""
     module, sight, constant = value.module, value.sight, value.constant
     if run and module is not None:
-        module = "/".join([block, *module.split("/")[1:]])
+        module = "/".join(block if part == run else part for part in module.split("/"))
     if isinstance(sight, Seen):
         sight = sight.windows(0, 1, start=index).squeeze((0,))
     if constant is not None:

@@ -15,8 +15,8 @@ from cnnjax.cli.output import json_option, print_json, print_table
     "recipe_name",
     default="he2015_cifar",
     show_default=True,
-    help="Whose values are the defaults, as in cnnjax train: he2015_cifar, lecun1998 or"
-    " small_images.",
+    help="Whose values are the defaults, as in cnnjax train: he2015_cifar, lecun1998,"
+    " small_images or small_scenes.",
 )
 @click.option("--task", help="With the settings of this task.  [default: the recipe's]")
 @click.option("--model", help="With the fields of this network.  [default: the recipe's]")

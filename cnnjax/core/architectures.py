@@ -10,13 +10,7 @@ from cnnjax.core.errors import Refused, unknown
 from cnnjax.core.registry import Entry, Registry
 from cnnjax.core.user_code import is_own, refused
 
-# Of the fields that many networks have.
-_SENTENCES = {
-    "num_classes": "outputs; those of the task on the data set, unless it is given",
-    "initialization": "of kernels, by its paper",
-    "dtype": "of the computation",
-    "param_dtype": "in which parameters are kept",
-}
+_NUM_CLASSES = "outputs; those of the task on the data set, unless it is given"
 
 
 @dataclass(frozen=True)
@@ -82,8 +76,7 @@ class _Models(Registry[Architecture]):
         return ("parent", "name")  # flax's own
 
     def sentences(self, name: str) -> dict[str, str]:
-        common = {} if is_own(name) else _SENTENCES
-        known = {key: common[key] for key in self.settings(name) if key in common}
+        known = {} if is_own(name) else {"num_classes": _NUM_CLASSES}
         return known | super().sentences(name)
 
     def find(self, name: str) -> Architecture:

@@ -118,8 +118,12 @@ class Registry(ABC, Generic[_Entry]):
         }
 
     def sentences(self, name: str) -> dict[str, str]:
-        """What is said of each setting of `name`: in the docstring of its class or function."""
-        return field_sentences(self.find(name).make.__doc__, self.settings(name))
+        """What is said of each setting of `name`: in the docstring of its function, or of its class
+        and of those from which that derives."""
+        make, known, found = self.find(name).make, self.settings(name), {}
+        for one in reversed(getattr(make, "__mro__", (make,))):
+            found |= field_sentences(one.__doc__, known)
+        return found
 
     def converted(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """All settings of `name`, those of `fields` in place of the defaults.

@@ -10,6 +10,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
 from cnnjax.layers.freeze import NOTHING, Freeze
 
 
@@ -51,3 +55,11 @@ def in_context(wanted: Context) -> Iterator[None]:
         yield
     finally:
         _context.reset(token)
+
+
+def example_keys(key: Key[Array, ""], examples: int) -> Key[Array, " {examples}"]:
+    """A key for each example, from the step's and its index in the training set: however a batch is
+    split over devices, an example draws the same."""
+    indices = context().indices
+    indices = jnp.arange(examples) if indices is None else indices
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -10,6 +12,7 @@ from cnnjax.layers.layer import Layer, as_dtype
 from cnnjax.ops.conv import conv, conv_transpose
 
 Normalization = Literal["batch", "none"]
+AnyNormalization = Literal["batch", "none", "frozen"]
 
 
 def require_images(images: Float[Array, "n h w c"], smallest: int) -> None:
@@ -53,6 +56,24 @@ class Conv(Layer):
         return x + bias.astype(dtype)[None, None, None]
 
 
+class FrozenNorm(Layer):
+    """Batch normalisation whose statistics, scale and offset are given, and neither trained nor
+    counted: what a backbone keeps that starts from weights (torchvision's FrozenBatchNorm2d)."""
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        def kept(name: str, value: float) -> Array:
+            shape, dtype = (x.shape[-1],), as_dtype(self.param_dtype)
+            return self.variable("frozen", name, jnp.full, shape, value, dtype).value
+
+        slope = kept("scale", 1) * jax.lax.rsqrt(kept("var", 1) + self.epsilon)
+        offset = kept("bias", 0) - kept("mean", 0) * slope
+        dtype = as_dtype(self.dtype)
+        return x * slope.astype(dtype)[None, None, None] + offset.astype(dtype)[None, None, None]
+
+
 class ConvNorm(Layer):
     """norm(conv(x)); without normalisation the convolution has a bias instead."""
 
@@ -60,7 +81,7 @@ class ConvNorm(Layer):
     kernel_size: int = 3
     strides: int = 1
     epsilon: float = 1e-5
-    normalization: Normalization = "batch"
+    normalization: AnyNormalization = "batch"
 
     @nn.compact
     def __call__(
@@ -71,6 +92,8 @@ class ConvNorm(Layer):
         x = Conv(*shape, use_bias=bare, **self.numerics, name="conv")(x)
         if bare:
             return x
+        if self.normalization == "frozen":
+            return FrozenNorm(self.epsilon, **self.numerics, name="norm")(x)
         norm = self.batch_norm(epsilon=self.epsilon, name="norm")
         return norm(x, use_running_average=not train)
 

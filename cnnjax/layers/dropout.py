@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.layers.context import context
+from cnnjax.layers.context import example_keys
 
 
 class Dropout(nn.Module):
@@ -24,11 +24,7 @@ class Dropout(nn.Module):
             return x
         if self.rate == 1:
             return jnp.zeros_like(x)
-        indices = context().indices
-        indices = jnp.arange(len(x)) if indices is None else indices
-        key, keep = self.make_rng("dropout"), 1 - self.rate
-
-        def mask(index: Array) -> Array:
-            return jax.random.bernoulli(jax.random.fold_in(key, index), keep, x.shape[1:])
-
-        return jnp.where(jax.vmap(mask)(indices), x / keep, jnp.zeros((), x.dtype))
+        keep = 1 - self.rate
+        keys = example_keys(self.make_rng("dropout"), len(x))
+        mask = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(keys)
+        return jnp.where(mask, x / keep, jnp.zeros((), x.dtype))

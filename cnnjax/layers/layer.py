@@ -36,13 +36,13 @@ _INITIALIZERS: dict[str, Any] = {
 
 class Layer(nn.Module, kw_only=True):
     """A layer, or a network as the outermost one. Its parts compute as it does:
-    `Conv(64, **self.numerics)`, `self.dense(10)`, `self.batch_norm()`.
+    `Conv(64, **self.numerics)`, `self.dense(10)`, `self.batch_norm()`. A subclass has another
+    default initialisation by declaring the field anew (`class Net(Layer, kw_only=True)`).
 
     Attributes:
-      initialization: of the kernels, named after its paper; a subclass has its own default by
-        declaring the field anew (`class Net(Layer, kw_only=True)`).
-      dtype: of the computation.
-      param_dtype: of the parameters.
+      initialization: of kernels, by its paper
+      dtype: of the computation
+      param_dtype: in which parameters are kept
     """
 
     initialization: Initialization = "he_fan_in"

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.layers.conv_norm import Conv, ConvNorm, Normalization
+from cnnjax.layers.conv_norm import AnyNormalization, Conv, ConvNorm
 from cnnjax.layers.layer import Layer
 from cnnjax.layers.scan import Runs, apply_blocks
 
@@ -27,7 +27,7 @@ class Block(Layer):
     features: int
     strides: int = 1
     shortcut: Shortcut = "A"
-    normalization: Normalization = "batch"
+    normalization: AnyNormalization = "batch"
 
     @property
     def out_features(self) -> int:

@@ -10,5 +10,7 @@ from cnnjax.models import vgg_small as vgg_small  # isort: skip
 from cnnjax.models import googlenet as googlenet  # isort: skip
 from cnnjax.models import resnet as resnet  # isort: skip
 from cnnjax.models import resnet_cifar as resnet_cifar  # isort: skip
+from cnnjax.models import rcnn as rcnn  # isort: skip
+from cnnjax.models import faster_rcnn as faster_rcnn  # isort: skip
 from cnnjax.models import ssd as ssd  # isort: skip
 from cnnjax.models import unet as unet  # isort: skip

@@ -125,9 +125,12 @@ class ResNet(Layer):
       (everywhere), or none.
     stride_at: where a bottleneck has its stride: "3x3" is v1.5 (torchvision), "1x1" the paper's v1.
     preactivation: normalisation and ReLU before each convolution (He et al. 2016).
+    normalization: batch, or frozen: by statistics that are given and not trained, as the backbone
+      of a detector has them.
 
     Raises:
-      Refused: the depth is not in table 1, or the images are too small.
+      Refused: the depth is not in table 1, normalisation before convolutions is to be frozen, or
+        the images are too small.
     """
 
     depth: int = 50
@@ -135,10 +138,13 @@ class ResNet(Layer):
     shortcut: Shortcut = "B"
     stride_at: Literal["1x1", "3x3"] = "3x3"
     preactivation: bool = False
+    normalization: Literal["batch", "frozen"] = "batch"
 
     def __post_init__(self):
         if self.depth not in BLOCKS:
             raise Refused(f"depth {self.depth} is not in table 1: it is one of {sorted(BLOCKS)}")
+        if self.preactivation and self.normalization == "frozen":
+            raise Refused("normalization=frozen: it is for networks that normalise behind")
         super().__post_init__()
 
     @nn.nowrap
@@ -167,7 +173,7 @@ class ResNet(Layer):
         return 32
 
     def setup(self):
-        self.stem = ConvNorm(64, 7, 2, **self.numerics)
+        self.stem = ConvNorm(64, 7, 2, normalization=self.normalization, **self.numerics)
         add_blocks(self, self.stages())
         if self.preactivation:
             self.norm = self.batch_norm()

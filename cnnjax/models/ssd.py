@@ -7,27 +7,23 @@ head         3x3 convolution on each chosen map: (classes + 1) x anchors, 4 x an
 tiny_ssd     vgg_small, 12-24-48-96 channels, its map of stride 8; 6 anchors a place
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
-from cnnjax.core.architectures import Variant, create_model, register_models
+from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
-from cnnjax.core.user_code import is_own
+from cnnjax.layers.backbone import OnBackbone
 from cnnjax.layers.conv_norm import Conv
-from cnnjax.layers.layer import Layer
-from cnnjax.layers.scan import Runs
 from cnnjax.ops import boxes as box
-from cnnjax.ops.anchors import grid_anchors, ratio_shapes
+from cnnjax.ops.anchors import pyramid_anchors
 from cnnjax.ops.assignment import assign
 from cnnjax.ops.losses import focal_loss, mined, smooth_l1
-from cnnjax.ops.nms import non_max_suppression
+from cnnjax.ops.nms import best_of_each
 
 ClassLoss = Literal["mined", "all", "focal"]
 
@@ -50,12 +46,10 @@ _NEGATIVES = 3  # to a positive, of mined
         ),
     ),
 )
-class SSD(Layer):
+class SSD(OnBackbone, kw_only=True):
     """Float images [n, h, w, c] to {"classes": [n, anchors, num_classes + 1], "boxes": [n, anchors,
     4]}, float32: logits, of which 0 is nothing, and how each anchor moves (`ops.boxes.encode`).
 
-    backbone: one of the networks that ship and have feature maps.
-    backbone_fields: of it, e.g. {"width": 0.5}; none: as it is.
     strides: of the maps on which there are anchors.
     sizes: sides of the anchors on each of these maps, pixels.
     ratios: of height to width, of every anchor.
@@ -74,7 +68,6 @@ class SSD(Layer):
 
     num_classes: int = 10
     backbone: str = "vgg_small"
-    backbone_fields: Any = None
     strides: tuple[int, ...] = (8,)
     sizes: tuple[tuple[float, ...], ...] = ((13.0, 20.0),)
     ratios: tuple[float, ...] = (1.0, 1.5, 2.0)
@@ -96,14 +89,11 @@ class SSD(Layer):
             raise Refused(
                 f"sizes={list(map(list, self.sizes))}, ratios={list(self.ratios)}: above 0"
             )
-        if is_own(self.backbone):
-            raise Refused(f"backbone={self.backbone}: give a network that ships (cnnjax models)")
         for name in ("score_threshold", "nms_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise Refused(f"{name}={getattr(self, name)}: 0 to 1")
         if not 1 <= self.most <= self.candidates:
             raise Refused(f"most={self.most}: 1 to candidates={self.candidates}")
-        object.__setattr__(self, "backbone_fields", _hashable(self.backbone_fields))
         super().__post_init__()
 
     @property
@@ -112,7 +102,7 @@ class SSD(Layer):
         return max(self.strides)
 
     def setup(self):
-        self.body = self._body()
+        self.body = self.make_body()
         anchors = len(self.ratios)
         for stride, sizes in zip(self.strides, self.sizes, strict=True):
             count = anchors * len(sizes)
@@ -122,65 +112,24 @@ class SSD(Layer):
             setattr(self, f"classes{stride}", classes)
             setattr(self, f"boxes{stride}", Conv(4 * count, use_bias=True, **numerics))
 
-    @nn.nowrap
-    def _body(self) -> Any:
-        computing = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        return create_model(self.backbone, **{**computing, **(self.backbone_fields or {})})
-
-    @nn.nowrap
-    def equal_blocks(self) -> Runs:
-        """Those of the backbone."""
-        names = getattr(self._body(), "equal_blocks", None)
-        return names() if names else ()
-
-    def feature_maps(
-        self, images: Float[Array, "n h w c"], *, train: bool
-    ) -> dict[int, Float[Array, "n _ _ _"]]:
-        """Those of the backbone, by stride."""
-        return self.body.feature_maps(images, train=train)
-
     def __call__(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> dict[str, Float[Array, "n a _"]]:
         maps = self.feature_maps(images, train=train)
-        if missing := [stride for stride in self.strides if stride not in maps]:
-            raise Refused(
-                f"strides={list(self.strides)}: {self.backbone} has no map of stride {missing[0]};"
-                f" it has {', '.join(map(str, maps))}"
-            )
+        self.check_strides(maps, self.strides)
+        self.check_covered(images, maps, self.strides)
         found: dict[str, list[Array]] = {"classes": [], "boxes": []}
         for stride in self.strides:
             x = maps[stride].astype(float)
-            _, height, width, _ = images.shape
-            if x.shape[1:3] != self._places(height, width, stride):
-                raise Refused(
-                    f"images of {height}x{width}: {self.backbone} has a map of {x.shape[1]}x"
-                    f"{x.shape[2]} at stride {stride}, which does not cover them; give sides that"
-                    f" {max(self.strides)} divides"
-                )
             for name, size in (("classes", self.num_classes + 1), ("boxes", 4)):
                 values = getattr(self, f"{name}{stride}")(x)
                 found[name].append(values.reshape(len(x), -1, size))
         return {name: jnp.concatenate(parts, axis=1) for name, parts in found.items()}
 
     @nn.nowrap
-    def _places(self, height: int, width: int, stride: int) -> tuple[int, int]:
-        """The size of a map."""
-        return -(-height // stride), -(-width // stride)
-
-    @nn.nowrap
     def anchors(self, height: int, width: int) -> Float[np.ndarray, "a 4"]:
         """Corners in pixels, in the order of the outputs."""
-        return np.concatenate(
-            [
-                grid_anchors(
-                    self._places(height, width, stride),
-                    float(stride),
-                    ratio_shapes(sizes, self.ratios),
-                )
-                for stride, sizes in zip(self.strides, self.sizes, strict=True)
-            ]
-        )
+        return pyramid_anchors(height, width, self.strides, self.sizes, self.ratios)
 
     @nn.nowrap
     def detection_losses(
@@ -242,20 +191,6 @@ class SSD(Layer):
             moved = box.decode(deltas[anchor], anchors[anchor], box.SSD_WEIGHTS)
             moved = box.clip(moved, height, width)
             valid = (top >= self.score_threshold) & (box.area(moved) > 0)
-            kept = non_max_suppression(moved, top, label, valid, self.nms_threshold)
-            order = jnp.argsort(~kept, stable=True)[: self.most]
-            there = kept[order]
-            return {
-                "boxes": jnp.where(there[:, None], moved[order], 0.0),
-                "scores": jnp.where(there, top[order], 0.0),
-                "labels": jnp.where(there, label[order], -1).astype(jnp.int32),
-            }
+            return best_of_each(moved, top, label, valid, self.nms_threshold, self.most)
 
         return jax.vmap(one)(outputs["classes"], outputs["boxes"])
-
-
-def _hashable(value: Any) -> Any:
-    """Lists, as a file has them, as tuples: programs are kept by network."""
-    if isinstance(value, Mapping):
-        return FrozenDict({name: _hashable(one) for name, one in value.items()})
-    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value

@@ -62,27 +62,32 @@ def retinanet_anchors(height: int, width: int, variant: Variant = "paper") -> An
     corner.
     """
     sizes = [[4 * 2**level * 2 ** (k / 3) for k in range(3)] for level in range(3, 8)]
-    return _pyramid(height, width, 3, sizes, variant)
+    strides = [2**level for level in range(3, 8)]
+    return pyramid_anchors(height, width, strides, sizes, (0.5, 1.0, 2.0), variant)
 
 
 def rpn_anchors(height: int, width: int, variant: Variant = "paper") -> Anchors:
     """Three a place on P2 to P6, of 32^2 to 512^2 (Lin et al. 2017, arXiv:1612.03144, 4.1)."""
-    return _pyramid(height, width, 2, [[8.0 * 2**level] for level in range(2, 7)], variant)
+    strides, sizes = (4, 8, 16, 32, 64), [[8.0 * 2**level] for level in range(2, 7)]
+    return pyramid_anchors(height, width, strides, sizes, (0.5, 1.0, 2.0), variant)
 
 
-def _pyramid(
-    height: int, width: int, first: int, sizes: Sequence[Sequence[float]], variant: Variant
+def pyramid_anchors(
+    height: int,
+    width: int,
+    strides: Sequence[int],
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+    variant: Variant = "paper",
 ) -> Anchors:
+    """Of an image, map by map: every size and ratio at each place of a map that covers it."""
     found = []
-    for level, of_level in enumerate(sizes, start=first):
-        stride = 2.0**level
+    for stride, of_map in zip(strides, sizes, strict=True):
         places = math.ceil(height / stride), math.ceil(width / stride)
         if variant == "paper":
-            found.append(grid_anchors(places, stride, ratio_shapes(of_level, (0.5, 1.0, 2.0))))
+            found.append(grid_anchors(places, stride, ratio_shapes(of_map, ratios)))
             continue
-        shapes = (
-            np.array(ratio_shapes([float(math.floor(s)) for s in of_level], (0.5, 1.0, 2.0))) / 2
-        )
+        shapes = np.array(ratio_shapes([float(math.floor(s)) for s in of_map], ratios)) / 2
         corners = np.round(np.concatenate([-shapes, shapes], axis=1))
         found.append(_placed(places, stride, corners, 0.0))
     return np.concatenate(found)

@@ -1,6 +1,6 @@
 """Which anchor answers for which object while training."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -48,3 +48,28 @@ def assign(
             objects = jnp.where(tied.any(1), jnp.argmax(tied, axis=1), objects)
         found = found | tied.any(1)
     return Assignment(objects, found, (best < negative) & ~found)
+
+
+def sample(
+    draws: Float[Array, " a"],
+    positive: Bool[Array, " a"],
+    negative: Bool[Array, " a"],
+    *,
+    count: int,
+    positives: float,
+) -> Bool[Array, " a"]:
+    """`count` at random: of the positives this share at most, the rest from the negatives.
+
+    Fewer, where there are not enough of them (Girshick 2015, section 2.3; Ren et al. 2015, 3.1.3).
+
+    Args:
+      draws: uniform, 0 to 1.
+    """
+    few = _lowest(draws, positive, round(count * positives))
+    return few | _lowest(draws, negative, count - few.sum())
+
+
+def _lowest(draws: Array, among: Array, count: Any) -> Array:
+    """Which of `among` have the `count` lowest draws; of equal ones the lower index first."""
+    order = jnp.argsort(jnp.where(among, draws, jnp.inf), stable=True)
+    return among & (jnp.argsort(order) < count)

@@ -33,6 +33,13 @@ def smooth_l1(differences: Float[Array, "*n"], beta: float = 1.0) -> Float[Array
     return jnp.where(size < beta, 0.5 * size**2 / beta, size - 0.5 * beta)
 
 
+def binary_cross_entropy(
+    logits: Float[Array, "*n"], truth: Float[Array, "*n"]
+) -> Float[Array, "*n"]:
+    """-ln of the probability given to the truth, which is 0 or 1, in nats."""
+    return jnp.maximum(logits, 0) - logits * truth + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
 def focal_loss(
     logits: Float[Array, "*n"],
     truth: Float[Array, "*n"],
@@ -40,7 +47,7 @@ def focal_loss(
     gamma: float = 2.0,
 ) -> Float[Array, "*n"]:
     """alpha_t (1 - p_t)^gamma x the binary cross-entropy (Lin et al. 2017, equation 5)."""
-    entropy = jnp.maximum(logits, 0) - logits * truth + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    entropy = binary_cross_entropy(logits, truth)
     chance = jax.nn.sigmoid(logits)
     right = jnp.where(truth > 0.5, chance, 1 - chance)
     weight = jnp.where(truth > 0.5, alpha, 1 - alpha)

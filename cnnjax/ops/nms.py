@@ -36,3 +36,29 @@ def non_max_suppression(
 
     keep, _ = jax.lax.while_loop(goes_on, once, (valid, jnp.any(valid)))
     return keep
+
+
+def best_of_each(
+    boxes: Float[Array, "k 4"],
+    scores: Float[Array, " k"],
+    classes: Int[Array, " k"],
+    valid: Bool[Array, " k"],
+    threshold: float,
+    most: int,
+) -> dict[str, Array]:
+    """A detector's answer for an image: what non-maximum suppression leaves of each class.
+
+    Args:
+      scores: falling.
+
+    Returns:
+      `boxes` [most, 4], `scores` and `labels` [most] by falling score; labels of -1 are padding.
+    """
+    kept = non_max_suppression(boxes, scores, classes, valid, threshold)
+    order = jnp.argsort(~kept, stable=True)[:most]
+    there = kept[order]
+    return {
+        "boxes": jnp.where(there[:, None], boxes[order], 0.0),
+        "scores": jnp.where(there, scores[order], 0.0),
+        "labels": jnp.where(there, classes[order], -1).astype(jnp.int32),
+    }

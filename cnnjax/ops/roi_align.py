@@ -1,8 +1,17 @@
 """Features of a box at a fixed size, however large the box: RoIAlign (He et al. 2017,
 arXiv:1703.06870, section 3)."""
 
+from collections.abc import Sequence
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from cnnjax.ops.boxes import area
+from cnnjax.ops.conv import in_library_form
+
+_SMALL_MAP = 1_024  # pixels, up to which a processor is faster by matrix products
 
 
 def roi_align(
@@ -24,7 +33,29 @@ def roi_align(
       aligned: pixel centres lie at half pixels (detectron2's correction); else, as in the detectors
         of torchvision, at whole ones, and a box is at least a pixel of the map wide.
     """
-    height, width, _ = features.shape
+    return pyramid_roi_align(
+        [features],
+        boxes,
+        jnp.zeros(len(boxes), int),
+        output_size=output_size,
+        scales=[scale],
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+    )
+
+
+def pyramid_roi_align(
+    maps: Sequence[Float[Array, "_ _ c"]],
+    boxes: Float[Array, "k 4"],
+    levels: Int[Array, " k"],
+    *,
+    output_size: int,
+    scales: Sequence[float],
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> Float[Array, "k o o c"]:
+    """`roi_align`, of each box on a map of its own: `maps[levels]` with `scales[levels]`."""
+    scale = jnp.asarray(np.asarray(scales), boxes.dtype)[levels][:, None]
     low, high = boxes[:, :2] * scale, boxes[:, 2:] * scale
     if aligned:
         low, high = low - 0.5, high - 0.5
@@ -32,24 +63,73 @@ def roi_align(
     steps = (jnp.arange(output_size * sampling_ratio) + 0.5) / sampling_ratio
     places = low[:, None] + steps[None, :, None] * (sides / output_size)[:, None]
     x, y = places[..., 0], places[..., 1]
-    rows, columns = _along(y, height), _along(x, width)
-    values = sum(
-        features[row[:, :, None], column[:, None, :]] * (a[:, :, None] * b[:, None, :])[..., None]
-        for row, a in rows
-        for column, b in columns
+    small = max(one.shape[0] * one.shape[1] for one in maps) <= _SMALL_MAP
+    if small and not in_library_form():
+        found = jnp.zeros((len(boxes), output_size, output_size, maps[0].shape[-1]), maps[0].dtype)
+        for level, features in enumerate(maps):
+            values = _by_products(features, x, y, output_size)
+            found = jnp.where((levels == level)[:, None, None, None], values, found)
+        return found
+    return _by_indices(maps, levels, x, y, output_size)
+
+
+def pyramid_levels(
+    boxes: Float[Array, "k 4"], finest: int, coarsest: int, *, size: float = 224, level: int = 4
+) -> Int[Array, " k"]:
+    """On which map a box is looked at, 0 the finest: of `size` pixels on that of stride 2^level, of
+    half the size on the next finer one (Lin et al. 2017, arXiv:1612.03144, equation 1).
+
+    Args:
+      finest, coarsest: log2 of the strides that there are.
+    """
+    wanted = jnp.floor(level + jnp.log2(jnp.sqrt(jnp.maximum(area(boxes), 1e-12)) / size) + 1e-6)
+    return (jnp.clip(wanted, finest, coarsest) - finest).astype(int)
+
+
+def _by_indices(
+    maps: Sequence[Array], levels: Array, x: Array, y: Array, output_size: int
+) -> Array:
+    """Each sample from its four neighbours."""
+    heights, widths = (np.array([array.shape[axis] for array in maps]) for axis in (0, 1))
+    starts = np.concatenate([[0], np.cumsum(heights * widths)[:-1]])
+    flat = jnp.concatenate([array.reshape(-1, array.shape[-1]) for array in maps])
+    height, width, start = (
+        jnp.asarray(of_map)[levels][:, None] for of_map in (heights, widths, starts)
     )
-    k, _, _, c = jnp.shape(values)
-    split = (k, output_size, sampling_ratio, output_size, sampling_ratio, c)
-    return jnp.reshape(values, split).mean((2, 4))
+    values = sum(
+        flat[(start + row * width)[:, :, None] + column[:, None, :]]
+        * (a[:, :, None] * b[:, None, :])[..., None]
+        for row, a in _neighbours(y, height)
+        for column, b in _neighbours(x, width)
+    )
+    k, samples, _, c = jnp.shape(values)
+    share = samples // output_size
+    return jnp.reshape(values, (k, output_size, share, output_size, share, c)).mean((2, 4))
 
 
-def _along(
-    places: Float[Array, "k s"], size: int
+def _by_products(features: Array, x: Array, y: Array, output_size: int) -> Array:
+    """Rows, then columns, by a matrix of weights each: on a processor 20 times as fast for 8x8
+    pixels, and its gradient is a product again."""
+
+    def weights(places: Array, size: int) -> Float[Array, "k o {size}"]:
+        taken = sum(
+            jax.nn.one_hot(index, size, dtype=places.dtype) * share[..., None]
+            for index, share in _neighbours(places, size)
+        )
+        return jnp.reshape(taken, (len(places), output_size, -1, size)).mean(2)
+
+    height, width, _ = features.shape
+    by_rows = jnp.einsum("koh,hwc->kowc", weights(y, height).astype(features.dtype), features)
+    return jnp.einsum("kpw,kowc->kopc", weights(x, width).astype(features.dtype), by_rows)
+
+
+def _neighbours(
+    places: Float[Array, "k s"], size: int | Int[Array, "k 1"]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """The two neighbours on one axis, each with its weight."""
+    """The two on one axis, each with its weight."""
     there = ((places >= -1) & (places <= size)).astype(places.dtype)
     inside = jnp.clip(places, 0, size - 1)
-    before = jnp.minimum(jnp.floor(inside), max(size - 2, 0)).astype(int)
+    before = jnp.minimum(jnp.floor(inside), jnp.maximum(size - 2, 0)).astype(int)
     share = inside - before
     behind = jnp.minimum(before + 1, size - 1)
     return (before, there * (1 - share)), (behind, there * share)

@@ -112,11 +112,16 @@ def trace_evaluation(
 
 
 def trace_training(
-    model: Any, variables: Mapping[str, Any], images: Any, check: Callable[[Any], None]
+    model: Any,
+    variables: Mapping[str, Any],
+    batch: Mapping[str, Any],
+    truths: Callable[[Any], Mapping[str, Any]],
+    check: Callable[[Any], None],
 ) -> None:
     """Trace a training step, of a user's network its gradient too.
 
     Args:
+      truths: of a batch, what the network is given by name beside its images.
       check: is given the logits and each auxiliary ones.
 
     Raises:
@@ -128,11 +133,12 @@ def trace_training(
     if not jax.tree.leaves(variables.get("params", {})):
         raise Refused(f"{name} has no parameters: there is nothing to train")
 
-    def step(variables: Any, images: Any, key: Any) -> Any:
+    def step(variables: Any, batch: Any, key: Any) -> Any:
         def total(params: Any) -> Any:
             logits, changed = model.apply(
                 {**variables, "params": params},
-                images,
+                batch["images"],
+                **truths(batch),
                 train=True,
                 rngs={STREAM: key},
                 mutable=[*state, AUXILIARY],
@@ -150,7 +156,7 @@ def trace_training(
     watched = nn.intercept_methods(_no_single_value)
     with refused(f"{name} cannot be trained"), watched, nn.intercept_methods(in_training):
         try:
-            _, changed = _shapes(model, step, dict(variables), images, key)
+            _, changed = _shapes(model, step, dict(variables), dict(batch), key)
         except flax_errors.InvalidRngError as error:
             raise Refused(
                 f"{_place(error, name)} draws from a random stream that does not exist; there is"

@@ -1,5 +1,6 @@
 """Detection: a box and a class for each object."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -31,7 +32,9 @@ class Detection(NetworkTask):
 
     What is minimised, and how outputs become boxes, is the network's: it has
     `detection_losses(outputs, boxes, labels, image_size)`, one for each image, and
-    `detections(outputs, image_size)`. Judged by COCO's average precision.
+    `detections(outputs, image_size)`. One that is called with `boxes` and `box_labels` as well is
+    given them while it is trained: the second stage of two learns on regions that are drawn by
+    them. Judged by COCO's average precision.
     """
 
     metrics: ClassVar = (
@@ -83,6 +86,10 @@ class Detection(NetworkTask):
             raise Refused(f"{name}.detections: {_FORM}, not {_forms(found)}")
         if labels != scores or not jnp.issubdtype(found["labels"].dtype, jnp.integer):
             raise Refused(f"{name}.detections: {_FORM}, not {_forms(found)}")
+
+    def truths(self, batch: Batch) -> dict[str, Array]:
+        wanted = inspect.signature(type(self.model).__call__).parameters
+        return {name: batch[name] for name in ("boxes", "box_labels") if name in wanted}
 
     def losses(self, outputs: Any, batch: Batch) -> Float[Array, " n"]:
         return self.model.detection_losses(

@@ -98,6 +98,11 @@ class NetworkTask(ABC):
         """
         return batch
 
+    def truths(self, batch: Batch) -> dict[str, Array]:
+        """What the network is given by name beside its images while it is trained: a two-stage
+        detector draws its regions by where the objects are."""
+        return {}
+
     @abstractmethod
     def losses(self, outputs: Any, batch: Batch) -> Float[Array, " n"]:
         """What is minimised, of each example."""
@@ -178,9 +183,9 @@ class NetworkTask(ABC):
                 trace_evaluation(self.model, variables, self.image, partial(self.check_outputs, 1))
                 if batch_size is not None:
                     self._check_frozen(variables)
-                    images = jax.ShapeDtypeStruct((batch_size, *self.image.shape[1:]), jnp.float32)
+                    batch = self.batch_shapes(batch_size)
                     check = partial(self.check_outputs, batch_size)
-                    trace_training(self.model, variables, images, check)
+                    trace_training(self.model, variables, batch, self.truths, check)
         if self.update.own or not type(self).__module__.startswith("cnnjax."):
             self._check_steps(variables, batch_size)
 
@@ -307,7 +312,7 @@ class NetworkTask(ABC):
         def loss_fn(params, batch, part):
             params = jax.tree_util.tree_map_with_path(self._stop_if_frozen, params)
             with in_context(self._context(batch["indices"], collectives.axis, part)):
-                outputs, changed = self._apply(params, state, batch["images"], key)
+                outputs, changed = self._apply(params, state, batch, key)
             changed = dict(changed)
             auxiliary = jax.tree.leaves(changed.pop(AUXILIARY, {}))
             losses = self._each("the loss", self.objective(outputs, auxiliary, batch), batch)
@@ -363,9 +368,7 @@ class NetworkTask(ABC):
         key = jax.random.key(0)
         batch = self.inputs(batch, _example_keys(key, batch["indices"]))
         with in_context(self._context(batch["indices"])):
-            outputs, changed = self._apply(
-                state.params, state, batch["images"], key, variables, mutable
-            )
+            outputs, changed = self._apply(state.params, state, batch, key, variables, mutable)
         auxiliary = jax.tree.leaves(changed.get(AUXILIARY, {}))
         losses = self._each("the loss", self.objective(outputs, auxiliary, batch), batch)
         return losses, {name: changed[name] for name in mutable if name in changed}
@@ -374,7 +377,7 @@ class NetworkTask(ABC):
         self,
         params: Any,
         state: TrainState,
-        images: Array,
+        batch: Batch,
         key: Array,
         variables: Mapping[str, Any] = EMPTY,
         mutable: Sequence[str] = (),
@@ -382,7 +385,8 @@ class NetworkTask(ABC):
         with nn.intercept_methods(in_training):
             return self.model.apply(
                 {"params": params, **state.model_state, **variables},
-                images,
+                batch["images"],
+                **self.truths(batch),
                 train=True,
                 rngs={STREAM: key},
                 mutable=[*state.model_state, AUXILIARY, *mutable],

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from cnnjax.training.recipes import RECIPES
+
 MINE = """
 def slow(learning_rate: float, patience: int, names: tuple[str, ...] = ()):
     '''A step.
@@ -24,6 +26,18 @@ def test_the_settings_of_an_optimiser(cli):
     assert found["optimizer.clip_norm"]["type"] == "float or null"
     assert "optimizer.b2" in found
     assert "optimizer.momentum" not in found
+
+
+def test_every_recipe_is_named_in_the_help(cli):
+    for command in ("settings", "train"):
+        told = cli(command, "--help")[1]
+        assert [name for name in RECIPES if name not in told] == [], command
+
+
+def test_a_network_s_settings_are_told_by_its_bases_too(cli):
+    code, out, _ = cli("settings", "model", "--model", "tiny_faster_rcnn", "--json")
+    assert code == 0
+    assert [one["path"] for one in json.loads(out)["settings"] if not one["sentence"]] == []
 
 
 def test_a_user_s_own_are_read_from_its_docstring(cli, tmp_path, monkeypatch):

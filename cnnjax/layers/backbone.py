@@ -1,0 +1,96 @@
+"""A network that stands on another one: its maps, by stride, instead of its classes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+from flax.core import FrozenDict
+from jaxtyping import Array, Float
+
+from cnnjax.core.architectures import create_model
+from cnnjax.core.errors import Refused
+from cnnjax.core.user_code import is_own
+from cnnjax.layers.layer import Layer
+from cnnjax.layers.scan import Runs
+
+
+class OnBackbone(Layer, kw_only=True):
+    """Has the parameters of its backbone, but those of its classes, as `body`.
+
+    Attributes:
+      backbone: one of the networks that ship and have feature maps.
+      backbone_fields: of it, e.g. {"units": 1}; none: as it is.
+      width: multiplies the channels of a backbone that has such a field.
+
+    Raises:
+      Refused: the backbone is no network that ships.
+    """
+
+    backbone: str
+    backbone_fields: Any = None
+    width: float = 1.0
+
+    def __post_init__(self):
+        if is_own(self.backbone):
+            raise Refused(f"backbone={self.backbone}: give a network that ships (cnnjax models)")
+        object.__setattr__(self, "backbone_fields", _hashable(self.backbone_fields))
+        super().__post_init__()
+
+    @nn.nowrap
+    def make_body(self) -> Any:
+        """The backbone, unbound; for `setup`."""
+        fields: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        if self.width != 1:
+            fields["width"] = self.width
+        body = create_model(self.backbone, **{**fields, **(self.backbone_fields or {})})
+        if not hasattr(body, "feature_maps"):
+            raise Refused(f"backbone={self.backbone} has no feature maps")
+        return body
+
+    @nn.nowrap
+    def equal_blocks(self) -> Runs:
+        """Those of the backbone."""
+        names = getattr(self.make_body(), "equal_blocks", None)
+        return names() if names else ()
+
+    def feature_maps(
+        self, images: Float[Array, "n h w c"], *, train: bool
+    ) -> dict[int, Float[Array, "n _ _ _"]]:
+        """Those of the backbone, by stride."""
+        return self.body.feature_maps(images, train=train)
+
+    @nn.nowrap
+    def check_strides(self, maps: Mapping[int, Array], strides: tuple[int, ...]) -> None:
+        """Refuse strides that the backbone does not have."""
+        if missing := [stride for stride in strides if stride not in maps]:
+            raise Refused(
+                f"strides={list(strides)}: {self.backbone} has no map of stride {missing[0]};"
+                f" it has {', '.join(map(str, maps))}"
+            )
+
+    @nn.nowrap
+    def check_covered(
+        self, images: Float[Array, "n h w c"], maps: Mapping[int, Array], strides: tuple[int, ...]
+    ) -> None:
+        """Refuse images that the maps do not cover: anchors would lie beside their places."""
+        _, height, width, _ = images.shape
+        for stride in strides:
+            found = maps[stride].shape[1:3]
+            if found != places(height, width, stride):
+                raise Refused(
+                    f"images of {height}x{width}: {self.backbone} has a map of {found[0]}x"
+                    f"{found[1]} at stride {stride}, which does not cover them; give sides that"
+                    f" {max(strides)} divides"
+                )
+
+
+def places(height: int, width: int, stride: int) -> tuple[int, int]:
+    """The size of a map that covers an image."""
+    return -(-height // stride), -(-width // stride)
+
+
+def _hashable(value: Any) -> Any:
+    """Lists, as a file has them, as tuples: programs are kept by network."""
+    if isinstance(value, Mapping):
+        return FrozenDict({name: _hashable(one) for name, one in value.items()})
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
