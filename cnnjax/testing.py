@@ -24,11 +24,12 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     """Check that `model` keeps the contract of a network on small images.
 
     Outputs are float32: logits [n, num_classes] of a classifier, [n, h, w, num_classes] of pixels,
-    or a dict of arrays with a row for each image; initialisation is deterministic, and nothing is
-    drawn outside of jax's random streams; gradient reaches every parameter; evaluation changes no
-    state and treats examples one by one. Where the model has them: stacked and ordinary variables
-    give the same logits, feature maps shrink as their strides rise, bfloat16 compute is close to
-    float32.
+    or a dict of arrays with a row for each image, of which some may be bool; initialisation is
+    deterministic, and nothing is drawn outside of jax's random streams; gradient reaches every
+    parameter; evaluation changes no state and treats examples one by one. Where the model has them:
+    stacked and ordinary variables give the same logits, feature maps shrink as their strides rise,
+    bfloat16 compute is close to float32 (of a network that chooses, one with a bool, its types
+    alone: it may choose otherwise).
 
     Args:
       model: a flax module, called as model(images, train=...).
@@ -57,11 +58,12 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
         kind = getattr(one, "shape", type(one).__name__)
         fits = getattr(one, "ndim", 0) in ((2, 4) if one is logits else range(1, 9))
         assert fits, f"logits are {kind}, not an array [n, num_classes]"
-        assert one.dtype == jnp.float32, f"logits are {one.dtype}, not float32"
+        assert one.dtype in (jnp.float32, bool), f"logits are {one.dtype}, not float32"
         assert len(one) == len(images), f"{len(one)} logits for {len(images)} images"
         assert bool(jnp.isfinite(one).all()), "logits are not finite"
     alone = evaluate(variables, images.at[1:].set(0.0))
-    scale = max(float(jnp.abs(one).max()) for one in found)
+    real = [one for one in found if one.dtype != bool]
+    scale = max(float(jnp.abs(one).max()) for one in real)
     first = [jax.tree.map(lambda leaf: leaf[:1], tree) for tree in (alone, logits)]
     assert _distance(*first) <= 1e-4 * scale, "an example's logits depend on others"
     ran = ["deterministic", "logits", "finite", "independent"]
@@ -83,8 +85,8 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
         halved = model.clone(dtype="bfloat16")
         half = jax.jit(lambda v, x: halved.apply(v, x, train=False))(variables, images)
         for one in jax.tree.leaves(half):
-            assert one.dtype == jnp.float32, f"bfloat16 compute gives {one.dtype} logits"
-        distance = _distance(half, logits)
+            assert one.dtype in (jnp.float32, bool), f"bfloat16 compute gives {one.dtype} logits"
+        distance = _distance(half, logits) if len(real) == len(found) else 0.0
         # Each layer rounds to 2^-9: a few per cent behind a hundred of them.
         assert distance < 0.1 * scale, f"bfloat16 logits are {distance / scale:.1%} away"
         ran.append("bfloat16")
@@ -94,7 +96,7 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
 def _distance(one: Any, other: Any) -> float:
     """The largest difference of two trees of one form."""
     return max(
-        float(jnp.abs(a - b).max())
+        float(jnp.abs(a.astype(float) - b.astype(float)).max())
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     )
 
@@ -136,6 +138,7 @@ def _check_gradients(model: Any, variables: dict[str, Any], images: Any) -> None
     def gradient(params):
         out, changed = training(params)
         heads = jax.tree.leaves([out, changed.get(AUXILIARY, {})])
+        heads = [head for head in heads if head.dtype != bool]
         return sum((head**2).mean() + head[:, 0].mean() for head in heads)
 
     for path, grad in jax.tree.flatten_with_path(gradient(variables["params"]))[0]:

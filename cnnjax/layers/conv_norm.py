@@ -68,8 +68,8 @@ class FrozenNorm(Layer):
             shape, dtype = (x.shape[-1],), as_dtype(self.param_dtype)
             return self.variable("frozen", name, jnp.full, shape, value, dtype).value
 
-        slope = kept("scale", 1) * jax.lax.rsqrt(kept("var", 1) + self.epsilon)
-        offset = kept("bias", 0) - kept("mean", 0) * slope
+        slope = kept("scale", 1.0) * jax.lax.rsqrt(kept("var", 1.0) + self.epsilon)
+        offset = kept("bias", 0.0) - kept("mean", 0.0) * slope
         dtype = as_dtype(self.dtype)
         return x * slope.astype(dtype)[None, None, None] + offset.astype(dtype)[None, None, None]
 

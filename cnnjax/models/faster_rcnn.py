@@ -116,15 +116,15 @@ class FasterRCNN(OnRegions, kw_only=True):
     hidden: tuple[int, ...] = (1024, 1024)
 
     def __post_init__(self):
+        if list(self.strides) != sorted(set(self.strides)) or min(self.strides) < 1:
+            raise Refused(f"strides={list(self.strides)}: rising, 1 or more")
+        if self.pyramid < 0 or (not self.pyramid and len(self.strides) > 1):
+            raise Refused(f"pyramid={self.pyramid}: several maps need one, of 1 channel or more")
         if len(self.sizes) != len(self.map_strides) or not all(self.sizes):
             raise Refused(
                 f"sizes={list(map(list, self.sizes))}: give sizes for each of the"
                 f" {len(self.map_strides)} maps"
             )
-        if list(self.strides) != sorted(set(self.strides)) or min(self.strides) < 1:
-            raise Refused(f"strides={list(self.strides)}: rising, 1 or more")
-        if self.pyramid < 0 or (not self.pyramid and len(self.strides) > 1):
-            raise Refused(f"pyramid={self.pyramid}: several maps need one, of 1 channel or more")
         if not self.ratios or min(*self.ratios, *(s for of in self.sizes for s in of)) <= 0:
             raise Refused(
                 f"sizes={list(map(list, self.sizes))}, ratios={list(self.ratios)}: above 0"

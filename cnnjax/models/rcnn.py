@@ -5,7 +5,7 @@ proposals    boxes around what is brighter than the image's mean by so many stan
 crops        each region, with some surroundings, at one size, through the whole backbone
 head         its last map: classes + 1, 4 moves for each
 
-tiny_rcnn    vgg_small, 12-24-48-96 channels, crops of 24x24 pixels
+tiny_rcnn    vgg_small, 12-24-48-96 channels, crops of 16x16 pixels
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ _NMS = 0.8  # IoU above which the smaller one of two proposals goes
         Variant(
             "tiny_rcnn",
             {"backbone_fields": {"features": (12, 24, 48, 96), "units": 1}},
-            212_635,
+            186_235,
             "own; the sum over its layers",
             departs="proposals are connected components, not selective search; the classifier is"
             " the network's own, not a support vector machine; for small images",
@@ -57,15 +57,15 @@ class RCNN(OnRegions, kw_only=True):
     """
 
     backbone: str = "vgg_small"
-    crop_size: int = 24
+    crop_size: int = 16
     surroundings: float = 0.1
     levels: tuple[float, ...] = (0.5, 1.0, 1.5)
     considered: int = 8
     smallest: int = 6
-    proposals: int = 16
-    sampled: int = 16
+    proposals: int = 12
+    sampled: int = 12
     score_threshold: float = 0.01
-    candidates: int = 160
+    candidates: int = 120
 
     def __post_init__(self):
         if not 1 <= self.proposals <= len(self.levels) * self.considered:

@@ -85,11 +85,11 @@ def pyramid_anchors(
     for stride, of_map in zip(strides, sizes, strict=True):
         places = math.ceil(height / stride), math.ceil(width / stride)
         if variant == "paper":
-            found.append(grid_anchors(places, stride, ratio_shapes(of_map, ratios)))
+            found.append(grid_anchors(places, float(stride), ratio_shapes(of_map, ratios)))
             continue
         shapes = np.array(ratio_shapes([float(math.floor(s)) for s in of_map], ratios)) / 2
         corners = np.round(np.concatenate([-shapes, shapes], axis=1))
-        found.append(_placed(places, stride, corners, 0.0))
+        found.append(_placed(places, float(stride), corners, 0.0))
     return np.concatenate(found)
 
 

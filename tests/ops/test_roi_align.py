@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnjax.ops.roi_align import roi_align
+from cnnjax.ops.conv import formulation
+from cnnjax.ops.roi_align import pyramid_levels, pyramid_roi_align, roi_align
 
 PLANE = jnp.asarray(10.0 * np.arange(8)[:, None] + np.arange(8))[..., None].astype(jnp.float32)
 
@@ -95,3 +96,41 @@ def test_gradients_against_finite_differences():
         step = 1e-6 * (np.arange(4) == place)
         slope = (total(features, box + step) - total(features, box - step)) / 2e-6
         np.testing.assert_allclose(by_box[0, place], slope, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", [None, "library"])
+def test_each_box_on_its_own_map(form):
+    rng = np.random.default_rng(0)
+    maps = [jnp.asarray(rng.normal(size=(*size, 3)), jnp.float32) for size in ((8, 12), (4, 6))]
+    low = rng.uniform(0, 20, (5, 2))
+    boxes = jnp.asarray(np.concatenate([low, low + rng.uniform(4, 20, (5, 2))], axis=1))
+    boxes, levels = boxes.astype(jnp.float32), jnp.asarray([0, 1, 1, 0, 1])
+    with formulation(form):
+        found = pyramid_roi_align(maps, boxes, levels, output_size=3, scales=[1 / 4, 1 / 8])
+        alone = [
+            roi_align(maps[level], boxes[i : i + 1], output_size=3, scale=1 / (4 * 2**level))
+            for i, level in enumerate(levels.tolist())
+        ]
+    np.testing.assert_allclose(found, jnp.concatenate(alone), atol=1e-6)
+
+
+def test_both_forms_and_their_gradients_are_equal():
+    rng = np.random.default_rng(1)
+    features = jnp.asarray(rng.normal(size=(6, 5, 2)), jnp.float32)
+    low = rng.uniform(-4, 20, (7, 2))
+    boxes = jnp.asarray(np.concatenate([low, low + rng.uniform(0, 30, (7, 2))], axis=1))
+    given_ = features, boxes.astype(jnp.float32)
+
+    def total(features, boxes):
+        return (roi_align(features, boxes, output_size=2, scale=0.25) ** 3).sum()
+
+    products = jax.value_and_grad(total, (0, 1))(*given_)
+    with formulation("library"):
+        indices = jax.value_and_grad(total, (0, 1))(*given_)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), products, indices)
+
+
+def test_a_box_of_224_pixels_is_looked_at_at_stride_16():
+    sides = jnp.asarray([10.0, 112, 223, 224, 447, 448, 5000])
+    boxes = jnp.stack([0 * sides, 0 * sides, sides, sides], axis=1)
+    assert pyramid_levels(boxes, 2, 5).tolist() == [0, 1, 1, 2, 2, 3, 3]

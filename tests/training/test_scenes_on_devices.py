@@ -17,19 +17,23 @@ from tests.training.test_placements import distance
 
 TWO = min(2, len(jax.devices()))
 FEW = Scenes(train=20, test=9, size=16, fewest=0, smallest=8, largest=12, most=2, clutter=1)
+SMALL = {"backbone_fields": {"features": [4, 4, 8, 8], "units": 1}}
 NETS = {
-    "segmentation": Model("unet_small", {"depth": 2, "features": 4}),
-    "detection": Model(
-        "tiny_ssd", {"backbone_fields": {"features": [4, 4, 8, 8], "units": 1}, "sizes": [[10.0]]}
-    ),
+    "unet_small": {"depth": 2, "features": 4},
+    "tiny_ssd": {**SMALL, "sizes": [[10.0]]},
+    "tiny_faster_rcnn": {**SMALL, "sizes": [[10.0]], "asked": 8, "proposals": 6, "sampled": 6},
+    "tiny_rcnn": {**SMALL, "proposals": 4, "sampled": 4, "crop_size": 8},
 }
 
 
-@pytest.mark.parametrize("task", ["segmentation", "detection"])
-def test_two_steps_and_an_evaluation(task):
+@pytest.mark.parametrize("net", NETS)
+def test_two_steps_and_an_evaluation(net):
     """Of uneven numbers of objects; nine test scenes fill no batch."""
     recipe = RECIPES["small_scenes"].replace(
-        task=Task(task), model=NETS[task], batch_size=8, steps=2
+        task=Task("segmentation" if net.startswith("unet") else "detection"),
+        model=Model(net, NETS[net]),
+        batch_size=8,
+        steps=2,
     )
     recipe = override(recipe, "data.scenes", FEW.__dict__)
     dataset = load_dataset(recipe.data)

@@ -1,0 +1,144 @@
+"""Detectors of two stages: which regions they learn on, and what they make of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import Refused, create_model
+from cnnjax.core.recipe import Optimizer
+from cnnjax.layers.context import Context, in_context
+from cnnjax.ops import boxes as box
+from cnnjax.tasks.detection import Detection
+from cnnjax.tasks.optimizers import update_of
+from cnnjax.tasks.state import set_hyperparams
+from tests.tasks.test_detection import DATA, batch, figures
+
+NETS = {
+    "tiny_faster_rcnn": {"rpn_features": 4, "asked": 16, "proposals": 12, "sampled": 8},
+    "tiny_rcnn": {"proposals": 12, "sampled": 8, "crop_size": 8},
+}
+SMALL = {"num_classes": 2, "backbone_fields": {"features": (2, 2, 4, 4), "units": 1}}
+
+
+def task_of(net):
+    update = update_of(Optimizer("adam", learning_rate=0.01))
+    model = create_model(net, **{**SMALL, **NETS[net]})
+    return Detection(model=model, data=DATA, update=update)
+
+
+def forward(task, whole, key=0, **truths):
+    state = task.init(jax.random.key(0))
+    with in_context(Context(indices=whole["indices"])):
+        found, _ = task.model.apply(
+            {"params": state.params, **state.model_state},
+            whole["images"],
+            train=True,
+            rngs={"dropout": jax.random.key(key)},
+            mutable=list(state.model_state),
+            **truths,
+        )
+    return found
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_objects_stand_among_the_regions_while_training(net):
+    task, whole = task_of(net), batch()
+    drawn = forward(task, whole, **task.truths(whole))
+    proposed = forward(task, whole)
+    for image, (boxes, labels) in enumerate(zip(whole["boxes"], whole["box_labels"], strict=True)):
+        overlap = box.iou(boxes, drawn["regions"][image]) * drawn["there"][image][None]
+        positive = int((overlap.max(0) >= 0.5).sum())
+        objects = int((labels >= 0).sum())
+        assert positive <= 2  # a quarter of eight
+        assert int((overlap.max(1) == 1).sum()) >= min(objects, 1)
+        assert drawn["regions"].shape[1] == 8
+        assert proposed["regions"].shape[1] == (24 if net == "tiny_faster_rcnn" else 12)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_an_example_s_regions_are_its_own_wherever_it_stands(net):
+    task, whole = task_of(net), batch()
+    there = forward(task, whole, **task.truths(whole))
+    turned = {name: values[::-1] for name, values in whole.items()}
+    back = forward(task, turned, **task.truths(turned))
+    other = forward(task, whole, key=1, **task.truths(whole))
+    np.testing.assert_allclose(there["regions"], back["regions"][::-1], atol=1e-3)
+    if "draws" in there:
+        np.testing.assert_array_equal(there["draws"], back["draws"][::-1])
+        assert (np.asarray(there["draws"]) != np.asarray(other["draws"])).any(1).all()
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_who_knows_the_truth_has_full_marks(net):
+    task, whole = task_of(net), batch()
+    labels = whole["box_labels"]
+    outputs = {
+        "regions": whole["boxes"],
+        "there": labels >= 0,
+        "classes": 20.0 * jax.nn.one_hot(labels + 1, 3),
+        "moves": jnp.zeros((4, 3, 3, 4)),
+    }
+    if net == "tiny_faster_rcnn":
+        anchors = task.model.anchor_boxes(32, 32)
+        shape = (4, len(anchors))
+        zeros = jnp.zeros(shape)
+        outputs |= {"anchor_scores": zeros, "draws": zeros, "anchor_moves": jnp.zeros((*shape, 4))}
+    assert figures(task, outputs, whole)["ap"] == pytest.approx(100)
+    worse = {**outputs, "classes": jnp.zeros_like(outputs["classes"])}
+    some = np.asarray(labels >= 0).any(1)
+    assert (task.losses(worse, whole) > task.losses(outputs, whole))[some].all()
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("objects", [(0, 0, 0, 0), (2, 0, 3, 1)])
+def test_a_step_is_finite_with_and_without_objects(net, objects):
+    task, whole = task_of(net), batch(objects=objects)
+    task.check(batch_size=4)
+    state = set_hyperparams(task.init(jax.random.key(0)), learning_rate=0.01)
+    new, sums = jax.jit(task.train_step)(state, whole, jax.random.key(1))
+    assert int(new.step) == 1
+    assert not np.asarray(sums["nonfinite"]).any()
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, new.params)
+    expected = {"classes", "body", "moves"} if any(objects) else {"classes", "body"}
+    for name in expected:
+        assert any(jax.tree.leaves(moved[name])), name
+
+
+def test_the_losses_of_one_image_by_hand():
+    """Of regions: one on an object and moved by a tenth of its width, one on nothing."""
+    task = task_of("tiny_rcnn")
+    logits = jnp.asarray([[[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]]])
+    moves = jnp.zeros((1, 2, 3, 4)).at[0, 0, 1].set(jnp.asarray([1.0, 0, 0, 0]))
+    outputs = {
+        "regions": jnp.asarray([[[0.0, 0, 10, 10], [20, 20, 30, 30]]]),
+        "there": jnp.asarray([[True, True]]),
+        "classes": logits,
+        "moves": moves,
+    }
+    whole = {
+        "boxes": jnp.asarray([[[0.0, 0, 10, 10]]]),
+        "box_labels": jnp.asarray([[0]], jnp.int32),
+    }
+    entropy = np.log(np.exp(2) + 2) - 2 + np.log(np.exp(1) + 2) - 1
+    found = task.model.detection_losses(outputs, whole["boxes"], whole["box_labels"], (32, 32))
+    np.testing.assert_allclose(found, [(entropy + 1 - 1 / 18) / 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("net", "fields", "told"),
+    [
+        ("tiny_faster_rcnn", {"sizes": ()}, "give sizes for each of the 1 maps"),
+        ("tiny_faster_rcnn", {"strides": (8, 4)}, "rising"),
+        ("tiny_faster_rcnn", {"strides": (4, 8), "sizes": ((1.0,),) * 2}, "several maps need one"),
+        ("tiny_faster_rcnn", {"ratios": (0.0,)}, "above 0"),
+        ("tiny_faster_rcnn", {"positives": 2.0}, "0 to 1"),
+        ("tiny_faster_rcnn", {"sampled": 0}, "1 or more"),
+        ("tiny_faster_rcnn", {"most": 500}, "1 to candidates=200"),
+        ("tiny_rcnn", {"proposals": 100}, "1 to 24"),
+        ("tiny_rcnn", {"crop_size": 0}, "1 pixel or more"),
+    ],
+)
+def test_what_cannot_be_is_refused(net, fields, told):
+    with pytest.raises(Refused, match=told):
+        create_model(net, **fields)
