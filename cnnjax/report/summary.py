@@ -29,7 +29,7 @@ def summary_of(outcome: Outcome) -> dict[str, Any]:
         "preset": plan.preset,
         "question": plan.question,
         "source": plan.source,
-        "command": document["command"],
+        "command": _for_others(document["command"]),
         "created": document["created"],
         "versions": document["versions"],
         "machine": document["machine"],
@@ -55,6 +55,13 @@ def summary_of(outcome: Outcome) -> dict[str, Any]:
             for judgement in outcome.judgements
         ],
     }
+
+
+def _for_others(command: str) -> str:
+    """A command without the folders of one machine: of an absolute path its last part."""
+    return " ".join(
+        Path(word).name if word.startswith("/") else word for word in command.split(" ")
+    )
 
 
 def seconds_of(outcome: Outcome) -> float:

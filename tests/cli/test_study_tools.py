@@ -52,6 +52,7 @@ def test_a_page_is_begun_and_filled_and_the_same_again(cli, half_done):
     assert "| 8 − 14 | lower | training error | −6.00 | – | – | not judged" in text
     summary = read_sealed(half_done / "summaries" / "mine-quick.json")
     assert summary["cells"] == {"done": 3, "diverged": 0, "failed": 0, "missing": 1}
+    assert str(half_done) not in json.dumps(summary)  # folders of one machine say nothing elsewhere
 
     page.write_text(text.replace("13.00 ± 7.07", "1.00 ± 0.00") + "\nMy own words.\n")
     code, _, _ = cli("study", "page", "--into", page)  # the folder is not needed any more
