@@ -25,7 +25,8 @@ def require_images(images: Float[Array, "n h w c"], smallest: int) -> None:
 class Conv(Layer):
     """Cross-correlation, by default without bias and with maps that keep their size at stride 1.
 
-    `padding` is in pixels on every side; None: half of the kernel.
+    `padding` is in pixels on every side; None: half of the kernel. `dilation` is the distance of
+    neighbouring taps.
     """
 
     features: int
@@ -33,6 +34,7 @@ class Conv(Layer):
     strides: int = 1
     padding: int | None = None
     groups: int = 1
+    dilation: int = 1
     use_bias: bool = False
     bias: float = 0.0  # initial
 
@@ -46,7 +48,8 @@ class Conv(Layer):
             x.astype(dtype),
             kernel.astype(dtype),
             strides=(self.strides, self.strides),
-            padding=size // 2 if self.padding is None else self.padding,
+            padding=self.dilation * (size // 2) if self.padding is None else self.padding,
+            dilation=(self.dilation, self.dilation),
             groups=self.groups,
         )
         if not self.use_bias:
@@ -82,6 +85,7 @@ class ConvNorm(Layer):
     strides: int = 1
     epsilon: float = 1e-5
     normalization: AnyNormalization = "batch"
+    dilation: int = 1
 
     @nn.compact
     def __call__(
@@ -89,7 +93,8 @@ class ConvNorm(Layer):
     ) -> Float[Array, "n h2 w2 {self.features}"]:
         bare = self.normalization == "none"
         shape = (self.features, self.kernel_size, self.strides)
-        x = Conv(*shape, use_bias=bare, **self.numerics, name="conv")(x)
+        conv = Conv(*shape, dilation=self.dilation, use_bias=bare, **self.numerics, name="conv")
+        x = conv(x)
         if bare:
             return x
         if self.normalization == "frozen":

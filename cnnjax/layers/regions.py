@@ -5,25 +5,23 @@ drawn, a quarter of them objects at most, and the objects themselves stand among
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from cnnjax.core.errors import Refused
-from cnnjax.layers.backbone import OnBackbone
 from cnnjax.layers.context import example_keys
+from cnnjax.layers.detector import Detector
 from cnnjax.ops import boxes as box
 from cnnjax.ops.assignment import Assignment, assign, sample
 from cnnjax.ops.losses import smooth_l1
-from cnnjax.ops.nms import best_of_each
 
 BETA = 1 / 9  # of smooth L1, torchvision's
 
 
-class OnRegions(OnBackbone, kw_only=True):
+class OnRegions(Detector, kw_only=True):
     """Float images [n, h, w, c] to a dict, float32: `regions` [n, r, 4], `there` [n, r] (False on
     padding), `classes` [n, r, num_classes + 1], of which 0 is nothing, and `moves` [n, r,
     num_classes + 1, 4]; a subclass proposes the regions and judges them.
@@ -32,31 +30,17 @@ class OnRegions(OnBackbone, kw_only=True):
       proposals: regions of an image that are judged.
       sampled: regions of an image that are judged while training.
       positives: share of objects among these, at most.
-      score_threshold: least score of a detection.
-      nms_threshold: IoU above which the lower one of two detections of a class goes.
-      candidates: detections that non-maximum suppression is given, those of highest score.
-      most: detections in an image.
     """
 
-    num_classes: int = 10
+    shares: ClassVar[tuple[str, ...]] = (*Detector.shares, "positives")
+    counts: ClassVar[tuple[str, ...]] = (*Detector.counts, "proposals", "sampled")
+
     proposals: int = 1_000
     sampled: int = 512
     positives: float = 0.25
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     candidates: int = 1_000
-    most: int = 100
-
-    def __post_init__(self):
-        for name in ("score_threshold", "nms_threshold", "positives"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise Refused(f"{name}={getattr(self, name)}: 0 to 1")
-        for name in ("proposals", "sampled"):
-            if getattr(self, name) < 1:
-                raise Refused(f"{name}={getattr(self, name)}: 1 or more")
-        if not 1 <= self.most <= self.candidates:
-            raise Refused(f"most={self.most}: 1 to candidates={self.candidates}")
-        super().__post_init__()
 
     @abstractmethod
     def propose(
@@ -145,9 +129,7 @@ class OnRegions(OnBackbone, kw_only=True):
             top, which = jax.lax.top_k(scores.reshape(-1), count)
             region, label = which // self.num_classes, which % self.num_classes
             moved = box.decode(moves[region, 1 + label], regions[region], box.SSD_WEIGHTS)
-            moved = box.clip(moved, *image_size)
-            valid = (top > self.score_threshold) & (box.area(moved) > 0)
-            return best_of_each(moved, top, label, valid, self.nms_threshold, self.most)
+            return self.answer(moved, top, label, image_size)
 
         names = ("regions", "there", "classes", "moves")
         return jax.vmap(one)(*(outputs[name] for name in names))

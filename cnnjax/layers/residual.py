@@ -28,17 +28,20 @@ class Block(Layer):
     strides: int = 1
     shortcut: Shortcut = "A"
     normalization: AnyNormalization = "batch"
+    dilation: int = 1  # of its 3x3
 
     @property
     def out_features(self) -> int:
         return self.features
 
     def conv_norm(self, features: int, kernel_size: int, strides: int, name: str) -> ConvNorm:
+        dilation = self.dilation if kernel_size > 1 else 1
         return ConvNorm(
             features,
             kernel_size,
             strides,
             normalization=self.normalization,
+            dilation=dilation,
             **self.numerics,
             name=name,
         )
@@ -153,13 +156,21 @@ class PreactBlock(Block):
 
 
 def make_block(
-    net: Any, block_class: type[Block], features: int, stage: int, block: int, **options: Any
+    net: Any,
+    block_class: type[Block],
+    features: int,
+    stage: int,
+    block: int,
+    *,
+    dilation: int | None = None,
+    **options: Any,
 ) -> Block:
     """The unbound block `block` of stage `stage` (from 1) with the fields of its network.
 
     Args:
       net: a `Layer` that has shortcut and preactivation, and perhaps normalization.
       block_class: of the post-activation network; options are its own fields.
+      dilation: of its 3x3, in a stage that has no stride for it; None: the stage has its stride.
     """
     if net.preactivation:
         bottleneck = block_class is BottleneckBlock
@@ -167,9 +178,10 @@ def make_block(
         block_class = PreactBlock
     return block_class(
         features,
-        2 if stage > 1 and block == 1 else 1,
+        2 if stage > 1 and block == 1 and dilation is None else 1,
         net.shortcut,
         getattr(net, "normalization", "batch"),
+        dilation or 1,
         **net.numerics,
         **options,
         parent=None,

@@ -13,4 +13,7 @@ from cnnjax.models import resnet_cifar as resnet_cifar  # isort: skip
 from cnnjax.models import rcnn as rcnn  # isort: skip
 from cnnjax.models import faster_rcnn as faster_rcnn  # isort: skip
 from cnnjax.models import ssd as ssd  # isort: skip
+from cnnjax.models import retinanet as retinanet  # isort: skip
+from cnnjax.models import fcn as fcn  # isort: skip
 from cnnjax.models import unet as unet  # isort: skip
+from cnnjax.models import segnet as segnet  # isort: skip

@@ -125,12 +125,14 @@ class ResNet(Layer):
       (everywhere), or none.
     stride_at: where a bottleneck has its stride: "3x3" is v1.5 (torchvision), "1x1" the paper's v1.
     preactivation: normalisation and ReLU before each convolution (He et al. 2016).
+    output_stride: of the last map; where it is below 32, the last stages have dilations in place of
+      strides (Yu & Koltun 2016, arXiv:1511.07122), as segmentation wants it.
     normalization: batch, or frozen: by statistics that are given and not trained, as the backbone
       of a detector has them.
 
     Raises:
-      Refused: the depth is not in table 1, normalisation before convolutions is to be frozen, or
-        the images are too small.
+      Refused: the depth is not in table 1, normalisation before convolutions is to be frozen or
+        dilated, or the images are too small.
     """
 
     depth: int = 50
@@ -138,13 +140,17 @@ class ResNet(Layer):
     shortcut: Shortcut = "B"
     stride_at: Literal["1x1", "3x3"] = "3x3"
     preactivation: bool = False
+    output_stride: Literal[8, 16, 32] = 32
     normalization: Literal["batch", "frozen"] = "batch"
 
     def __post_init__(self):
         if self.depth not in BLOCKS:
             raise Refused(f"depth {self.depth} is not in table 1: it is one of {sorted(BLOCKS)}")
-        if self.preactivation and self.normalization == "frozen":
-            raise Refused("normalization=frozen: it is for networks that normalise behind")
+        if self.preactivation and (self.normalization, self.output_stride) != ("batch", 32):
+            raise Refused(
+                f"normalization={self.normalization}, output_stride={self.output_stride}: with"
+                " preactivation there are batch and 32 only"
+            )
         super().__post_init__()
 
     @nn.nowrap
@@ -155,12 +161,25 @@ class ResNet(Layer):
         return [
             {
                 f"stage{stage}_block{block}": make_block(
-                    self, block_class, 64 * 2 ** (stage - 1), stage, block, **options
+                    self,
+                    block_class,
+                    64 * 2 ** (stage - 1),
+                    stage,
+                    block,
+                    dilation=self._dilation(stage, block),
+                    **options,
                 )
                 for block in range(1, size + 1)
             }
             for stage, size in enumerate(sizes, start=1)
         ]
+
+    def _dilation(self, stage: int, block: int) -> int | None:
+        """Of a block's 3x3, where the stage has no stride: its first block still sees as before."""
+        without = 2 ** (stage + 1) // self.output_stride
+        if without <= 1:
+            return None
+        return without // 2 if block == 1 else without
 
     @nn.nowrap
     def equal_blocks(self) -> Runs:
@@ -182,17 +201,24 @@ class ResNet(Layer):
     def feature_maps(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> dict[int, Float[Array, "n _ _ _"]]:
-        """The last map of each stage by its stride: 4, 8, 16, 32."""
+        """The last map of each stride: 4, 8, 16, 32."""
+        strides = [min(2 ** (stage + 1), self.output_stride) for stage in range(1, 5)]
+        return dict(zip(strides, self.stage_maps(images, train=train), strict=True))
+
+    def stage_maps(
+        self, images: Float[Array, "n h w c"], *, train: bool
+    ) -> list[Float[Array, "n _ _ _"]]:
+        """The last map of each stage."""
         require_images(images, self.smallest_image)
         x = nn.relu(self.stem(images, train=train))
         x = max_pool(x, window=3, strides=2, padding=1)
         maps = run_stages(self, self.stages(), x, train=train)
         if self.preactivation:
             maps[-1] = nn.relu(self.norm(maps[-1], use_running_average=not train))
-        return dict(zip((4, 8, 16, 32), maps, strict=True))
+        return maps
 
     def __call__(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n {self.num_classes}"]:
-        x = self.feature_maps(images, train=train)[32]
+        x = self.stage_maps(images, train=train)[-1]
         return self.head(global_avg_pool(x).astype(float))

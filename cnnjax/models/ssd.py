@@ -5,6 +5,8 @@ backbone     maps by stride, of any network that has them
 head         3x3 convolution on each chosen map: (classes + 1) x anchors, 4 x anchors
 
 tiny_ssd     vgg_small, 12-24-48-96 channels, its map of stride 8; 6 anchors a place
+ssd300       vgg16; 7x7 dilated by 6 and 1x1 to 1024 in place of its dense layers, then pairs of a
+             1x1 and a 3x3 to coarser maps: 38, 19, 10, 5, 3, 1 places a side (figure 2)
 """
 
 from typing import Literal
@@ -17,17 +19,16 @@ from jaxtyping import Array, Float, Int
 
 from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
-from cnnjax.layers.backbone import OnBackbone
 from cnnjax.layers.conv_norm import Conv
+from cnnjax.layers.detector import Detector
 from cnnjax.ops import boxes as box
-from cnnjax.ops.anchors import pyramid_anchors
+from cnnjax.ops.anchors import pyramid_anchors, ssd300_anchors
 from cnnjax.ops.assignment import assign
-from cnnjax.ops.losses import focal_loss, mined, smooth_l1
-from cnnjax.ops.nms import best_of_each
+from cnnjax.ops.losses import PRIOR_BIAS, focal_loss, mined, smooth_l1
+from cnnjax.ops.pool import max_pool
 
 ClassLoss = Literal["mined", "all", "focal"]
 
-_PRIOR = 0.01  # of focal: an object's probability at first (Lin et al. 2017, section 4.1)
 _NEGATIVES = 3  # to a positive, of mined
 
 
@@ -46,7 +47,7 @@ _NEGATIVES = 3  # to a positive, of mined
         ),
     ),
 )
-class SSD(OnBackbone, kw_only=True):
+class SSD(Detector, kw_only=True):
     """Float images [n, h, w, c] to {"classes": [n, anchors, num_classes + 1], "boxes": [n, anchors,
     4]}, float32: logits, of which 0 is nothing, and how each anchor moves (`ops.boxes.encode`).
 
@@ -57,25 +58,16 @@ class SSD(OnBackbone, kw_only=True):
       cross-entropy of the positives and of three negatives of largest loss for each; all, of every
       anchor; focal, the focal loss of every anchor and class (Lin et al. 2017), which begins with a
       probability of .01 for an object (section 4.1) and has no use for the logit of nothing.
-    score_threshold: least score of a detection.
-    nms_threshold: IoU above which the lower one of two detections of a class goes.
-    candidates: detections that non-maximum suppression is given, those of highest score.
-    most: detections in an image.
 
     Raises:
       Refused: no map of such a stride, or another number of sizes than of strides.
     """
 
-    num_classes: int = 10
     backbone: str = "vgg_small"
     strides: tuple[int, ...] = (8,)
     sizes: tuple[tuple[float, ...], ...] = ((13.0, 20.0),)
     ratios: tuple[float, ...] = (1.0, 1.5, 2.0)
     class_loss: ClassLoss = "mined"
-    score_threshold: float = 0.01
-    nms_threshold: float = 0.45
-    candidates: int = 200
-    most: int = 100
 
     def __post_init__(self):
         if not self.strides or len(self.sizes) != len(self.strides) or not all(self.sizes):
@@ -89,11 +81,6 @@ class SSD(OnBackbone, kw_only=True):
             raise Refused(
                 f"sizes={list(map(list, self.sizes))}, ratios={list(self.ratios)}: above 0"
             )
-        for name in ("score_threshold", "nms_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise Refused(f"{name}={getattr(self, name)}: 0 to 1")
-        if not 1 <= self.most <= self.candidates:
-            raise Refused(f"most={self.most}: 1 to candidates={self.candidates}")
         super().__post_init__()
 
     @property
@@ -101,12 +88,15 @@ class SSD(OnBackbone, kw_only=True):
         """Height and width in pixels, at least."""
         return max(self.strides)
 
+    @property
+    def anchors_a_place(self) -> tuple[int, ...]:
+        """On each map."""
+        return tuple(len(self.ratios) * len(of_map) for of_map in self.sizes)
+
     def setup(self):
         self.body = self.make_body()
-        anchors = len(self.ratios)
-        for stride, sizes in zip(self.strides, self.sizes, strict=True):
-            count = anchors * len(sizes)
-            prior = -float(np.log((1 - _PRIOR) / _PRIOR)) if self.class_loss == "focal" else 0.0
+        for stride, count in zip(self.strides, self.anchors_a_place, strict=True):
+            prior = PRIOR_BIAS if self.class_loss == "focal" else 0.0
             numerics = {**self.numerics, "dtype": "float32"}
             classes = Conv((self.num_classes + 1) * count, use_bias=True, bias=prior, **numerics)
             setattr(self, f"classes{stride}", classes)
@@ -189,8 +179,86 @@ class SSD(OnBackbone, kw_only=True):
             top, which = jax.lax.top_k(scores.reshape(-1), count)
             anchor, label = which // self.num_classes, which % self.num_classes
             moved = box.decode(deltas[anchor], anchors[anchor], box.SSD_WEIGHTS)
-            moved = box.clip(moved, height, width)
-            valid = (top >= self.score_threshold) & (box.area(moved) > 0)
-            return best_of_each(moved, top, label, valid, self.nms_threshold, self.most)
+            return self.answer(moved, top, label, image_size)
 
         return jax.vmap(one)(outputs["classes"], outputs["boxes"])
+
+
+@register_models(
+    task="detection",
+    paper="Liu et al. 2016, arXiv:1512.02325",
+    year=2016,
+    input_shape=(300, 300, 3),
+    variants=(
+        Variant(
+            "ssd300",
+            {"backbone_fields": {"ceil_mode": True}},
+            26_285_486,
+            "the sum over its layers: 20 classes",
+            departs="scales of the anchors are those for COCO",
+        ),
+    ),
+)
+class SSD300(SSD, kw_only=True):
+    """Float images [n, 300, 300, c] to what an `SSD` gives, of 8,732 anchors.
+
+    Raises:
+      Refused: the images are of another size, or the backbone has no maps of strides 8 and 16.
+    """
+
+    num_classes: int = 20
+    backbone: str = "vgg16"
+    strides: tuple[int, ...] = (8, 16, 32, 64, 100, 300)
+    sizes: tuple[tuple[float, ...], ...] = ((1.0,),) * 6  # the anchors' are `ssd300_anchors`'
+    candidates: int = 400
+    most: int = 200
+
+    @property
+    def smallest_image(self) -> int:
+        """Height and width in pixels: it takes no others."""
+        return 300
+
+    @property
+    def anchors_a_place(self) -> tuple[int, ...]:
+        return (4, 6, 6, 6, 4, 4)
+
+    def setup(self):
+        super().setup()
+        self.scale = self.param("scale", nn.initializers.constant(20.0), (512,))
+        self.conv6 = Conv(1024, dilation=6, use_bias=True, **self.numerics)
+        self.conv7 = Conv(1024, 1, use_bias=True, **self.numerics)
+        for stride, (few, many, strides) in _COARSER.items():
+            setattr(self, f"reduce{stride}", Conv(few, 1, use_bias=True, **self.numerics))
+            conv = Conv(many, strides=strides, padding=strides - 1, use_bias=True, **self.numerics)
+            setattr(self, f"conv{stride}", conv)
+
+    def feature_maps(
+        self, images: Float[Array, "n h w c"], *, train: bool
+    ) -> dict[int, Float[Array, "n _ _ _"]]:
+        """The six maps on which there are anchors, by stride."""
+        if images.shape[1:3] != (300, 300):
+            height, width = images.shape[1:3]
+            raise Refused(f"images of {height}x{width}: ssd300 takes 300x300")
+        body = self.body.feature_maps(images, train=train)
+        self.check_strides(body, (8, 16))
+        found = {8: _unit_length(body[8]) * self.scale.astype(body[8].dtype)[None, None, None]}
+        x = max_pool(body[16], window=3, strides=1, padding=1)
+        x = found[16] = nn.relu(self.conv7(nn.relu(self.conv6(x))))
+        for stride in _COARSER:
+            x = nn.relu(getattr(self, f"reduce{stride}")(x))
+            x = found[stride] = nn.relu(getattr(self, f"conv{stride}")(x))
+        return found
+
+    @nn.nowrap
+    def anchors(self, height: int, width: int) -> Float[np.ndarray, "a 4"]:
+        """Corners in pixels, in the order of the outputs."""
+        return ssd300_anchors()
+
+
+# Channels of the 1x1 and of the 3x3, and the stride of the latter; without one it has no padding.
+_COARSER = {32: (256, 512, 2), 64: (128, 256, 2), 100: (128, 256, 1), 300: (128, 256, 1)}
+
+
+def _unit_length(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Each place's features (Liu et al. 2015, arXiv:1506.04579, section 3.3)."""
+    return x / jnp.maximum(jnp.sqrt((x**2).sum(-1, keepdims=True)), 1e-12)

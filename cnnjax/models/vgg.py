@@ -96,6 +96,7 @@ class VGG(Layer, kw_only=True):
       is compared with).
     norm: batch normalisation behind each convolution, or none.
     dropout: probability behind each of the two hidden dense layers.
+    ceil_mode: poolings keep a last row that does not fill their window (SSD300: 75 pixels to 38).
     """
 
     net: Net = "D"
@@ -103,6 +104,7 @@ class VGG(Layer, kw_only=True):
     kernel: Literal["3x3x2", "5x5"] = "3x3x2"
     norm: Literal["none", "batch"] = "none"
     dropout: float = 0.5
+    ceil_mode: bool = False
     initialization: Initialization = "glorot"
 
     @nn.nowrap
@@ -148,7 +150,7 @@ class VGG(Layer, kw_only=True):
                 x = local_response_norm(x)
             if following.split("_")[0] != name.split("_")[0]:  # the stage ends
                 maps[2 ** len(maps)] = x
-                x = max_pool(x, 2)
+                x = max_pool(x, 2, ceil_mode=self.ceil_mode)
         return {**maps, 32: x}
 
     def __call__(

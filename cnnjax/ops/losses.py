@@ -1,8 +1,12 @@
 """Losses that tasks beyond classification minimise."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+PRIOR_BIAS = -math.log(99)  # of a logit: at first a probability of .01 (Lin et al. 2017, 4.1)
 
 
 def pixel_cross_entropy(

@@ -29,6 +29,7 @@ class Segmentation(NetworkTask):
     pixel_loss: what is minimised: cross_entropy, the mean over the pixels; dice, 1 - the mean Dice
       of the classes (Milletari et al. 2016), which large and small classes share alike; both, their
       sum.
+    auxiliary_weight: of the same loss on the network's auxiliary heads, if it has any.
     """
 
     metrics: ClassVar = (
@@ -43,6 +44,7 @@ class Segmentation(NetworkTask):
     needs: ClassVar = {"images": "uint8 h w c", "class_map": "uint8 h w"}
 
     pixel_loss: PixelLoss = "cross_entropy"
+    auxiliary_weight: float = 0.5
 
     @property
     def num_outputs(self) -> int:
@@ -73,6 +75,12 @@ class Segmentation(NetworkTask):
         if self.pixel_loss != "cross_entropy":
             total = total + dice_loss(outputs, classes, counted)
         return total
+
+    def objective(
+        self, outputs: Float[Array, "n h w k"], auxiliary: list[Array], batch: Batch
+    ) -> Float[Array, " n"]:
+        heads = (self.losses(head, batch) for head in auxiliary)
+        return self.losses(outputs, batch) + self.auxiliary_weight * sum(heads)
 
     def figures(self, outputs: Float[Array, "n h w k"], batch: Batch) -> dict[str, Array]:
         return {"loss": pixel_cross_entropy(outputs, *self._truth(outputs, batch))}

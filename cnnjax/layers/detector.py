@@ -1,0 +1,59 @@
+"""What detectors share: which of their candidates are the answer."""
+
+from typing import ClassVar
+
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from cnnjax.core.errors import Refused
+from cnnjax.layers.backbone import OnBackbone
+from cnnjax.ops import boxes as box
+from cnnjax.ops.nms import best_of_each
+
+
+class Detector(OnBackbone, kw_only=True):
+    """A network for the task detection: a subclass has `detection_losses` and `detections`.
+
+    Attributes:
+      score_threshold: what the score of a detection is above.
+      nms_threshold: IoU above which the lower one of two detections of a class goes.
+      candidates: detections that non-maximum suppression is given, those of highest score.
+      most: detections in an image.
+
+    Raises:
+      Refused: a share is not from 0 to 1, or a count is not 1 or more.
+    """
+
+    shares: ClassVar[tuple[str, ...]] = ("score_threshold", "nms_threshold")
+    counts: ClassVar[tuple[str, ...]] = ("candidates", "most")
+
+    num_classes: int = 10
+    score_threshold: float = 0.01
+    nms_threshold: float = 0.45
+    candidates: int = 200
+    most: int = 100
+
+    def __post_init__(self):
+        for name in self.shares:
+            if not 0 <= getattr(self, name) <= 1:
+                raise Refused(f"{name}={getattr(self, name)}: 0 to 1")
+        for name in self.counts:
+            if getattr(self, name) < 1:
+                raise Refused(f"{name}={getattr(self, name)}: 1 or more")
+        if self.most > self.candidates:
+            raise Refused(f"most={self.most}: 1 to candidates={self.candidates}")
+        super().__post_init__()
+
+    @nn.nowrap
+    def answer(
+        self,
+        boxes: Float[Array, "k 4"],
+        scores: Float[Array, " k"],
+        labels: Int[Array, " k"],
+        image_size: tuple[int, int],
+    ) -> dict[str, Array]:
+        """Of an image's candidates by falling score: `boxes` [most, 4] within the image, `scores`
+        and `labels` [most]; labels of -1 are padding."""
+        boxes = box.clip(boxes, *image_size)
+        valid = (scores > self.score_threshold) & (box.area(boxes) > 0)
+        return best_of_each(boxes, scores, labels, valid, self.nms_threshold, self.most)
