@@ -18,20 +18,25 @@ from cnnjax.interop.layout import (
 )
 from cnnjax.interop.variables import VariablePath
 from cnnjax.models.alexnet import AlexNet
+from cnnjax.models.faster_rcnn import FasterRCNN
+from cnnjax.models.fcn import FCNResNet
 from cnnjax.models.googlenet import GoogLeNet
 from cnnjax.models.lenet import LeNet5
 from cnnjax.models.resnet import ResNet
 from cnnjax.models.resnet_cifar import ResNetCifar
+from cnnjax.models.retinanet import RetinaNet
+from cnnjax.models.ssd import SSD300
 from cnnjax.models.vgg import VGG
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_LONE = ("l2_scale",)  # parameters that lie in the network itself
 
 
 def family_arrays(
     model: Any, shapes: Mapping[VariablePath, tuple[int, ...]]
 ) -> dict[VariablePath, Torch] | None:
     """PyTorch's name and layout of each variable of a network that ships; None for any other."""
-    if type(model) not in _FAMILIES:
+    if type(model) not in _FAMILIES or not _on_resnet(model):
         return None
     name_of, flattened_of = _FAMILIES[type(model)]
     if getattr(model, "preactivation", False):
@@ -39,8 +44,11 @@ def family_arrays(
     arrays = {}
     for path, shape in shapes.items():
         _, *modules, leaf = path
-        name = f"{name_of(model, '/'.join(modules))}.{_LEAVES.get(leaf, leaf)}"
-        arrays[path] = Torch(name, _layout(shape, flattened_of(model, modules[0])))
+        module = "/".join([*modules, leaf] if leaf in _LONE else modules)
+        name = name_of(model, module)
+        if leaf not in _LONE:
+            name = f"{name}.{_LEAVES.get(leaf, leaf)}"
+        arrays[path] = Torch(name, _layout(shape, flattened_of(model, module)))
     return arrays
 
 
@@ -154,6 +162,80 @@ def _googlenet(model: GoogLeNet, module: str) -> str:
     return module
 
 
+def _fcn(model: FCNResNet, module: str) -> str:
+    if module.startswith("body/"):
+        return f"backbone.{_resnet(model, module.removeprefix('body/'))}"
+    head = "aux_classifier" if module.startswith("aux_") else "classifier"
+    for end, index in (("_conv/conv", 0), ("_conv/norm", 1)):
+        if module.endswith(end):
+            return f"{head}.{index}"
+    return f"{head}.4"
+
+
+def _pyramid(model: Any, module: str) -> str:
+    """Of a resnet and its pyramid; torchvision counts maps from the finest."""
+    if module.startswith("body/"):
+        return f"backbone.body.{_resnet(model, module.removeprefix('body/'))}"
+    kind, stride = re.sub(r"\d+$", "", module.split("/")[1]), int(re.findall(r"\d+$", module)[0])
+    if stride not in model.strides:
+        return f"backbone.fpn.extra_blocks.p{stride.bit_length() - 1}"
+    blocks = {"lateral": "inner_blocks", "output": "layer_blocks"}[kind]
+    return f"backbone.fpn.{blocks}.{model.strides.index(stride)}.0"
+
+
+def _faster_rcnn(model: FasterRCNN, module: str) -> str:
+    return {
+        "rpn_conv": "rpn.head.conv.0.0",
+        "rpn_scores": "rpn.head.cls_logits",
+        "rpn_moves": "rpn.head.bbox_pred",
+        "dense1": "roi_heads.box_head.fc6",
+        "dense2": "roi_heads.box_head.fc7",
+        "classes": "roi_heads.box_predictor.cls_score",
+        "moves": "roi_heads.box_predictor.bbox_pred",
+    }.get(module) or _pyramid(model, module)
+
+
+def _retinanet(model: RetinaNet, module: str) -> str:
+    if module.startswith(("body/", "fpn/")):
+        return _pyramid(model, module)
+    if module in ("classes", "boxes"):
+        return {
+            "classes": "head.classification_head.cls_logits",
+            "boxes": "head.regression_head.bbox_reg",
+        }[module]
+    head, index = module.split("_conv")
+    kind = {"class": "classification", "box": "regression"}[head]
+    return f"head.{kind}_head.conv.{int(index) - 1}.0"
+
+
+def _ssd300(model: SSD300, module: str) -> str:
+    if module == "l2_scale":
+        return "backbone.scale_weight"
+    if module.startswith("body/"):
+        body = model.make_body()
+        index = int(_vgg(body, module.removeprefix("body/")).split(".")[1])
+        # The pooling behind stage 4 begins what torchvision calls extra.
+        first = int(_vgg(body, "stage5_conv1").split(".")[1]) - 1
+        return f"backbone.{'features' if index < first else 'extra.0'}.{index % first}"
+    if module in ("conv6", "conv7"):
+        return f"backbone.extra.0.7.{ {'conv6': 1, 'conv7': 3}[module] }"
+    kind, stride = re.sub(r"\d+$", "", module), int(re.findall(r"\d+$", module)[0])
+    at = model.strides.index(stride)
+    if kind in ("classes", "boxes"):
+        head = {"classes": "classification", "boxes": "regression"}[kind]
+        return f"head.{head}_head.module_list.{at}"
+    return f"backbone.extra.{at - 1}.{ {'reduce': 0, 'conv': 2}[kind] }"
+
+
+def _on_resnet(model: Any) -> bool:
+    """Whether a network that stands on another one stands on torchvision's."""
+    if isinstance(model, FCNResNet | RetinaNet):
+        return model.backbone.startswith("resnet")
+    if isinstance(model, FasterRCNN):
+        return model.backbone.startswith("resnet") and model.pyramid > 0
+    return not isinstance(model, SSD300) or model.backbone == "vgg16"
+
+
 _FAMILIES: dict[type, tuple[Callable[[Any, str], str], Callable[[Any, str], int | None]]] = {
     # Names of modules, and the channels of the map that is flattened in front of one.
     ResNet: (_resnet, lambda model, module: None),
@@ -162,4 +244,11 @@ _FAMILIES: dict[type, tuple[Callable[[Any, str], str], Callable[[Any, str], int 
     AlexNet: (_alexnet, lambda model, module: model.features[4] if module == "dense6" else None),
     GoogLeNet: (_googlenet, lambda model, module: 128 if module.endswith("_dense") else None),
     LeNet5: (_dotted, lambda model, module: None),
+    FCNResNet: (_fcn, lambda model, module: None),
+    FasterRCNN: (
+        _faster_rcnn,
+        lambda model, module: model.pyramid if module == "dense1" else None,
+    ),
+    RetinaNet: (_retinanet, lambda model, module: None),
+    SSD300: (_ssd300, lambda model, module: None),
 }

@@ -224,7 +224,7 @@ class SSD300(SSD, kw_only=True):
 
     def setup(self):
         super().setup()
-        self.scale = self.param("scale", nn.initializers.constant(20.0), (512,))
+        self.l2_scale = self.param("l2_scale", nn.initializers.constant(20.0), (512,))
         self.conv6 = Conv(1024, dilation=6, use_bias=True, **self.numerics)
         self.conv7 = Conv(1024, 1, use_bias=True, **self.numerics)
         for stride, (few, many, strides) in _COARSER.items():
@@ -241,7 +241,7 @@ class SSD300(SSD, kw_only=True):
             raise Refused(f"images of {height}x{width}: ssd300 takes 300x300")
         body = self.body.feature_maps(images, train=train)
         self.check_strides(body, (8, 16))
-        found = {8: _unit_length(body[8]) * self.scale.astype(body[8].dtype)[None, None, None]}
+        found = {8: _unit_length(body[8]) * self.l2_scale.astype(body[8].dtype)[None, None, None]}
         x = max_pool(body[16], window=3, strides=1, padding=1)
         x = found[16] = nn.relu(self.conv7(nn.relu(self.conv6(x))))
         for stride in _COARSER:

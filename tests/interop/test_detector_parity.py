@@ -1,0 +1,92 @@
+"""torchvision's weights of detectors and of FCN, imported: logits and moves are PyTorch's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed; it is an oracle of tests only")
+
+from cnnjax import create_model  # noqa: E402
+from cnnjax.interop.mapping import from_torch, to_torch  # noqa: E402
+from cnnjax.ops.roi_align import pyramid_levels, pyramid_roi_align  # noqa: E402
+from tests.interop import torch_detector_nets as nets  # noqa: E402
+from tests.interop.test_parity import randomised  # noqa: E402
+
+torch.set_num_threads(1)
+SMALL = {"backbone": "resnet18", "backbone_fields": {"normalization": "frozen"}}
+
+
+def both(net, model, size):
+    net = randomised(net)
+    state = {name: value.numpy() for name, value in net.state_dict().items()}
+    shape = (size, size, 3)
+    variables = from_torch(model, shape, state)
+    back = to_torch(model, variables)
+    assert set(back) == {name for name in state if "num_batches" not in name}
+    images = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
+    same = torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous()
+    return net, jax.tree.map(jnp.asarray, variables), jnp.asarray(images), same
+
+
+def close(found, expected):
+    expected = expected.detach().numpy()
+    assert found.shape == expected.shape
+    assert np.abs(np.asarray(found) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_fcn_resnet50():
+    model = create_model("fcn_resnet50", num_classes=5, dropout=0.0)
+    net, variables, images, same = both(nets.FCN(5), model, 64)
+    with torch.no_grad():
+        logits, auxiliary = net(same)
+    close(model.apply(variables, images, train=False).transpose(0, 3, 1, 2), logits)
+    net.train()
+    for part in net.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    with torch.no_grad():
+        _, auxiliary = net(same)
+    _, sown = model.apply(variables, images, train=True, mutable=["batch_stats", "auxiliary"])
+    found = sown["auxiliary"]["aux"][0].transpose(0, 3, 1, 2)
+    assert np.abs(found - auxiliary.numpy()).max() <= 1e-3 * np.abs(auxiliary.numpy()).max()
+
+
+@pytest.mark.parametrize("extra", ["p5", "c5"])
+def test_retinanet(extra):
+    model = create_model("retinanet", num_classes=3, extra=extra, **SMALL)
+    net, variables, images, same = both(nets.RetinaNet(3, extra), model, 128)
+    found = model.apply(variables, images, train=False)
+    for name, expected in net(same).items():
+        close(found[name], expected)
+
+
+def test_faster_rcnn():
+    model = create_model("faster_rcnn", num_classes=4, proposals=20, **SMALL)
+    net, variables, images, same = both(nets.FasterRCNN(4), model, 128)
+    found = model.apply(variables, images, train=False)
+    for name, expected in zip(("anchor_scores", "anchor_moves"), net.proposed(same), strict=True):
+        close(found[name], expected)
+    maps = [jnp.asarray(m.detach().numpy().transpose(0, 2, 3, 1)[0]) for m in net.backbone(same)]
+    regions = found["regions"][0]
+    pooled = pyramid_roi_align(
+        maps[:4],
+        regions,
+        pyramid_levels(regions, 2, 5),
+        output_size=7,
+        scales=[1 / 4, 1 / 8, 1 / 16, 1 / 32],
+    )
+    classes, moves = net.judged(torch.from_numpy(np.array(pooled.transpose(0, 3, 1, 2))))
+    close(found["classes"][0], classes)
+    close(found["moves"][0], moves)
+
+
+def test_ssd300():
+    model = create_model("ssd300", num_classes=2)
+    net, variables, images, same = both(nets.SSD300(2), model, 300)
+    found = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
+    with torch.no_grad():
+        expected = net(same)
+    assert found["classes"].shape == (1, 8_732, 3)
+    for name, values in expected.items():
+        close(found[name], values)
