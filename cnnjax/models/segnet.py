@@ -101,8 +101,8 @@ class SegNet(Layer):
 
     @property
     def smallest_image(self) -> int:
-        """Height and width in pixels, at least."""
-        return 2 ** len(self.features)
+        """Height and width in pixels, at least; the middle needs a map of 7x7."""
+        return 2 ** len(self.features) * (7 if self.middle else 1)
 
     def setup(self):
         for stage, count in enumerate(self.convolutions, start=1):
@@ -159,9 +159,6 @@ class SegNet(Layer):
     ) -> Float[Array, "n h w {self.num_classes}"]:
         maps, places, x = self._down(images, train)
         if self.middle:
-            if min(x.shape[1:3]) < 7:
-                least = 7 * self.smallest_image
-                raise Refused(f"images of {images.shape[1]}x{images.shape[2]}: {least} px or more")
             for name in ("middle1", "middle2", "middle3"):
                 x = self._step(name, x, train)
         for stage in range(len(self.features), 0, -1):

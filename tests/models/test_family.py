@@ -19,7 +19,28 @@ SLOW = (  # minutes of compiling: with make test-long
     *("plain101", "plain152", "32", "44", "56", "110", "1202", "vgg13", "vgg16", "vgg19"),
     *("_aux", "googlenet_", "alexnet_"),
 )
-LARGE = ("unet",)  # unet_small is the same code
+LARGE = (  # narrow twins are the same code
+    *("unet", "fcn32s", "fcn16s", "fcn8s", "fcn_resnet50", "segnet", "deconvnet"),
+    *("ssd300", "retinanet", "retinanet_c5", "faster_rcnn"),
+)
+_TWIN = {"backbone": "vgg_small", "backbone_fields": {"features": (2,) * 6, "units": 1}}
+TWINS = (  # fields that make one of them small
+    ("fcn16s", {**_TWIN, "hidden": 4, "skips": (8, 4)}),
+    ("fcn_resnet50", {"backbone": "resnet18"}),
+    # Where maxima stand may differ in bfloat16, so here maps are resized.
+    ("segnet", {"width": 0.05, "upsampling": "bilinear"}),
+    (
+        "deconvnet",
+        {"features": (2, 4), "convolutions": (1, 2), "middle": 4, "upsampling": "bilinear"},
+    ),
+    ("retinanet", {**_TWIN, "features": 4, "depth": 1}),
+    (
+        "faster_rcnn",
+        {**_TWIN, "backbone_fields": {"features": (2,) * 5, "units": 1}}
+        | {"strides": (8, 16), "sizes": ((8.0,), (16.0,), (32.0,)), "pyramid": 4}
+        | {"rpn_features": 4, "hidden": (8,), "proposals": 10, "region_size": 2},
+    ),
+)
 REPEATED = (  # the same code is tested by what is named behind it: these with make test-long
     "vgg11",  # vgg11_lrn has a layer more
     "googlenet",  # tests/interop/test_parity.py, and its gradients in tests/tasks/test_losses.py
@@ -74,6 +95,15 @@ def test_the_contract_at_the_smallest_input(name):
     assert ran[-1] == "bfloat16"
     assert ("feature_maps" in ran) == hasattr(model, "feature_maps")
     assert ("stacked" in ran) == hasattr(model, "equal_blocks")
+
+
+@pytest.mark.parametrize(("name", "fields"), TWINS)
+def test_the_contract_of_a_narrow_twin(name, fields):
+    model = create_model(name, num_classes=3, **fields)
+    size = model.smallest_image
+    ran = check_model(model, (size, size, MODELS.find(name).input_shape[2]))
+    assert ran[: len(CHECKS)] == CHECKS
+    assert "feature_maps" in ran
 
 
 @pytest.mark.parametrize(
