@@ -233,7 +233,8 @@ class Init:
 
     weights: the folder of a run or of imported weights, or a file of weights (safetensors, npz,
       pth); None: random numbers.
-    head: "keep" the classifier that lies there, or begin with a "new" one.
+    head: "keep" the classifier that lies there, or begin with a "new" one; of a network that stands
+      on a backbone all is new but that.
     """
 
     weights: str | None = None

@@ -37,12 +37,12 @@ class OnBackbone(Layer, kw_only=True):
         super().__post_init__()
 
     @nn.nowrap
-    def make_body(self) -> Any:
-        """The backbone, unbound; for `setup`."""
+    def make_body(self, **changes: Any) -> Any:
+        """The backbone, unbound; for `setup`. `changes`: of its fields."""
         fields: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if self.width != 1:
             fields["width"] = self.width
-        body = create_model(self.backbone, **{**fields, **(self.backbone_fields or {})})
+        body = create_model(self.backbone, **{**fields, **(self.backbone_fields or {}), **changes})
         if not hasattr(body, "feature_maps"):
             raise Refused(f"backbone={self.backbone} has no feature maps")
         return body

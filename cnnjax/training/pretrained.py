@@ -1,15 +1,22 @@
 """What a training starts from: random numbers, another run, imported weights or a file."""
 
+import contextlib
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from cnnjax.core.architectures import MODELS
 from cnnjax.core.errors import Refused, Say
 from cnnjax.core.recipe import Model, Recipe
 from cnnjax.core.user_code import located
 from cnnjax.interop.mapping import Mismatch, OtherClasses
+from cnnjax.interop.variables import flat, nested
 from cnnjax.interop.weights import FILES, carry_over, read_variables
-from cnnjax.tasks.network import NetworkTask, evaluated
+from cnnjax.layers.backbone import OnBackbone
+from cnnjax.tasks.network import NetworkTask, evaluated, fresh_variables
 from cnnjax.tasks.state import TrainState
 from cnnjax.training.initial import fresh_state
 from cnnjax.training.restore import restore_run
@@ -87,15 +94,24 @@ def _read(task: NetworkTask, recipe: Recipe, state: TrainState) -> Any:
     path, head = located(recipe.init.weights), recipe.init.head
     fresh = {"params": state.params, **state.model_state}
     shape = task.data.image_shape
-    given, theirs = f"init.weights={recipe.init.weights}", ""
+    given, theirs, run = f"init.weights={recipe.init.weights}", "", None
     try:
         if (path / "run.json").is_file():
             trained, _, other = restore_run(path, lambda line: None)
             theirs = f": {_in_words(trained.model)}, not {_in_words(recipe.model)}"
             if str(int(other.step)) != _newest(path).stem:  # what is hashed is what is read
                 raise Refused(f"{given}: its newest state is damaged; train that run again")
-            return carry_over(evaluated(other), task.model, shape, given, head=head, fresh=fresh)
-        return read_variables(path, task.model, shape, head=head, fresh=fresh)
+            run = evaluated(other)
+
+        def read(module: Any, shape: tuple[int, int, int], fresh: Mapping[str, Any]) -> Any:
+            if run is None:
+                return read_variables(path, module, shape, head=head, fresh=fresh)
+            return carry_over(run, module, shape, given, head=head, fresh=fresh)
+
+        if head == "new" and isinstance(task.model, OnBackbone):
+            with contextlib.suppress(Mismatch):  # perhaps they are of such a detector, whole
+                return _with_backbone(task.model, shape, fresh, read)
+        return read(task.model, shape, fresh)
     except OtherClasses as error:
         raise Refused(
             f"{given} has {error.given} classes, and data set {task.data.name} {error.wanted};"
@@ -107,6 +123,33 @@ def _read(task: NetworkTask, recipe: Recipe, state: TrainState) -> Any:
         raise Refused(
             f"{given} is of another network{theirs} (-: wanted, +: there instead): {lines}"
         ) from None
+
+
+def _with_backbone(
+    model: OnBackbone, image_shape: tuple[int, int, int], fresh: Mapping[str, Any], read: Any
+) -> Any:
+    """`fresh` with the backbone of a classifier: what stands on it is the head, and new.
+
+    Args:
+      read: (module, image shape, its fresh variables) -> the classifier's variables, notes.
+    """
+    frozen = "frozen" in fresh
+    body = model.make_body(**({"normalization": "batch"} if frozen else {}))
+    height, width, _ = MODELS.find(model.backbone).input_shape or image_shape
+    shape = (height, width, image_shape[2])
+    variables, notes = read(body, shape, fresh_variables(body, shape, jax.random.key(0)))
+    given, taken = flat(variables), {}
+    for path, leaf in flat(fresh).items():
+        collection, *where = path
+        taken[path] = leaf
+        if where[0] != "body":
+            continue
+        # Frozen normalisation keeps in one collection what a trained one has in two.
+        kept = ("params", "batch_stats") if collection == "frozen" else (collection,)
+        taken[path] = next(
+            given[one, *where[1:]] for one in kept if (one, *where[1:]) in given
+        ).astype(leaf.dtype)
+    return nested(taken), (*notes, "all but the backbone begins anew")
 
 
 def _in_words(model: Model) -> str:

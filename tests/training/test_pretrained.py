@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from cnnjax import Init, Model, Refused, small_images
-from cnnjax.core.config import canonical
+from cnnjax import Init, Model, Refused, Task, create_model, small_images, small_scenes
+from cnnjax.core.config import canonical, override
+from cnnjax.data.load import load_dataset
 from cnnjax.interop.mapping import to_torch
+from cnnjax.tasks.network import fresh_variables
 from cnnjax.training.make import make_task
-from cnnjax.training.pretrained import first_state, weights_digest
+from cnnjax.training.pretrained import _with_backbone, first_state, weights_digest
 from cnnjax.training.run import train_run
 
 SMALL = small_images.replace(model=Model("cifar_resnet8", {"width": 0.25}), steps=3)
@@ -77,6 +79,49 @@ def test_another_number_of_classes_needs_a_new_head(folder, trained, few):
     rest = {name: tree for name, tree in state.params.items() if name != "head"}
     assert all(same(rest, {name: trained.variables["params"][name] for name in rest}))
     assert "head" in said[0]
+
+
+SCENES = {"train": 8, "test": 4, "size": 32, "smallest": 8, "largest": 12}
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_detector_begins_with_the_backbone_of_a_classifier(folder, trained, tmp_path, as_file):
+    weights = folder
+    if as_file:
+        weights = tmp_path / "weights.npz"
+        np.savez(weights, **to_torch(trained.module, trained.variables, trained.image_shape))
+    fields = {"backbone": "cifar_resnet8", "width": 0.25, "strides": (4,), "sizes": ((10.0,),)}
+    detector = small_scenes.replace(
+        task=Task("detection"),
+        model=Model("tiny_ssd", {**fields, "backbone_fields": None}),
+        init=Init(str(weights), "new"),
+    )
+    detector = override(detector, "data.scenes", SCENES)
+    dataset = load_dataset(detector.data)
+    state, said = state_of(detector, dataset)
+    for name, tree in state.params["body"].items():
+        assert all(same(tree, trained.variables["params"][name])), name
+    assert all(same(state.model_state["batch_stats"]["body"], trained.variables["batch_stats"]))
+    assert "all but the backbone begins anew" in said[-1]
+    with pytest.raises(Refused, match="is of another network|order of the logits is not known"):
+        state_of(detector.replace(init=Init(str(weights))), dataset)
+
+
+def test_frozen_normalisation_takes_what_a_trained_one_has():
+    """Of a resnet18 at random, by hand: its statistics, scales and offsets are kept."""
+    model = create_model(
+        "retinanet", num_classes=2, backbone="resnet18", backbone_fields={"normalization": "frozen"}
+    )
+    body = model.make_body(normalization="batch")
+    given = fresh_variables(body, (224, 224, 3), jax.random.key(1))
+    given = jax.tree.map(lambda leaf: leaf + 0.25, given)
+    fresh = fresh_variables(model, (128, 128, 3), jax.random.key(2))
+    taken, _ = _with_backbone(model, (128, 128, 3), fresh, lambda *_: (given, ()))
+    norm = taken["frozen"]["body"]["stem"]["norm"]
+    assert float(norm["mean"][0]) == 0.25
+    assert float(norm["var"][0]) == 1.25
+    assert all(same(norm["scale"], given["params"]["stem"]["norm"]["scale"]))
+    assert all(same(taken["params"]["fpn"], fresh["params"]["fpn"]))
 
 
 def test_weights_of_another_network_are_refused_with_the_lines(folder, digits):
