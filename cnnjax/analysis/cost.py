@@ -157,6 +157,6 @@ def _by_module(params: Any, runs: dict[str, Any]) -> dict[str, dict[str, int]]:
         run = next((part for part in module if part in runs), None)
         blocks = runs[run] if run else None
         for block in blocks or [None]:
-            where = [block if part == run else part for part in module]
+            where = [block if block and part == run else part for part in module]
             sizes["/".join(where) or _ROOT][name] = math.prod(leaf.shape) // len(blocks or [None])
     return dict(sizes)

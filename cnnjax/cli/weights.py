@@ -39,10 +39,10 @@ _LISTED = 20  # lines of what does not fit
 )
 @click.option(
     "--normalization",
-    type=click.Choice(["imagenet", "inception", "lecun1998", "none"]),
-    help="Of the images that the weights are for: ImageNet's mean and deviation, -1 to 1, the"
-    " paper's of LeNet-5, or 0 to 1; predict and eval go by it.  [default: as the network's"
-    " published weights]",
+    type=click.Choice(["imagenet", "inception", "caffe", "lecun1998", "none"]),
+    help="Of the images that the weights are for: ImageNet's mean and deviation, -1 to 1, bytes"
+    " less 123, 117, 104, the paper's of LeNet-5, or 0 to 1; predict and eval go by it."
+    "  [default: as the network's published weights]",
 )
 @model_set_option
 @json_option

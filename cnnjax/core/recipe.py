@@ -163,7 +163,8 @@ class Data:
     crop_padding: pixels on each side, in memory; 4 in He et al. 2015, section 4.2.
     normalization: pixel_mean subtracts the mean image, channel a mean and divides by a deviation
       for each channel, lecun1998 puts white at -0.1 and ink at 1.175, imagenet takes ImageNet's
-      channels whatever the set, inception -1 to 1, none 0 to 1. "default": pixel_mean in memory,
+      channels whatever the set, caffe 123, 117 and 104 from bytes (SSD300, Caffe's VGG),
+      inception -1 to 1, none 0 to 1. "default": pixel_mean in memory,
       channel (ImageNet's figures) streamed.
     pca_colour: deviation of the shifts along the principal components of colour; 0.1 in
       Krizhevsky et al. 2012, section 4.1.
@@ -197,7 +198,7 @@ class Data:
     ] = "default"
     crop_padding: int = 4
     normalization: Literal[
-        "default", "pixel_mean", "channel", "lecun1998", "imagenet", "inception", "none"
+        "default", "pixel_mean", "channel", "lecun1998", "imagenet", "inception", "caffe", "none"
     ] = "default"
     pca_colour: float = 0.0
     mixup: float = 0.0

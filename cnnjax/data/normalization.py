@@ -18,26 +18,30 @@ IMAGENET_COLOURS = (
     (-0.5808, -0.0045, -0.8140),
     (-0.5836, -0.6948, 0.4203),
 )
+# What Caffe's VGG was trained with: 123, 117 and 104 are subtracted from bytes, red green blue.
+_CAFFE_MEAN = (123 / 255, 117 / 255, 104 / 255)
 # LeCun et al. 1998, section II.B: background -0.1, foreground 1.175.
 _LECUN = (-0.1, 1.175)
 
 # Those that no data set decides: what weights from elsewhere were trained with.
-FixedNormalization = Literal["imagenet", "inception", "lecun1998", "none"]
+FixedNormalization = Literal["imagenet", "inception", "caffe", "lecun1998", "none"]
 
 
 def fixed_normalization(name: FixedNormalization, channels: int) -> dict[str, np.ndarray]:
     """`mean` [1, 1, c] and `deviation` [c], where a fully bright pixel is 1.
 
     Raises:
-      Refused: ImageNet's figures for other images than red, green, blue.
+      Refused: figures for red, green, blue, and other images.
     """
-    if name == "imagenet":
+    if name in ("imagenet", "caffe"):
         if channels != 3:
             raise Refused(
-                f"normalization=imagenet is for 3 channels, these images have {channels}; use"
+                f"normalization={name} is for 3 channels, these images have {channels}; use"
                 " inception, lecun1998 or none"
             )
         mean, deviation = np.asarray(IMAGENET_MEAN), np.asarray(IMAGENET_DEVIATION)
+        if name == "caffe":
+            mean, deviation = np.asarray(_CAFFE_MEAN), np.full(3, 1 / 255)
     else:
         low, high = {"inception": (-1, 1), "lecun1998": _LECUN, "none": (0, 1)}[name]
         mean = np.full(channels, -low / (high - low))
@@ -59,8 +63,8 @@ def chosen_normalization(
             f"data.normalization=pixel_mean: {dataset.name} is streamed, its mean image is not"
             " known; use channel"
         )
-    if data.normalization == "imagenet":
-        fixed_normalization("imagenet", dataset.image_shape[2])  # refused for grey images
+    if data.normalization in ("imagenet", "caffe"):
+        fixed_normalization(data.normalization, dataset.image_shape[2])  # refused for grey images
     if data.pca_colour and dataset.image_shape[2] != 3:
         raise Refused(f"data.pca_colour={data.pca_colour}: {dataset.name} has no colour")
     if data.normalization == "default":

@@ -232,7 +232,8 @@ def _on_resnet(model: Any) -> bool:
     if isinstance(model, FCNResNet | RetinaNet):
         return model.backbone.startswith("resnet")
     if isinstance(model, FasterRCNN):
-        return model.backbone.startswith("resnet") and model.pyramid > 0
+        standard = model.pyramid > 0 and len(model.hidden) == 2
+        return model.backbone.startswith("resnet") and standard
     return not isinstance(model, SSD300) or model.backbone == "vgg16"
 
 

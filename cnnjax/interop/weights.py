@@ -30,6 +30,7 @@ from cnnjax.interop.unwrapping import Unwrapped, grouped, some, unwrap
 from cnnjax.interop.variables import VariablePath, flat, nested, template
 from cnnjax.models.googlenet import GoogLeNet
 from cnnjax.models.lenet import LeNet5
+from cnnjax.models.ssd import SSD300
 
 FILES = ("weights.json", "weights.safetensors")
 
@@ -181,8 +182,11 @@ def described_weights(folder: Path) -> dict[str, Any]:
 def usual_normalization(module: Any, image_shape: tuple[int, int, int]) -> FixedNormalization:
     """What weights of a network are usually for: ImageNet's figures for colour, 0 to 1 for grey.
 
-    torchvision's GoogLeNet wants -1 to 1 (its transform_input), LeNet-5 the paper's -0.1 to 1.175.
+    torchvision's GoogLeNet wants -1 to 1 (its transform_input), its SSD300 what Caffe's VGG was
+    trained with, LeNet-5 the paper's -0.1 to 1.175.
     """
+    if type(module) is SSD300:
+        return "caffe"
     if type(module) is GoogLeNet and module.norm == "batch":
         return "inception"
     if type(module) is LeNet5:

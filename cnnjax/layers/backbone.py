@@ -33,6 +33,8 @@ class OnBackbone(Layer, kw_only=True):
     def __post_init__(self):
         if is_own(self.backbone):
             raise Refused(f"backbone={self.backbone}: give a network that ships (cnnjax models)")
+        if not isinstance(self.backbone_fields, Mapping | None):
+            raise Refused(f'backbone_fields={self.backbone_fields}: fields by name, {{"units": 1}}')
         object.__setattr__(self, "backbone_fields", _hashable(self.backbone_fields))
         super().__post_init__()
 

@@ -67,14 +67,17 @@ def _by_groups(module: nn.BatchNorm, x: Array, here: Context, mask: Any) -> Arra
     Hoffer et al. 2017, section 4 ("ghost" batches), where they take each group's in turn.
     """
     assert here.norm_group is not None
-    if module.axis not in (-1, x.ndim - 1) or mask is not None or len(x) % here.norm_group:
+    # A network may look at several parts of each example: its group is that of the examples.
+    examples = len(x) if here.indices is None else len(here.indices)
+    group = here.norm_group * max(len(x) // examples, 1)
+    if module.axis not in (-1, x.ndim - 1) or mask is not None or len(x) % group:
         raise Refused(
             f"compute.batch_norm_group={here.norm_group}: {'.'.join(module.path)} normalises"
             f" {list(x.shape)} over axis {module.axis}{' with a mask' if mask is not None else ''};"
             " groups are of whole examples with the features on the last axis"
         )
     kind = jnp.promote_types(x.dtype, jnp.float32)
-    parts = x.astype(kind).reshape(-1, here.norm_group, *x.shape[1:])
+    parts = x.astype(kind).reshape(-1, group, *x.shape[1:])
     axes = tuple(range(1, parts.ndim - 1))
     mean = parts.mean(axes, keepdims=True)
     var = jnp.square(parts - mean).mean(axes, keepdims=True)

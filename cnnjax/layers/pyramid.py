@@ -43,7 +43,7 @@ class FeaturePyramid(Layer):
         above = None
         for stride in reversed(self.strides):
             x = self._conv(1, 1, f"lateral{stride}")(maps[stride])
-            above = x if above is None else x + resize_nearest(above, x.shape[1:3])
+            above = x if above is None else x + resize_nearest(above, (x.shape[1], x.shape[2]))
             found[stride] = self._conv(3, 1, f"output{stride}")(above)
         last = self.strides[-1]
         if self.extra == "pool":

@@ -26,6 +26,9 @@ class OnRegions(Detector, kw_only=True):
     padding), `classes` [n, r, num_classes + 1], of which 0 is nothing, and `moves` [n, r,
     num_classes + 1, 4]; a subclass proposes the regions and judges them.
 
+    In an evaluation the loss is that of all proposals, while training that of the drawn regions:
+    the two do not compare.
+
     Attributes:
       proposals: regions of an image that are judged.
       sampled: regions of an image that are judged while training.
@@ -114,7 +117,7 @@ class OnRegions(Detector, kw_only=True):
             return (found + moved) / jnp.maximum(there.sum(), 1)
 
         names = ("regions", "there", "classes", "moves")
-        return jax.vmap(one)(*(outputs[name] for name in names), boxes, labels)
+        return jax.vmap(one)(*[*(outputs[name] for name in names), boxes, labels])
 
     @nn.nowrap
     def detections(

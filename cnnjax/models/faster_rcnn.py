@@ -11,7 +11,7 @@ tiny_faster_rcnn    vgg_small, 12-24-48-96 channels, its map of stride 8, 3x3, n
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
 from cnnjax.layers.context import example_keys
 from cnnjax.layers.conv_norm import Conv
+from cnnjax.layers.layer import Initialization
 from cnnjax.layers.pyramid import FeaturePyramid
 from cnnjax.layers.regions import BETA, OnRegions
 from cnnjax.ops import boxes as box
@@ -48,8 +49,9 @@ _SMALLEST = 1e-3  # pixels that a side of a proposal has at least, torchvision's
             {"backbone_fields": {"normalization": "frozen"}},
             41_755_286,
             "torchvision's documentation: resnet50, pyramid, 90 classes",
-            departs="the pyramid of Lin et al. 2017, RoIAlign, normalisation frozen: torchvision's"
-            " fasterrcnn_resnet50_fpn",
+            departs="torchvision's fasterrcnn_resnet50_fpn: the pyramid of Lin et al. 2017 and"
+            " RoIAlign; normalisation is frozen, so it is to begin from weights, kernels are not;"
+            " non-maximum suppression is given the 1,000 best of all classes",
             year=2017,
         ),
         Variant(
@@ -64,6 +66,7 @@ _SMALLEST = 1e-3  # pixels that a side of a proposal has at least, torchvision's
                 "ratios": (1.0, 1.5, 2.0),
                 "anchors": "paper",
                 "rpn_features": 96,
+                "rpn_initialization": "he_fan_in",
                 "asked": 64,
                 "proposals": 32,
                 "sampled": 32,
@@ -90,6 +93,7 @@ class FasterRCNN(OnRegions, kw_only=True):
     ratios: of height to width, of every anchor.
     anchors: where they stand: paper, or torchvision, in whole pixels.
     rpn_features: channels of the 3x3 convolution that proposes.
+    rpn_initialization: of its kernels; by default of deviation .01 (section 3.1.3).
     considered: proposals of each map that non-maximum suppression is given, at most; while training
       twice as many.
     asked: anchors of an image that are asked while training, half of them objects at most.
@@ -101,6 +105,11 @@ class FasterRCNN(OnRegions, kw_only=True):
       Refused: no map of such a stride, or another number of sizes than of maps.
     """
 
+    counts: ClassVar[tuple[str, ...]] = (
+        *OnRegions.counts,
+        *("considered", "asked", "region_size", "rpn_features"),
+    )
+
     num_classes: int = 90
     backbone: str = "resnet50"
     strides: tuple[int, ...] = (4, 8, 16, 32)
@@ -109,6 +118,7 @@ class FasterRCNN(OnRegions, kw_only=True):
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     anchors: AnchorVariant = "torchvision"
     rpn_features: int = 256
+    rpn_initialization: Initialization = "krizhevsky2012"
     considered: int = 1_000
     asked: int = 256
     region_size: int = 7
@@ -116,8 +126,11 @@ class FasterRCNN(OnRegions, kw_only=True):
     hidden: tuple[int, ...] = (1024, 1024)
 
     def __post_init__(self):
-        if list(self.strides) != sorted(set(self.strides)) or min(self.strides) < 1:
-            raise Refused(f"strides={list(self.strides)}: rising, 1 or more")
+        if not self.strides or list(self.strides) != [
+            2 ** (int(np.log2(max(self.strides[0], 1))) + index)
+            for index in range(len(self.strides))
+        ]:
+            raise Refused(f"strides={list(self.strides)}: powers of two, each twice the one before")
         if self.pyramid < 0 or (not self.pyramid and len(self.strides) > 1):
             raise Refused(f"pyramid={self.pyramid}: several maps need one, of 1 channel or more")
         if len(self.sizes) != len(self.map_strides) or not all(self.sizes):
@@ -125,6 +138,12 @@ class FasterRCNN(OnRegions, kw_only=True):
                 f"sizes={list(map(list, self.sizes))}: give sizes for each of the"
                 f" {len(self.map_strides)} maps"
             )
+        if len({len(of_map) for of_map in self.sizes}) > 1:
+            raise Refused(
+                f"sizes={list(map(list, self.sizes))}: as many on each map, as one head serves all"
+            )
+        if min(self.hidden, default=1) < 1:
+            raise Refused(f"hidden={list(self.hidden)}: 1 or more")
         if not self.ratios or min(*self.ratios, *(s for of in self.sizes for s in of)) <= 0:
             raise Refused(
                 f"sizes={list(map(list, self.sizes))}, ratios={list(self.ratios)}: above 0"
@@ -146,9 +165,10 @@ class FasterRCNN(OnRegions, kw_only=True):
         if self.pyramid:
             self.fpn = FeaturePyramid(self.strides, self.pyramid, "pool", **self.numerics)
         shapes = len(self.ratios) * len(self.sizes[0])
-        self.rpn_conv = Conv(self.rpn_features, use_bias=True, **self.numerics)
-        self.rpn_scores = Conv(shapes, 1, use_bias=True, **self.numerics)
-        self.rpn_moves = Conv(4 * shapes, 1, use_bias=True, **self.numerics)
+        small = {**self.numerics, "initialization": self.rpn_initialization}
+        self.rpn_conv = Conv(self.rpn_features, use_bias=True, **small)
+        self.rpn_scores = Conv(shapes, 1, use_bias=True, **small)
+        self.rpn_moves = Conv(4 * shapes, 1, use_bias=True, **small)
         for index, width in enumerate(self.hidden, start=1):
             setattr(self, f"dense{index}", self.dense(width))
         self.classes = self.dense(self.num_classes + 1, dtype="float32")
@@ -167,7 +187,7 @@ class FasterRCNN(OnRegions, kw_only=True):
             scores.append(self.rpn_scores(x).reshape(len(x), -1).astype(float))
             moves.append(self.rpn_moves(x).reshape(len(x), -1, 4).astype(float))
         places = [of_map.shape[1] for of_map in scores]
-        size = images.shape[1:3]
+        size = (images.shape[1], images.shape[2])
         found = {
             "anchor_scores": jnp.concatenate(scores, axis=1),
             "anchor_moves": jnp.concatenate(moves, axis=1),
@@ -200,19 +220,19 @@ class FasterRCNN(OnRegions, kw_only=True):
           places: anchors of each map.
         """
         anchors, start = jnp.asarray(self.anchor_boxes(*size), moves.dtype), 0
-        best, levels = [], []
-        for level, count in enumerate(places):
+        found, ranks = [], []
+        for count in places:
             few = min(count, self.considered * (1 + train))
-            best.append(start + jax.lax.top_k(scores[start : start + count], few)[1])
-            levels.append(jnp.full(few, level))
+            score, best = jax.lax.top_k(scores[start : start + count], few)
+            best = start + best
+            boxes = box.clip(box.decode(moves[best], anchors[best], box.UNIT_WEIGHTS), *size)
+            large = (boxes[:, 2:] - boxes[:, :2] >= _SMALLEST).all(1)
+            kept = non_max_suppression(boxes, score, jnp.zeros(few, int), large, _NMS)
+            found.append(boxes)
+            ranks.append(jnp.where(kept, score, -jnp.inf))
             start += count
-        index, level = jnp.concatenate(best), jnp.concatenate(levels)
-        score = scores[index]
-        boxes = box.clip(box.decode(moves[index], anchors[index], box.UNIT_WEIGHTS), *size)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        kept = non_max_suppression(boxes, score, level, (sides >= _SMALLEST).all(1), _NMS)
-        few = min(self.proposals * (1 + train), len(index))
-        ranked, order = jax.lax.top_k(jnp.where(kept, score, -jnp.inf), few)
+        boxes, rank = jnp.concatenate(found), jnp.concatenate(ranks)
+        ranked, order = jax.lax.top_k(rank, min(self.proposals * (1 + train), len(rank)))
         there = ranked > -jnp.inf
         return jnp.where(there[:, None], boxes[order], 0.0), there
 
@@ -278,5 +298,5 @@ class FasterRCNN(OnRegions, kw_only=True):
             return (found + moved) / jnp.maximum(asked.sum(), 1)
 
         names = ("anchor_scores", "anchor_moves", "draws")
-        of_anchors = jax.vmap(one)(*(outputs[name] for name in names), boxes, labels)
+        of_anchors = jax.vmap(one)(*[*(outputs[name] for name in names), boxes, labels])
         return of_anchors + self.region_losses(outputs, boxes, labels)

@@ -41,7 +41,8 @@ _DEPARTS = (
 class FCN(OnBackbone, kw_only=True):
     """Float images [n, h, w, c] of 32x32 pixels or more to float32 logits [n, h, w, num_classes].
 
-    skips: strides of the poolings whose classes are added, coarsest first.
+    skips: strides of the poolings whose classes are added, coarsest first; behind each map of the
+      backbone but the last stands one, as in VGG.
     hidden: channels of the convolutions that were dense layers.
     dropout: probability behind each of them.
 
@@ -58,6 +59,8 @@ class FCN(OnBackbone, kw_only=True):
     def __post_init__(self):
         if list(self.skips) != sorted(set(self.skips), reverse=True) or 1 in self.skips:
             raise Refused(f"skips={list(self.skips)}: falling strides, 2 or more")
+        if self.hidden < 1:
+            raise Refused(f"hidden={self.hidden}: 1 or more")
         super().__post_init__()
 
     @property
@@ -85,11 +88,13 @@ class FCN(OnBackbone, kw_only=True):
             x = self.drop(nn.relu(conv(x)), deterministic=not train)
         x = self.head(x)
         for stride in self.skips:
-            self.check_strides(maps, (stride // 2,))
+            if stride not in maps or stride // 2 not in maps or stride == max(maps):
+                known = [str(one) for one in maps if one // 2 in maps and one < max(maps)]
+                raise Refused(f"skips={list(self.skips)}: of {', '.join(known)}, falling")
             pooled = max_pool(maps[stride // 2], 2)  # VGG's maps end before their pooling
             beside = getattr(self, f"head{stride}")(pooled)
-            x = resize_bilinear(x, beside.shape[1:3]) + beside
-        return resize_bilinear(x.astype(float), images.shape[1:3])
+            x = resize_bilinear(x, (beside.shape[1], beside.shape[2])) + beside
+        return resize_bilinear(x.astype(float), (images.shape[1], images.shape[2]))
 
 
 @register_models(
@@ -129,6 +134,10 @@ class FCNResNet(OnBackbone, kw_only=True):
 
     def setup(self):
         self.body = self.make_body()
+        if not hasattr(self.body, "stage_maps"):
+            raise Refused(
+                f"backbone={self.backbone}: a resnet is needed, or another with stage_maps"
+            )
         self.drop = Dropout(self.dropout)
         for name, features in self._heads().items():
             setattr(self, f"{name}_conv", ConvNorm(features, **self.numerics))
@@ -146,7 +155,7 @@ class FCNResNet(OnBackbone, kw_only=True):
         def judged(name: str, x: Array) -> Array:
             x = nn.relu(getattr(self, f"{name}_conv")(x, train=train))
             x = getattr(self, name)(self.drop(x, deterministic=not train))
-            return resize_bilinear(x.astype(float), images.shape[1:3])
+            return resize_bilinear(x.astype(float), (images.shape[1], images.shape[2]))
 
         if self.aux and (train or self.is_initializing()):
             self.sow("auxiliary", "aux", judged("aux_head", maps[-2]))

@@ -8,7 +8,8 @@ head         its last map: classes + 1, 4 moves for each
 tiny_rcnn    vgg_small, 12-24-48-96 channels, crops of 16x16 pixels
 """
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cnnjax.core.architectures import Variant, register_models
 from cnnjax.core.errors import Refused
+from cnnjax.layers.conv_norm import require_images
 from cnnjax.layers.regions import OnRegions
 from cnnjax.ops import boxes as box
 from cnnjax.ops.components import component_boxes, connected_components
@@ -56,6 +58,8 @@ class RCNN(OnRegions, kw_only=True):
       Refused: no level, or more proposals than there can be.
     """
 
+    counts: ClassVar[tuple[str, ...]] = (*OnRegions.counts, "considered", "smallest", "crop_size")
+
     backbone: str = "vgg_small"
     crop_size: int = 16
     surroundings: float = 0.1
@@ -73,17 +77,14 @@ class RCNN(OnRegions, kw_only=True):
                 f"proposals={self.proposals}: 1 to {len(self.levels) * self.considered},"
                 f" considered={self.considered} at each of {len(self.levels)} levels"
             )
-        if self.crop_size < 1 or self.surroundings < 0:
-            raise Refused(
-                f"crop_size={self.crop_size}, surroundings={self.surroundings}: 1 pixel or more, 0"
-                " or more"
-            )
+        if self.surroundings < 0:
+            raise Refused(f"surroundings={self.surroundings}: 0 or more")
         super().__post_init__()
 
     @property
     def smallest_image(self) -> int:
         """Height and width in pixels, at least."""
-        return self.considered
+        return math.isqrt(self.considered - 1) + 1
 
     def setup(self):
         self.body = self.make_body()
@@ -93,6 +94,7 @@ class RCNN(OnRegions, kw_only=True):
     def propose(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> tuple[dict[str, Array], Array, Array, Any]:
+        require_images(images, self.smallest_image)
         bright = images.mean(-1)
         mean, spread = bright.mean((1, 2)), bright.std((1, 2))
         found = []
@@ -138,6 +140,8 @@ class RCNN(OnRegions, kw_only=True):
         maps = self.feature_maps(
             crops.reshape(-1, self.crop_size, self.crop_size, channels), train=train
         )
+        if self.crop_size % max(maps):
+            raise Refused(f"crop_size={self.crop_size}: a multiple of {max(maps)} is needed")
         x = maps[max(maps)].astype(float).reshape(*regions.shape[:2], -1)
         moves = self.moves(x)
         return self.classes(x), moves.reshape(*moves.shape[:2], -1, 4)

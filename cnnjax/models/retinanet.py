@@ -42,14 +42,15 @@ _FROZEN = {"backbone_fields": {"normalization": "frozen"}}
             _FROZEN,
             34_014_999,
             "torchvision's documentation: resnet50, 91 classes",
-            departs="normalisation frozen, P6 from P5: torchvision's retinanet_resnet50_fpn",
+            departs="torchvision's retinanet_resnet50_fpn: P6 from P5; normalisation is frozen, so"
+            " it is to begin from weights, kernels are not",
         ),
         Variant(
             "retinanet_c5",
             {**_FROZEN, "extra": "c5", "anchors": "paper"},
             38_143_767,
             "the sum over its layers: resnet50, 91 classes",
-            departs="normalisation frozen",
+            departs="normalisation frozen, so it is to begin from weights",
         ),
     ),
 )
@@ -82,6 +83,7 @@ class RetinaNet(Detector, kw_only=True):
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     candidates: int = 1_000
+    most: int = 300
 
     def __post_init__(self):
         if list(self.strides) != sorted(set(self.strides)) or min(self.strides, default=0) < 1:
@@ -105,15 +107,13 @@ class RetinaNet(Detector, kw_only=True):
     def setup(self):
         self.body = self.make_body()
         self.fpn = FeaturePyramid(self.strides, self.features, self.extra, **self.numerics)
+        small = {**self.numerics, "initialization": "krizhevsky2012"}  # .01, section 4.1
         for head in ("class", "box"):
             for index in range(1, self.depth + 1):
-                conv = Conv(self.features, use_bias=True, **self.numerics)
-                setattr(self, f"{head}_conv{index}", conv)
+                setattr(self, f"{head}_conv{index}", Conv(self.features, use_bias=True, **small))
         count = 3 * len(_RATIOS)
-        self.classes = Conv(
-            count * self.num_classes, use_bias=True, bias=PRIOR_BIAS, **self.numerics
-        )
-        self.boxes = Conv(4 * count, use_bias=True, **self.numerics)
+        self.classes = Conv(count * self.num_classes, use_bias=True, bias=PRIOR_BIAS, **small)
+        self.boxes = Conv(4 * count, use_bias=True, **small)
 
     def __call__(
         self, images: Float[Array, "n h w c"], *, train: bool

@@ -56,8 +56,9 @@ class SSD(Detector, kw_only=True):
     ratios: of height to width, of every anchor.
     class_loss: of the classes, a mean over the positives of an image: mined, the softmax
       cross-entropy of the positives and of three negatives of largest loss for each; all, of every
-      anchor; focal, the focal loss of every anchor and class (Lin et al. 2017), which begins with a
-      probability of .01 for an object (section 4.1) and has no use for the logit of nothing.
+      anchor; focal, the focal loss of every anchor and class (Lin et al. 2017), whose biases begin
+      at a probability of .01 for an object (section 4.1) and which has no use for the logit of
+      nothing.
 
     Raises:
       Refused: no map of such a stride, or another number of sizes than of strides.
@@ -195,15 +196,17 @@ class SSD(Detector, kw_only=True):
             {"backbone_fields": {"ceil_mode": True}},
             26_285_486,
             "the sum over its layers: 20 classes",
-            departs="scales of the anchors are those for COCO",
+            departs="scales of the anchors are those for COCO; non-maximum suppression is given the"
+            " 400 best of all classes, not of each",
         ),
     ),
 )
-class SSD300(SSD, kw_only=True):
+class SSD300(SSD):
     """Float images [n, 300, 300, c] to what an `SSD` gives, of 8,732 anchors.
 
     Raises:
-      Refused: the images are of another size, or the backbone has no maps of strides 8 and 16.
+      Refused: the images are of another size, the backbone has no maps of strides 8 and 16 or not
+        512 channels on the first, or an anchor is to be changed.
     """
 
     num_classes: int = 20
@@ -212,6 +215,12 @@ class SSD300(SSD, kw_only=True):
     sizes: tuple[tuple[float, ...], ...] = ((1.0,),) * 6  # the anchors' are `ssd300_anchors`'
     candidates: int = 400
     most: int = 200
+
+    def __post_init__(self):
+        for name in ("strides", "sizes", "ratios"):
+            if getattr(self, name) != getattr(SSD300, name):
+                raise Refused(f"{name}={list(getattr(self, name))}: ssd300 has its own anchors")
+        super().__post_init__()
 
     @property
     def smallest_image(self) -> int:
@@ -241,6 +250,8 @@ class SSD300(SSD, kw_only=True):
             raise Refused(f"images of {height}x{width}: ssd300 takes 300x300")
         body = self.body.feature_maps(images, train=train)
         self.check_strides(body, (8, 16))
+        if body[8].shape[-1] != 512:
+            raise Refused(f"backbone={self.backbone}: 512 channels are needed at stride 8")
         found = {8: _unit_length(body[8]) * self.l2_scale.astype(body[8].dtype)[None, None, None]}
         x = max_pool(body[16], window=3, strides=1, padding=1)
         x = found[16] = nn.relu(self.conv7(nn.relu(self.conv6(x))))
@@ -261,4 +272,5 @@ _COARSER = {32: (256, 512, 2), 64: (128, 256, 2), 100: (128, 256, 1), 300: (128,
 
 def _unit_length(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Each place's features (Liu et al. 2015, arXiv:1506.04579, section 3.3)."""
-    return x / jnp.maximum(jnp.sqrt((x**2).sum(-1, keepdims=True)), 1e-12)
+    square = (x.astype(float) ** 2).sum(-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24)).astype(x.dtype)  # 0 has a gradient too

@@ -31,7 +31,7 @@ def grid_anchors(
       offset: of the first place, in strides.
     """
     sides = np.asarray(shapes, np.float64) / 2
-    return _placed(size, stride, np.concatenate([-sides, sides], axis=1), offset)
+    return _placed(size, (stride, stride), np.concatenate([-sides, sides], axis=1), offset)
 
 
 def ratio_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> list[tuple[float, float]]:
@@ -58,8 +58,8 @@ def retinanet_anchors(height: int, width: int, variant: Variant = "paper") -> An
     """Nine a place on P3 to P7 (Lin et al. 2017, section 4): areas of 32^2 to 512^2 and of 2^(1/3)
     and 2^(2/3) times the side, ratios of height to width 1/2, 1, 2.
 
-    torchvision cuts sizes to whole pixels, rounds half sides, and has its first centre in the
-    corner.
+    torchvision cuts sizes to whole pixels, rounds half sides, has its first centre in the corner,
+    and steps by the image's side over the map's in whole pixels.
     """
     sizes = [[4 * 2**level * 2 ** (k / 3) for k in range(3)] for level in range(3, 8)]
     strides = [2**level for level in range(3, 8)]
@@ -89,14 +89,21 @@ def pyramid_anchors(
             continue
         shapes = np.array(ratio_shapes([float(math.floor(s)) for s in of_map], ratios)) / 2
         corners = np.round(np.concatenate([-shapes, shapes], axis=1))
-        found.append(_placed(places, float(stride), corners, 0.0))
+        steps = float(height // places[0]), float(width // places[1])
+        found.append(_placed(places, steps, corners, 0.0))
     return np.concatenate(found)
 
 
 def _placed(
-    size: tuple[int, int], stride: float, corners: Float[np.ndarray, "k 4"], offset: float
+    size: tuple[int, int],
+    steps: tuple[float, float],
+    corners: Float[np.ndarray, "k 4"],
+    offset: float,
 ) -> Anchors:
-    rows, columns = ((np.arange(length) + offset) * stride for length in size)
+    """`corners` around each place; `steps` between two: down and to the right, pixels."""
+    rows, columns = (
+        (np.arange(length) + offset) * step for length, step in zip(size, steps, strict=True)
+    )
     y, x = np.meshgrid(rows, columns, indexing="ij")
     centres = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
     return (centres + corners).reshape(-1, 4)

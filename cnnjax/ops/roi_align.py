@@ -54,7 +54,9 @@ def pyramid_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> Float[Array, "k o o c"]:
-    """`roi_align`, of each box on a map of its own: `maps[levels]` with `scales[levels]`."""
+    """`roi_align`, of each box on a map of its own: `maps[levels]` with `scales[levels]`; a level
+    beyond the last is the last."""
+    levels = jnp.minimum(levels, len(maps) - 1)
     scale = jnp.asarray(np.asarray(scales), boxes.dtype)[levels][:, None]
     low, high = boxes[:, :2] * scale, boxes[:, 2:] * scale
     if aligned:

@@ -1,6 +1,8 @@
 """A study's outcome in one small file that can be kept where its folder cannot: figures, verdicts,
 what they were made with. Pages are written from it (`report.study_page`)."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +61,8 @@ def summary_of(outcome: Outcome) -> dict[str, Any]:
 
 def _for_others(command: str) -> str:
     """A command without the folders of one machine: of an absolute path its last part."""
-    return " ".join(
-        Path(word).name if word.startswith("/") else word for word in command.split(" ")
-    )
+    words = (re.sub(r"(^|[=:])/.*/", r"\1", word) for word in shlex.split(command))
+    return shlex.join(words)
 
 
 def seconds_of(outcome: Outcome) -> float:

@@ -103,6 +103,12 @@ class NetworkTask(ABC):
         detector draws its regions by where the objects are."""
         return {}
 
+    def _truths_of_stored(self, batch: Batch) -> dict[str, Array]:
+        """`truths` of a batch as it is stored."""
+        if type(self).truths is NetworkTask.truths:
+            return {}
+        return self.truths(self.inputs(batch, _example_keys(jax.random.key(0), batch["indices"])))
+
     @abstractmethod
     def losses(self, outputs: Any, batch: Batch) -> Float[Array, " n"]:
         """What is minimised, of each example."""
@@ -185,7 +191,7 @@ class NetworkTask(ABC):
                     self._check_frozen(variables)
                     batch = self.batch_shapes(batch_size)
                     check = partial(self.check_outputs, batch_size)
-                    trace_training(self.model, variables, batch, self.truths, check)
+                    trace_training(self.model, variables, batch, self._truths_of_stored, check)
         if self.update.own or not type(self).__module__.startswith("cnnjax."):
             self._check_steps(variables, batch_size)
 

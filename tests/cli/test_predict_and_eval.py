@@ -76,6 +76,7 @@ def predicted(cli, *arguments):
     [
         ((), IMAGENET_MEAN, IMAGENET_DEVIATION),
         (("--normalization", "inception"), (0.5,) * 3, (0.5,) * 3),
+        (("--normalization", "caffe"), (123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3),
         (("--normalization", "none"), (0,) * 3, (1,) * 3),
     ],
 )

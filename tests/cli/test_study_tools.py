@@ -8,6 +8,7 @@ import pytest
 from cnnjax import Contrast
 from cnnjax.core.files import read_sealed
 from cnnjax.report.study_page import BLOCKS, filled
+from cnnjax.report.summary import _for_others
 from tests.study.test_store import STUDY, claim, fill
 
 
@@ -163,3 +164,12 @@ def test_what_is_no_page_is_refused_and_the_summary_stays(cli, half_done, conten
     assert code == 2
     assert "give a page of words" in err
     assert not (half_done / "summaries").exists()
+
+
+def test_a_summary_s_command_has_no_folder_of_its_machine():
+    command = "cnnjax study run x --data-dir '/home/me/my data' --data folder:/home/me/d --set"
+    told = _for_others(f"{command} init.weights=/home/me/w.npz --workdir runs/x")
+    assert told == (
+        "cnnjax study run x --data-dir 'my data' --data folder:d --set init.weights=w.npz"
+        " --workdir runs/x"
+    )

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed; it is an or
 
 from cnnjax import create_model  # noqa: E402
 from cnnjax.interop.mapping import from_torch, to_torch  # noqa: E402
+from cnnjax.interop.weights import usual_normalization  # noqa: E402
 from cnnjax.ops.roi_align import pyramid_levels, pyramid_roi_align  # noqa: E402
 from tests.interop import torch_detector_nets as nets  # noqa: E402
 from tests.interop.test_parity import randomised  # noqa: E402
@@ -88,5 +89,6 @@ def test_ssd300():
     with torch.no_grad():
         expected = net(same)
     assert found["classes"].shape == (1, 8_732, 3)
+    assert usual_normalization(model, (300, 300, 3)) == "caffe"
     for name, values in expected.items():
         close(found[name], values)

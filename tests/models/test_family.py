@@ -35,6 +35,11 @@ TWINS = (  # fields that make one of them small
     ),
     ("retinanet", {**_TWIN, "features": 4, "depth": 1}),
     (
+        "retinanet",
+        {"backbone": "resnet18", "backbone_fields": {"normalization": "frozen"}}
+        | {"features": 4, "depth": 1},
+    ),
+    (
         "faster_rcnn",
         {**_TWIN, "backbone_fields": {"features": (2,) * 5, "units": 1}}
         | {"strides": (8, 16), "sizes": ((8.0,), (16.0,), (32.0,)), "pyramid": 4}

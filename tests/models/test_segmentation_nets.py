@@ -1,4 +1,5 @@
-"""FCN, SegNet and DeconvNet: sizes of their maps, and SegNet as PyTorch computes it."""
+"""Networks of the papers beyond classification: sizes of their maps, what fits, SegNet as PyTorch
+computes it."""
 
 from functools import partial
 
@@ -9,6 +10,7 @@ import pytest
 
 from cnnjax import Refused, create_model
 from cnnjax.analysis.cost import model_cost
+from cnnjax.models.ssd import _unit_length
 
 
 def shape(model, *size):
@@ -97,6 +99,7 @@ def test_segnet_as_pytorch_computes_it():
         ("fcn8s", {"skips": (8, 16)}, "falling strides"),
         ("segnet", {"convolutions": (1,)}, "a stage has channels and a convolution"),
         ("segnet", {"width": 0.001}, "a stage needs a channel"),
+        ("fcn8s", {"hidden": 0}, "hidden=0: 1 or more"),
         ("retinanet", {"extra": "pool"}, "p5 or c5"),
         ("retinanet", {"strides": (16, 8)}, "rising"),
         ("retinanet", {"depth": 0}, "1 or more"),
@@ -110,14 +113,38 @@ def test_what_cannot_be_is_refused(name, fields, told):
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "told"),
+    ("name", "fields", "side", "told"),
     [
-        ("ssd300", 320, "ssd300 takes 300x300"),
-        ("segnet", 31, "32x32 or more"),
+        ("ssd300", {}, 320, "ssd300 takes 300x300"),
+        ("ssd300", {"backbone": "resnet18", "backbone_fields": None}, 300, "512 channels"),
+        ("segnet", {}, 31, "32x32 or more"),
+        ("fcn8s", {"skips": (32,)}, 64, "of 2, 4, 8, 16, falling"),
+        ("fcn8s", {"skips": (3,)}, 64, "of 2, 4, 8, 16, falling"),
+        ("fcn_resnet50", {"backbone": "vgg11", "backbone_fields": None}, 64, "a resnet is needed"),
+        ("tiny_rcnn", {"crop_size": 20}, 64, "a multiple of 8"),
+        ("tiny_rcnn", {"considered": 100, "proposals": 9}, 8, "10x10 or more"),
     ],
 )
-def test_images_that_do_not_fit(name, side, told):
-    model = create_model(name)
+def test_what_does_not_fit(name, fields, side, told):
+    model = create_model(name, **fields)
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     with pytest.raises(Refused, match=told):
         jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+
+
+def test_an_object_is_unlikely_at_first():
+    """Lin et al. 2017, section 4.1: kernels of deviation .01 keep what the bias says."""
+    model = create_model("retinanet", num_classes=3, backbone="resnet18")
+    images = jax.random.normal(jax.random.key(1), (1, 128, 128, 3))
+    logits, _ = model.init_with_output(jax.random.key(0), images, train=False)
+    chances = np.asarray(jax.nn.sigmoid(logits["classes"]))
+    assert abs(chances.mean() - 0.01) < 0.001
+    assert chances.max() < 0.1
+
+
+def test_a_place_without_features_has_a_gradient():
+    """ssd300 divides by the length of a place's features, which is 0 on even ground."""
+    places = jnp.zeros((1, 1, 2, 3)).at[0, 0, 1].set(jnp.asarray([3.0, 4.0, 0.0]))
+    found, grads = jax.value_and_grad(lambda x: _unit_length(x)[..., 0].sum())(places)
+    assert float(found) == pytest.approx(0.6)
+    assert np.isfinite(grads).all()

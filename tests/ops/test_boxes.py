@@ -76,6 +76,9 @@ def test_anchors_as_torchvision_has_them():
     of_level = [found[start][2] * 2 for start in (0, 9 * 64, 9 * (64 + 16))]
     assert of_level == [46, 90, 182]
     assert anchors.rpn_anchors(64, 64, "torchvision")[1].tolist() == [-16, -16, 16, 16]
+    coarsest = anchors.rpn_anchors(800, 1344, "torchvision")[-13 * 21 * 3 :].reshape(13, 21, 3, 4)
+    centres = (coarsest[..., :2] + coarsest[..., 2:]) / 2
+    assert centres[1, 1, 0].tolist() == [64, 61]  # 1344 // 21 and 800 // 13 pixels, not 64 and 64
 
 
 def test_anchors_of_the_paper_have_their_areas_and_centres():

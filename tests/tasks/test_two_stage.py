@@ -16,7 +16,7 @@ from tests.tasks.test_detection import DATA, batch, figures
 
 NETS = {
     "tiny_faster_rcnn": {"rpn_features": 4, "asked": 16, "proposals": 12, "sampled": 8},
-    "tiny_rcnn": {"proposals": 12, "sampled": 8, "crop_size": 8},
+    "tiny_rcnn": {"proposals": 12, "sampled": 4, "crop_size": 8, "smallest": 1},
 }
 SMALL = {"num_classes": 2, "backbone_fields": {"features": (2, 2, 4, 4), "units": 1}}
 
@@ -50,9 +50,9 @@ def test_the_objects_stand_among_the_regions_while_training(net):
         overlap = box.iou(boxes, drawn["regions"][image]) * drawn["there"][image][None]
         positive = int((overlap.max(0) >= 0.5).sum())
         objects = int((labels >= 0).sum())
-        assert positive <= 2  # a quarter of eight
+        assert positive <= 2  # a quarter of eight, or one of four
         assert int((overlap.max(1) == 1).sum()) >= min(objects, 1)
-        assert drawn["regions"].shape[1] == 8
+        assert drawn["regions"].shape[1] == NETS[net]["sampled"]
         assert proposed["regions"].shape[1] == (24 if net == "tiny_faster_rcnn" else 12)
 
 
@@ -64,7 +64,8 @@ def test_an_example_s_regions_are_its_own_wherever_it_stands(net):
     back = forward(task, turned, **task.truths(turned))
     other = forward(task, whole, key=1, **task.truths(whole))
     np.testing.assert_allclose(there["regions"], back["regions"][::-1], atol=1e-3)
-    if "draws" in there:
+    assert (np.asarray(there["regions"]) != np.asarray(other["regions"])).any()
+    if net == "tiny_faster_rcnn":
         np.testing.assert_array_equal(there["draws"], back["draws"][::-1])
         assert (np.asarray(there["draws"]) != np.asarray(other["draws"])).any(1).all()
 
@@ -100,7 +101,9 @@ def test_a_step_is_finite_with_and_without_objects(net, objects):
     assert int(new.step) == 1
     assert not np.asarray(sums["nonfinite"]).any()
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, new.params)
-    expected = {"classes", "body", "moves"} if any(objects) else {"classes", "body"}
+    expected = {"classes", "body"} | ({"moves"} if any(objects) else set())
+    if net == "tiny_faster_rcnn":
+        expected |= {"rpn_conv", "rpn_scores"} | ({"rpn_moves"} if any(objects) else set())
     for name in expected:
         assert any(jax.tree.leaves(moved[name])), name
 
@@ -129,14 +132,24 @@ def test_the_losses_of_one_image_by_hand():
     ("net", "fields", "told"),
     [
         ("tiny_faster_rcnn", {"sizes": ()}, "give sizes for each of the 1 maps"),
-        ("tiny_faster_rcnn", {"strides": (8, 4)}, "rising"),
+        ("tiny_faster_rcnn", {"strides": (8, 4)}, "each twice the one before"),
+        ("tiny_faster_rcnn", {"strides": (4, 16)}, "each twice the one before"),
+        ("tiny_faster_rcnn", {"strides": ()}, "each twice the one before"),
+        ("faster_rcnn", {"sizes": ((8.0, 9.0), *((1.0,),) * 4)}, "as many on each map"),
+        ("tiny_faster_rcnn", {"region_size": 0}, "region_size=0: 1 or more"),
+        ("tiny_faster_rcnn", {"asked": 0}, "asked=0: 1 or more"),
+        ("tiny_faster_rcnn", {"hidden": (0,)}, "1 or more"),
+        ("tiny_faster_rcnn", {"backbone_fields": 3}, "fields by name"),
+        ("tiny_rcnn", {"smallest": 0}, "smallest=0: 1 or more"),
         ("tiny_faster_rcnn", {"strides": (4, 8), "sizes": ((1.0,),) * 2}, "several maps need one"),
         ("tiny_faster_rcnn", {"ratios": (0.0,)}, "above 0"),
         ("tiny_faster_rcnn", {"positives": 2.0}, "0 to 1"),
         ("tiny_faster_rcnn", {"sampled": 0}, "1 or more"),
         ("tiny_faster_rcnn", {"most": 500}, "1 to candidates=200"),
         ("tiny_rcnn", {"proposals": 100}, "1 to 24"),
-        ("tiny_rcnn", {"crop_size": 0}, "1 pixel or more"),
+        ("tiny_rcnn", {"crop_size": 0}, "crop_size=0: 1 or more"),
+        ("ssd300", {"sizes": ((99.0,),) * 6}, "its own anchors"),
+        ("ssd300", {"strides": (8, 16)}, "its own anchors"),
     ],
 )
 def test_what_cannot_be_is_refused(net, fields, told):

@@ -103,7 +103,7 @@ def test_a_detector_begins_with_the_backbone_of_a_classifier(folder, trained, tm
         assert all(same(tree, trained.variables["params"][name])), name
     assert all(same(state.model_state["batch_stats"]["body"], trained.variables["batch_stats"]))
     assert "all but the backbone begins anew" in said[-1]
-    with pytest.raises(Refused, match="is of another network|order of the logits is not known"):
+    with pytest.raises(Refused, match=r"is of another network|order of the logits is not known"):
         state_of(detector.replace(init=Init(str(weights))), dataset)
 
 
