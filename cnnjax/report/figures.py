@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from cnnjax.report.canvas import (
@@ -38,6 +39,9 @@ from cnnjax.study.statistics import summarize
 from cnnjax.study.store import Store
 from cnnjax.study.verdict import Judgement
 from cnnjax.tasks.task import Metric
+
+_FEWEST = 6  # seeds of a band by bootstrap, as of an interval
+_DRAWS = 2_000  # of it
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ def _curve_panel(
     label: str,
     limits: tuple[float, float],
 ) -> Picture:
-    """Training thin, test bold, band over seeds; where there is one epoch, a dot a level."""
+    """Training thin, test bold, a band over seeds; where there is one epoch, a dot a level."""
     drawn = [(curve, look) for curve, look in line if curve is not None]
     crowded = len(line) > len(COLOURS)
     figure, axes = panel(*((1.4 * NARROW, 1.4 * HEIGHT) if crowded else (NARROW, HEIGHT)))
@@ -251,7 +255,8 @@ def _curve_panel(
                 zorder=2.5 if bold else 2.4,
                 **_points(look, len(x), index, bold),
             )
-            low, high = [min(row) for row in rows], [max(row) for row in rows]
+            bands = [_band(row) for row in rows]
+            low, high = [one for one, _ in bands], [one for _, one in bands]
             axes.fill_between(
                 x, low, high, color=look.colour, alpha=0.05 if crowded else 0.12, linewidth=0
             )
@@ -272,12 +277,25 @@ def _curve_panel(
     axes.set_title(fitted(name, figure.get_figwidth() - 0.9, 10.8))
     legend_below(figure, factor, [(curve.label, look) for curve, look in drawn])
     what = f"{name}: {label}" if name else label[:1].upper() + label[1:]
+    epochs = [epoch for curve, _ in drawn for epoch in curve.epochs]
+    thin = "Thin: of the epoch's batches while training; bold: of the test split"
+    seeds = min((len(epoch.test) for epoch in epochs), default=0)
+    band = "all seeds" if seeds < _FEWEST else "95 % by bootstrap of the mean over seeds"
     caption = (
-        f"{what} by epoch and {factor}. Thin: of the epoch's batches while training; bold: of the"
-        " test split; band: all seeds; a cross ends a line where a"
-        " seed diverged."
+        f"{what} by epoch and {factor}. {thin if any(e.batch for e in epochs) else 'Test split'};"
+        f" band: {band}, at each epoch for itself, a description and no test; a cross ends a line"
+        " where a seed diverged."
     )
     return picture(figure, f"curves-{name or 'all'}", caption)
+
+
+def _band(values: Sequence[float]) -> tuple[float, float]:
+    """Percentiles of the means of seeds drawn with replacement; of a few seeds all of them."""
+    if len(values) < _FEWEST:
+        return min(values), max(values)
+    drawn = np.random.default_rng(0).integers(0, len(values), (_DRAWS, len(values)))
+    low, high = np.percentile(np.asarray(values)[drawn].mean(1), (2.5, 97.5))
+    return float(low), float(high)
 
 
 def _points(look: Look, epochs: int, index: int, bold: bool) -> dict[str, Any]:

@@ -5,12 +5,14 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
 from cnnjax import Contrast, Preset, Study, small_images
 from cnnjax.report import canvas
 from cnnjax.report.canvas import drawing, fitted, looks, text_width
-from cnnjax.report.figures import pictures
+from cnnjax.report.figures import _band, pictures
 from cnnjax.study.cells import resolve
 from cnnjax.study.outcome import read_outcome
 from cnnjax.study.spec import Arm
@@ -258,3 +260,13 @@ def test_points_and_nats_have_an_axis_each(tmp_path, drawn):
     assert axes.get_xlabel().endswith("(nats)")
     assert axes.get_xlim()[1] < 0.1  # on the scale of its own differences
     assert len(axes.texts) == 1
+
+
+def test_a_band_is_of_the_mean_and_of_few_seeds_all_of_them():
+    values = np.random.default_rng(1).normal(10, 2, 12).tolist()
+    low, high = _band(values)
+    found = bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=0)
+    assert low == pytest.approx(found.confidence_interval.low, abs=0.1)
+    assert high == pytest.approx(found.confidence_interval.high, abs=0.1)
+    assert _band(values) == (low, high)  # the same results give the same picture
+    assert _band(values[:5]) == (min(values[:5]), max(values[:5]))
