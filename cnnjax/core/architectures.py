@@ -79,6 +79,19 @@ class _Models(Registry[Architecture]):
         known = {} if is_own(name) else {"num_classes": _NUM_CLASSES}
         return known | super().sentences(name)
 
+    def converted(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """All settings; another kind of backbone begins without the fields of the default's."""
+        found = super().converted(name, fields)
+        if (
+            "backbone" in fields
+            and "backbone_fields" not in fields
+            and not is_own(found["backbone"])
+        ):
+            usual = self.settings(name)["backbone"].default
+            if self.find(found["backbone"]).make is not self.find(usual).make:
+                found["backbone_fields"] = None
+        return found
+
     def find(self, name: str) -> Architecture:
         if is_own(name) or name in (known := self.names()):
             return super().find(name)

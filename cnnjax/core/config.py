@@ -102,7 +102,7 @@ def override(config: Any, path: str, value: Any, *, inside: str = "") -> Any:
 def _refuse_named(config: Named, name: str, known: list[str], inside: str) -> None:
     """What a model, a task or an optimiser has, where nothing of it is nearly `name`."""
     if not difflib.get_close_matches(name, known, cutoff=0.6):
-        has = ", ".join(one for one in known if one != "name")
+        has = ", ".join(one for one in known if one != "name") or "none"
         raise Refused(f"no setting {inside + name!r}: {config.name} has {has}")
 
 

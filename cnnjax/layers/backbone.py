@@ -7,8 +7,8 @@ from flax import linen as nn
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from cnnjax.core.architectures import create_model
-from cnnjax.core.errors import Refused
+from cnnjax.core.architectures import MODELS, create_model
+from cnnjax.core.errors import Refused, unknown
 from cnnjax.core.user_code import is_own
 from cnnjax.layers.layer import Layer
 from cnnjax.layers.scan import Runs
@@ -19,11 +19,12 @@ class OnBackbone(Layer, kw_only=True):
 
     Attributes:
       backbone: one of the networks that ship and have feature maps.
-      backbone_fields: of it, e.g. {"units": 1}; none: as it is.
+      backbone_fields: of it, e.g. {"units": 1}; {}: as it is, and so for another kind of backbone
+        than the network's own.
       width: multiplies the channels of a backbone that has such a field.
 
     Raises:
-      Refused: the backbone is no network that ships.
+      Refused: the backbone is no classifier that ships, or has no such field.
     """
 
     backbone: str
@@ -35,6 +36,9 @@ class OnBackbone(Layer, kw_only=True):
             raise Refused(f"backbone={self.backbone}: give a network that ships (cnnjax models)")
         if not isinstance(self.backbone_fields, Mapping | None):
             raise Refused(f'backbone_fields={self.backbone_fields}: fields by name, {{"units": 1}}')
+        what = MODELS.find(self.backbone).task
+        if what != "classification":
+            raise Refused(f"backbone={self.backbone} is for {what}: give one for classification")
         object.__setattr__(self, "backbone_fields", _hashable(self.backbone_fields))
         super().__post_init__()
 
@@ -44,7 +48,15 @@ class OnBackbone(Layer, kw_only=True):
         fields: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if self.width != 1:
             fields["width"] = self.width
-        body = create_model(self.backbone, **{**fields, **(self.backbone_fields or {}), **changes})
+        fields |= {**(self.backbone_fields or {}), **changes}
+        known = MODELS.settings(self.backbone)
+        for name in fields:  # before Python takes one for an argument of its own
+            if name not in known:
+                raise unknown(f"field of backbone {self.backbone}", name, known)
+        try:
+            body = create_model(self.backbone, **fields)
+        except Refused as error:
+            raise Refused(f"backbone {self.backbone}: {error}") from None
         if not hasattr(body, "feature_maps"):
             raise Refused(f"backbone={self.backbone} has no feature maps")
         return body

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from cnnjax.core.errors import Refused
 from cnnjax.layers.context import example_keys
 
 
@@ -17,6 +18,11 @@ class Dropout(nn.Module):
     """
 
     rate: float
+
+    def __post_init__(self):
+        if not 0 <= self.rate <= 1:
+            raise Refused(f"dropout={self.rate}: 0 to 1")
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "n ..."], *, deterministic: bool) -> Float[Array, "n ..."]:

@@ -89,8 +89,10 @@ class FCN(OnBackbone, kw_only=True):
         x = self.head(x)
         for stride in self.skips:
             if stride not in maps or stride // 2 not in maps or stride == max(maps):
-                known = [str(one) for one in maps if one // 2 in maps and one < max(maps)]
-                raise Refused(f"skips={list(self.skips)}: of {', '.join(known)}, falling")
+                raise Refused(
+                    f"skips={list(self.skips)}: strides of maps of {self.backbone}, falling, not of"
+                    f" the first or the last; it has {', '.join(map(str, maps))}"
+                )
             pooled = max_pool(maps[stride // 2], 2)  # VGG's maps end before their pooling
             beside = getattr(self, f"head{stride}")(pooled)
             x = resize_bilinear(x, (beside.shape[1], beside.shape[2])) + beside

@@ -72,6 +72,10 @@ class RCNN(OnRegions, kw_only=True):
     candidates: int = 120
 
     def __post_init__(self):
+        if not self.levels or self.considered < 1:
+            raise Refused(
+                f"levels={list(self.levels)}, considered={self.considered}: one or more, 1 or more"
+            )
         if not 1 <= self.proposals <= len(self.levels) * self.considered:
             raise Refused(
                 f"proposals={self.proposals}: 1 to {len(self.levels) * self.considered},"

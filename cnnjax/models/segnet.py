@@ -80,7 +80,9 @@ class SegNet(Layer):
                 " has channels and a convolution"
             )
         if not all(0.5 < one * self.width < 2**20 for one in self.features) or self.middle < 0:
-            raise Refused(f"width={self.width}, middle={self.middle}: a stage needs a channel")
+            raise Refused(
+                f"width={self.width}, middle={self.middle}: a stage has a channel, 2^20 at most"
+            )
         super().__post_init__()
 
     @nn.nowrap

@@ -205,6 +205,8 @@ class NetworkTask(ABC):
             return
         found, dtype = getattr(outputs, "shape", ()), getattr(outputs, "dtype", None)
         if found != (examples, self.num_outputs) or dtype != jnp.float32:
+            if hasattr(self.model, "detections"):
+                raise Refused(f"{type(self.model).__name__} is a detector: --task detection")
             kind = type(outputs).__name__ if dtype is None else f"{dtype}{list(found)}"
             raise Refused(
                 f"{type(self.model).__name__} gives {kind} for {examples}"

@@ -61,6 +61,8 @@ class Segmentation(NetworkTask):
         wanted = (examples, *of_size(height, width), self.num_outputs)
         found, dtype = tuple(getattr(outputs, "shape", ())), getattr(outputs, "dtype", None)
         if found != wanted or dtype != jnp.float32:
+            if hasattr(self.model, "detections"):
+                raise Refused(f"{type(self.model).__name__} is a detector: --task detection")
             kind = type(outputs).__name__ if dtype is None else f"{dtype}{list(found)}"
             raise Refused(
                 f"{type(self.model).__name__} gives {kind} for {examples} image(s) of"

@@ -77,10 +77,14 @@ def weights_digest(recipe: Recipe) -> dict[str, str]:
         with file.open("rb") as data:
             return {recipe.init.weights: hashlib.file_digest(data, "sha256").hexdigest()}
     except OSError:
-        raise Refused(
-            f"init.weights={recipe.init.weights}: there are no weights in {path}; give the folder"
-            " of a run or of cnnjax import-weights, or a file"
-        ) from None
+        raise _nothing(recipe, path) from None
+
+
+def _nothing(recipe: Recipe, path: Path) -> Refused:
+    return Refused(
+        f"init.weights={recipe.init.weights}: there are no weights in {path}; give the folder of a"
+        " run or of cnnjax import-weights, or a file"
+    )
 
 
 def _newest(run: Path) -> Path:
@@ -92,6 +96,8 @@ def _newest(run: Path) -> Path:
 def _read(task: NetworkTask, recipe: Recipe, state: TrainState) -> Any:
     assert recipe.init.weights is not None
     path, head = located(recipe.init.weights), recipe.init.head
+    if not path.exists():
+        raise _nothing(recipe, path)
     fresh = {"params": state.params, **state.model_state}
     shape = task.data.image_shape
     given, theirs, run = f"init.weights={recipe.init.weights}", "", None

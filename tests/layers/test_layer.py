@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from cnnjax import create_model
+from cnnjax import Refused, create_model
+from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.layer import Layer
 
 NUMERICS = {"initialization": "he_fan_out", "dtype": "bfloat16", "param_dtype": "bfloat16"}
@@ -39,3 +40,9 @@ def test_every_part_computes_as_its_network(name):
         resnet_head = path == "head" and hasattr(model, "equal_blocks")  # averages in float32
         assert resnet_head or getattr(part, "dtype", "bfloat16") == "bfloat16", path
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(variables["params"])} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("rate", [-1.0, 1.5])
+def test_a_share_that_is_none_is_not_dropped(rate):
+    with pytest.raises(Refused, match="0 to 1"):
+        Dropout(rate)

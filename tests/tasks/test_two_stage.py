@@ -140,6 +140,9 @@ def test_the_losses_of_one_image_by_hand():
         ("tiny_faster_rcnn", {"asked": 0}, "asked=0: 1 or more"),
         ("tiny_faster_rcnn", {"hidden": (0,)}, "1 or more"),
         ("tiny_faster_rcnn", {"backbone_fields": 3}, "fields by name"),
+        ("tiny_ssd", {"backbone": "unet_small"}, "is for segmentation: give one for classific"),
+        ("tiny_rcnn", {"levels": ()}, "one or more"),
+        ("tiny_rcnn", {"considered": -3}, "considered=-3: one or more, 1 or more"),
         ("tiny_rcnn", {"smallest": 0}, "smallest=0: 1 or more"),
         ("tiny_faster_rcnn", {"strides": (4, 8), "sizes": ((1.0,),) * 2}, "several maps need one"),
         ("tiny_faster_rcnn", {"ratios": (0.0,)}, "above 0"),
@@ -155,3 +158,25 @@ def test_the_losses_of_one_image_by_hand():
 def test_what_cannot_be_is_refused(net, fields, told):
     with pytest.raises(Refused, match=told):
         create_model(net, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"name": "x"}, "no field of backbone vgg_small 'name'"),
+        ({"depth": 3}, "no field of backbone vgg_small 'depth'"),
+        ({"units": "two"}, "backbone vgg_small: model.units=two"),
+        ({"units": -1}, "backbone vgg_small: .* a network needs a unit"),
+    ],
+)
+def test_a_backbone_that_cannot_be_is_refused_by_its_name(fields, told):
+    with pytest.raises(Refused, match=told):
+        create_model("tiny_ssd", backbone_fields=fields).make_body()
+
+
+def test_another_kind_of_backbone_begins_without_the_fields_of_the_first():
+    assert create_model("tiny_ssd", backbone="cifar_resnet8").backbone_fields is None
+    same = create_model("retinanet", backbone="resnet18").backbone_fields
+    assert dict(same) == {"normalization": "frozen"}
+    given = create_model("tiny_ssd", backbone="cifar_resnet8", backbone_fields={"width": 0.5})
+    assert dict(given.backbone_fields) == {"width": 0.5}

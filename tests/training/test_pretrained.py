@@ -140,6 +140,14 @@ def test_weights_that_are_not_there_are_refused(tmp_path):
         weights_digest(SMALL.replace(init=Init(str(tmp_path / "nothing"))))
 
 
+def test_they_are_looked_for_before_a_network_is(tmp_path):
+    """Of a network whose layout in PyTorch is not known."""
+    recipe = small_scenes.replace(init=Init(str(tmp_path / "nothing")))
+    recipe = override(recipe, "data.scenes", SCENES)
+    with pytest.raises(Refused, match="there are no weights in"):
+        state_of(recipe, load_dataset(recipe.data))
+
+
 def test_the_weights_are_part_of_the_identity(folder, trained, digits, tmp_path):
     file = tmp_path / "weights.npz"
     arrays = to_torch(trained.module, trained.variables, trained.image_shape)
