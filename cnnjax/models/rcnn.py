@@ -88,6 +88,11 @@ class RCNN(OnRegions, kw_only=True):
     @property
     def smallest_image(self) -> int:
         """Height and width in pixels, at least."""
+        return max(getattr(self.make_body(), "smallest_image", 1), self._smallest)
+
+    @property
+    def _smallest(self) -> int:
+        """Pixels of a side of an image that can have as many components as are considered."""
         return math.isqrt(self.considered - 1) + 1
 
     def setup(self):
@@ -98,7 +103,7 @@ class RCNN(OnRegions, kw_only=True):
     def propose(
         self, images: Float[Array, "n h w c"], *, train: bool
     ) -> tuple[dict[str, Array], Array, Array, Any]:
-        require_images(images, self.smallest_image)
+        require_images(images, self._smallest)
         bright = images.mean(-1)
         mean, spread = bright.mean((1, 2)), bright.std((1, 2))
         found = []

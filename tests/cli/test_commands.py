@@ -136,7 +136,7 @@ def test_the_list_of_studies(cli):
     code, out, _ = cli("study", "list", "--json")
     assert code == 0
     (found,) = (s for s in json.loads(out)["studies"] if s["name"] == "degradation")
-    assert list(found["presets"]) == ["smoke", "quick", "thorough", "paper"]
+    assert list(found["presets"]) == ["smoke", "quick", "thorough", "cifar", "paper"]
 
 
 def test_real_cifar10_trains_from_the_command_line(cli, real_data, tmp_path):
