@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import jax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
@@ -43,6 +44,14 @@ class Detector(OnBackbone, kw_only=True):
         if self.most > self.candidates:
             raise Refused(f"most={self.most}: 1 to candidates={self.candidates}")
         super().__post_init__()
+
+    @nn.nowrap
+    def best(
+        self, scores: Float[Array, "b {self.num_classes}"]
+    ) -> tuple[Float[Array, " k"], Int[Array, " k"], Int[Array, " k"]]:
+        """The candidates of an image by falling score: scores, which boxes, and their classes."""
+        top, which = jax.lax.top_k(scores.reshape(-1), min(self.candidates, scores.size))
+        return top, which // self.num_classes, which % self.num_classes
 
     @nn.nowrap
     def answer(

@@ -128,9 +128,7 @@ class OnRegions(Detector, kw_only=True):
 
         def one(regions: Array, there: Array, classes: Array, moves: Array) -> dict[str, Array]:
             scores = jnp.where(there[:, None], jax.nn.softmax(classes)[:, 1:], 0.0)
-            count = min(self.candidates, scores.size)
-            top, which = jax.lax.top_k(scores.reshape(-1), count)
-            region, label = which // self.num_classes, which % self.num_classes
+            top, region, label = self.best(scores)
             moved = box.decode(moves[region, 1 + label], regions[region], box.SSD_WEIGHTS)
             return self.answer(moved, top, label, image_size)
 

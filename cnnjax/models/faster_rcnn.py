@@ -28,7 +28,7 @@ from cnnjax.layers.pyramid import FeaturePyramid
 from cnnjax.layers.regions import BETA, OnRegions
 from cnnjax.ops import boxes as box
 from cnnjax.ops.anchors import Variant as AnchorVariant
-from cnnjax.ops.anchors import pyramid_anchors
+from cnnjax.ops.anchors import check_shapes, pyramid_anchors
 from cnnjax.ops.assignment import assign, sample
 from cnnjax.ops.losses import binary_cross_entropy, smooth_l1
 from cnnjax.ops.nms import non_max_suppression
@@ -144,10 +144,7 @@ class FasterRCNN(OnRegions, kw_only=True):
             )
         if min(self.hidden, default=1) < 1:
             raise Refused(f"hidden={list(self.hidden)}: 1 or more")
-        if not self.ratios or min(*self.ratios, *(s for of in self.sizes for s in of)) <= 0:
-            raise Refused(
-                f"sizes={list(map(list, self.sizes))}, ratios={list(self.ratios)}: above 0"
-            )
+        check_shapes(self.sizes, self.ratios)
         super().__post_init__()
 
     @property

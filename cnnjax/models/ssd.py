@@ -22,7 +22,7 @@ from cnnjax.core.errors import Refused
 from cnnjax.layers.conv_norm import Conv
 from cnnjax.layers.detector import Detector
 from cnnjax.ops import boxes as box
-from cnnjax.ops.anchors import pyramid_anchors, ssd300_anchors
+from cnnjax.ops.anchors import check_shapes, pyramid_anchors, ssd300_anchors
 from cnnjax.ops.assignment import assign
 from cnnjax.ops.losses import PRIOR_BIAS, focal_loss, mined, smooth_l1
 from cnnjax.ops.pool import max_pool
@@ -78,10 +78,7 @@ class SSD(Detector, kw_only=True):
             )
         if len(set(self.strides)) < len(self.strides) or min(self.strides) < 1:
             raise Refused(f"strides={list(self.strides)}: each once, 1 or more")
-        if not self.ratios or min(*self.ratios, *(s for of in self.sizes for s in of)) <= 0:
-            raise Refused(
-                f"sizes={list(map(list, self.sizes))}, ratios={list(self.ratios)}: above 0"
-            )
+        check_shapes(self.sizes, self.ratios)
         super().__post_init__()
 
     @property
@@ -176,9 +173,7 @@ class SSD(Detector, kw_only=True):
                 scores = jax.nn.sigmoid(classes[:, 1:])
             else:
                 scores = jax.nn.softmax(classes)[:, 1:]
-            count = min(self.candidates, scores.size)
-            top, which = jax.lax.top_k(scores.reshape(-1), count)
-            anchor, label = which // self.num_classes, which % self.num_classes
+            top, anchor, label = self.best(scores)
             moved = box.decode(deltas[anchor], anchors[anchor], box.SSD_WEIGHTS)
             return self.answer(moved, top, label, image_size)
 

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from cnnjax.core.errors import Refused
+
 Anchors = Float[np.ndarray, "n 4"]  # corners, in the order of rows, columns, shapes
 Variant = Literal["paper", "torchvision"]
 
@@ -37,6 +39,12 @@ def grid_anchors(
 def ratio_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> list[tuple[float, float]]:
     """Widths and heights of an area of size^2 and a ratio of height to width; ratios in turn."""
     return [(s / math.sqrt(r), s * math.sqrt(r)) for r in ratios for s in sizes]
+
+
+def check_shapes(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> None:
+    """Refuse sides and ratios that are not above 0, and none."""
+    if not ratios or min(*ratios, *(side for of_map in sizes for side in of_map)) <= 0:
+        raise Refused(f"sizes={list(map(list, sizes))}, ratios={list(ratios)}: above 0")
 
 
 def ssd300_anchors() -> Anchors:
