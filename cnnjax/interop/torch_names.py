@@ -36,7 +36,7 @@ def family_arrays(
     model: Any, shapes: Mapping[VariablePath, tuple[int, ...]]
 ) -> dict[VariablePath, Torch] | None:
     """PyTorch's name and layout of each variable of a network that ships; None for any other."""
-    if type(model) not in _FAMILIES or not _on_resnet(model):
+    if type(model) not in _FAMILIES or not _stands_as_torchvisions(model):
         return None
     name_of, flattened_of = _FAMILIES[type(model)]
     if getattr(model, "preactivation", False):
@@ -227,7 +227,7 @@ def _ssd300(model: SSD300, module: str) -> str:
     return f"backbone.extra.{at - 1}.{ {'reduce': 0, 'conv': 2}[kind] }"
 
 
-def _on_resnet(model: Any) -> bool:
+def _stands_as_torchvisions(model: Any) -> bool:
     """Whether a network that stands on another one stands on torchvision's."""
     if isinstance(model, FCNResNet | RetinaNet):
         return model.backbone.startswith("resnet")
