@@ -456,14 +456,14 @@ def _command(
 
 
 def _print_outcome(outcome: "Outcome") -> None:
-    from cnnjax.report.tables import contrast_table, metric_table
+    from cnnjax.report.tables import contrast_table, metric_table, spread_table
     from cnnjax.study.outcome import counted
 
     plan = outcome.plan
     cells = plan.cells
     print_text(f"{plan.question}\n({plan.source}; preset {plan.preset})\n")
-    for table in (metric_table(outcome), contrast_table(outcome)):
-        if not table.rows:
+    for table in (metric_table(outcome), spread_table(outcome), contrast_table(outcome)):
+        if table is None or not table.rows:
             continue
         print_text(table.caption)
         print_table(table.head, table.rows, table.numeric, table.optional)

@@ -3,7 +3,7 @@
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -193,14 +193,17 @@ def train(
                 cache.close()
     result = {"model": plain(recipe.model), "data": dataset.name, "workdir": workdir, **result}
     if is_first():
-        _tell(result, recipe.task.name, as_json)
+        _tell(result, recipe.task.name, len(dataset.test), as_json)
     if result["status"] == "interrupted":
         sys.exit(stop.exit_code)
     if result["status"] == "diverged":
         sys.exit(1)
 
 
-def _tell(result: dict, task: str, as_json: bool) -> None:
+def _tell(result: dict, task: str, test_examples: int, as_json: bool) -> None:
+    """What came out, and how far runs with other seeds would lie from it."""
+    from cnnjax.study.statistics import expected_sd
+    from cnnjax.tasks.registry import TASKS
     from cnnjax.tasks.task import figures_in
 
     if result["status"] == "interrupted":
@@ -212,6 +215,15 @@ def _tell(result: dict, task: str, as_json: bool) -> None:
         keys = ("status", "steps", *figures_in(result), "train_seconds", "compile_seconds")
         units = units_of(task)
         print_table(("", ""), [(key, shown(result[key], units.get(key))) for key in keys])
+        task_class: Any = TASKS.find(task).make
+        for metric in task_class.metrics:
+            name = f"test_{metric.name}"
+            if metric.decisions and (error := result.get(name)) is not None:
+                say(
+                    f"{name}: runs with other seeds scatter by about"
+                    f" {expected_sd(error, test_examples):.2f} points (foretold from it and from"
+                    f" {test_examples:,} test images; a study measures it)"
+                )
     if result["status"] == "diverged":
         where = result["diverged"]
         say(f"diverged at step {where['step']}: {where['leaf']} is not finite")

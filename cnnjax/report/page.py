@@ -22,6 +22,7 @@ from cnnjax.report.tables import (
     fixed_table,
     metric_table,
     results_csv,
+    spread_table,
     tuned_table,
     worst_values,
 )
@@ -85,6 +86,7 @@ def report_context(outcome: Outcome, drawn: list[Picture]) -> dict[str, Any]:
     statuses = {cell.name: outcome.status(cell) for cell in cells}
     tables: list[Table] = [
         metric_table(outcome),
+        *([spread] if (spread := spread_table(outcome)) else []),
         cost_table(outcome),
         *([tuned_table(outcome)] if "tuned" in document else []),
         difference_table(outcome),

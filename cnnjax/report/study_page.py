@@ -22,6 +22,7 @@ from cnnjax.report.tables import NO_VALUE, minus
 from cnnjax.study.measures import labelled, shown, shown_step, words
 from cnnjax.study.outcome import counted
 from cnnjax.study.power import probability
+from cnnjax.study.statistics import sd_interval
 from cnnjax.tasks.task import Metric
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -127,6 +128,22 @@ def _figures(summary: dict[str, Any]) -> str:
     return f"\nMean ± standard deviation over {seeds} seeds.\n\n{table}\n"
 
 
+def _spreads(summary: dict[str, Any]) -> str:
+    """Standard deviations over seeds, beside those that single runs foretell."""
+    rows = []
+    for name, variant in summary["variants"].items():
+        for key, metric in _measures(summary).items():
+            found = variant["metrics"][key]
+            if found["sd"] is None or found.get("sd_foretold") is None:
+                continue
+            interval = sd_interval(found["sd"], found["n"])
+            bounds = f"{shown(metric, interval.low)} to {shown(metric, interval.high)}"
+            figures = [shown(metric, found["sd"]), bounds, shown(metric, found["sd_foretold"])]
+            rows.append([name, labelled(key, metric), str(found["n"]), *figures])
+    head = ["variant", "metric", "seeds", "sd over seeds", "95 % interval", "sd foretold"]
+    return f"\n{_table(head, rows, right=(2, 3, 5))}\n"
+
+
 def _contrasts(summary: dict[str, Any]) -> str:
     rows = []
     for one in summary["contrasts"]:
@@ -198,6 +215,7 @@ def _taken(summary: dict[str, Any], name: str) -> list[str]:
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "run": _run,
     "figures": _figures,
+    "spreads": _spreads,
     "contrasts": _contrasts,
     "verdicts": _verdicts,
     "costs": _costs,

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.files import read_sealed, write_sealed
-from cnnjax.report.tables import train_seconds, values
+from cnnjax.report.tables import foretold_sd, train_seconds, values
 from cnnjax.study.outcome import Outcome
 from cnnjax.study.statistics import summarize
 from cnnjax.study.store import Store
@@ -112,6 +112,7 @@ def _of_variant(outcome: Outcome, variant: Any) -> dict[str, Any]:
             "n": found.n,
             "mean": _rounded(found.mean),
             "sd": _rounded(found.sd),
+            "sd_foretold": _rounded(foretold_sd(outcome, variant, name)),
             "interval": [_rounded(found.interval.low), _rounded(found.interval.high)],
         }
     return {

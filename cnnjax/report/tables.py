@@ -9,7 +9,7 @@ from cnnjax.study.measures import goal_of, labelled, probed, shown, shown_step, 
 from cnnjax.study.outcome import Outcome, figure_names
 from cnnjax.study.power import probability
 from cnnjax.study.spec import Spread
-from cnnjax.study.statistics import EXACT_SEEDS, Summary, summarize
+from cnnjax.study.statistics import EXACT_SEEDS, Summary, expected_sd, sd_interval, summarize
 from cnnjax.study.verdict import ALPHA
 from cnnjax.tasks.task import Metric
 
@@ -125,7 +125,10 @@ def metric_table(outcome: Outcome) -> Table:
         row = [variant.name, f"{_count(outcome, variant)} of {variant.seeds}"]
         for metric in outcome.plan.metrics:
             found = summarize(values(outcome, variant, metric))
-            row += summary_cells(measures[metric], found)
+            mean, sd, interval = summary_cells(measures[metric], found)
+            if found.n == 1 and (foretold := foretold_sd(outcome, variant, metric)) is not None:
+                sd = f"≈ {shown(measures[metric], foretold)}"
+            row += [mean, sd, interval]
         rows.append(tuple(row))
     head = ["variant", "seeds"]
     for metric in outcome.plan.metrics:
@@ -133,11 +136,65 @@ def metric_table(outcome: Outcome) -> Table:
         head += [f"{metric} ({unit})" if unit else metric, "sd", "95 % interval"]
     return Table(
         "Final figures, evaluation mode, whole split: mean over seeds, standard deviation (n - 1)"
-        f" and {INTERVAL}.{no_interval(outcome)} {worst_values(outcome)}",
+        f" and {INTERVAL}.{no_interval(outcome)} {worst_values(outcome)}{_noise_floor(rows)}",
         tuple(head),
         rows,
         numeric=tuple(range(1, len(head))),
         optional=("sd",),
+    )
+
+
+def spread_table(outcome: Outcome) -> Table | None:
+    """How far seeds scatter, beside what a single run foretells; None: no contrast is of that."""
+    metrics = {c.metric for c in outcome.plan.contrasts if isinstance(c, Spread)}
+    rows = []
+    for metric, variant in ((m, v) for m in sorted(metrics) for v in outcome.plan.variants):
+        measure, found = outcome.plan.measures[metric], summarize(values(outcome, variant, metric))
+        if found.sd is None:
+            continue
+        interval, foretold = sd_interval(found.sd, found.n), foretold_sd(outcome, variant, metric)
+        rows.append(
+            (
+                *((metric,) if len(metrics) > 1 else ()),
+                variant.name,
+                str(found.n),
+                shown(measure, found.sd),
+                f"[{shown(measure, interval.low)}, {shown(measure, interval.high)}]",
+                NO_VALUE if foretold is None else shown(measure, foretold),
+            )
+        )
+    if not rows:
+        return None
+    head = ("variant", "seeds", "sd over seeds", "95 % interval", "sd foretold")
+    return Table(
+        "How far seeds scatter: standard deviation (n - 1), its interval for normal errors"
+        " (chi-squared), and what a single run foretells, mean over the runs: √(error / 2 test"
+        " images), of runs that err on each image by themselves and together are calibrated"
+        " (Jordan 2023, arXiv:2304.01910; with more than two classes at most that).",
+        (*(("metric",) if len(metrics) > 1 else ()), *head),
+        rows,
+        numeric=tuple(range(len(rows[0]) - 4, len(rows[0]))),
+    )
+
+
+def foretold_sd(outcome: Outcome, variant: Variant, metric: str) -> float | None:
+    """The standard deviation over seeds that single runs foretell of a test error, their mean;
+    None: it is no such metric, nothing is done, or the data sets differ in their size."""
+    found = values(outcome, variant, metric)
+    examples = {about["test"] for about in outcome.document["data"].values()}
+    decisions = outcome.plan.measures[metric].decisions and metric.startswith("test_")
+    if not (decisions and found and len(examples) == 1):
+        return None
+    (number,) = examples
+    return sum(expected_sd(error, number) for error in found) / len(found)
+
+
+def _noise_floor(rows: list[tuple[str, ...]]) -> str:
+    if not any(cell.startswith("≈") for row in rows for cell in row):
+        return ""
+    return (
+        " Of a single seed sd is foretold (≈), from its error and the number of test images"
+        " (docs/statistics.md): what differs by less may be chance."
     )
 
 

@@ -143,6 +143,39 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(n, mean, sd, SignFlips(values).interval())
 
 
+def expected_sd(error: float, examples: int) -> float:
+    """How far runs scatter in a test error, foretold from that of one (Jordan 2023).
+
+    Of runs that err on each example by themselves, and that are calibrated together (of the
+    examples that a share q of the runs puts in a class, a share q is of that class), the variance
+    is error / (2 examples) where each example is in doubt between two classes, and less where it
+    is between more. docs/statistics.md derives it.
+
+    Args:
+      error: in per cent.
+      examples: of the test set.
+
+    Returns:
+      A standard deviation over runs, in points.
+    """
+    share = error / 100
+    return 100 * math.sqrt(share / (2 * examples))
+
+
+def sd_interval(sd: float, n: int, level: float = 0.95) -> Interval:
+    """Of the standard deviation of n normal values (chi-squared); none of fewer than two."""
+    if n < 2:
+        return Interval(None, None)
+    from scipy.special import gammaincinv
+
+    tail = (1 - level) / 2
+    low, high = (
+        sd * math.sqrt((n - 1) / (2 * gammaincinv((n - 1) / 2, share)))
+        for share in (1 - tail, tail)
+    )
+    return Interval(low, high)
+
+
 def smallest_p(n: int) -> float:
     """The smallest one-sided p that n paired seeds can reach."""
     return 1 / 2 ** min(n, EXACT_SEEDS)

@@ -27,6 +27,8 @@ class Metric:
       better: which direction is.
       sentence: what it is.
       worst: what a diverged run counts as; None: a contrast is not judged where a run diverged.
+      decisions: whether it is the share of examples of which one decision is wrong. Of such a
+        share on a test set it can be told how far runs scatter (`study.statistics.expected_sd`).
     """
 
     name: str
@@ -34,6 +36,7 @@ class Metric:
     better: Literal["lower", "higher"]
     sentence: str
     worst: float | None = None
+    decisions: bool = False
 
     def __post_init__(self):
         if self.better not in ("lower", "higher"):

@@ -2,18 +2,22 @@
 
 import csv
 import io
+import math
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from cnnjax.core.files import append_line, read_sealed
 from cnnjax.report.latex import escaped
 from cnnjax.report.page import write_report
-from cnnjax.report.tables import difference_table
+from cnnjax.report.study_page import write_page
+from cnnjax.report.summary import summary_of
+from cnnjax.report.tables import difference_table, metric_table, spread_table
 from cnnjax.study.outcome import as_json, counted, read_outcome
 from cnnjax.study.runner import Session
-from tests.study.test_store import claim, fill
+from cnnjax.study.spec import Spread
+from tests.study.test_store import DATA, STUDY, claim, fill
 
 
 @pytest.fixture
@@ -183,3 +187,30 @@ def test_the_tables_are_there_for_a_paper(half_done):
     for line in text.splitlines()[3:]:
         assert not re.search(r"(?<!\\)[%#_]", line)
     assert escaped("50 % of {x_1}^2") == r"50 \% of \{x\_1\}\textasciicircum{}2"
+
+
+def test_the_spread_over_seeds_stands_beside_what_one_run_foretells(tmp_path):
+    scatter = replace(STUDY, seeds=4, contrasts=(Spread("8", "14", "test_error"),))
+    store, plan = claim(tmp_path, study=scatter)
+    fill(store, plan)
+    table = spread_table(read_outcome(tmp_path))
+    images = DATA[next(iter(DATA))]["test"]
+    errors = [8.0, 18.0, 28.0, 38.0]
+    foretold = sum(100 * math.sqrt(error / 100 / (2 * images)) for error in errors) / 4
+    assert table.rows[0] == ("8", "4", "12.91", "[7.31, 48.14]", f"{foretold:.2f}")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- s.json spreads -->\n<!-- end -->\n")
+    write_page(page, {"s.json": summary_of(read_outcome(tmp_path))})
+    assert f"12.91 | 7.31 to 48.14 | {foretold:.2f} |" in page.read_text()
+
+
+def test_of_one_seed_the_noise_floor_is_foretold(tmp_path):
+    store, plan = claim(tmp_path, seeds=1)
+    fill(store, plan)
+    table = metric_table(read_outcome(tmp_path))
+    images = DATA[next(iter(DATA))]["test"]
+    row = dict(zip(table.head, table.rows[0], strict=False))
+    assert f"≈ {100 * math.sqrt(0.08 / (2 * images)):.2f}" in table.rows[0]
+    assert "foretold" in table.caption
+    assert "≈" not in row["train_error (%)"]
+    assert spread_table(read_outcome(tmp_path)) is None

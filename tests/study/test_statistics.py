@@ -10,9 +10,11 @@ from scipy import stats
 from cnnjax.study.power import power, seeds_for_power
 from cnnjax.study.statistics import (
     SignFlips,
+    expected_sd,
     fewest_seeds,
     holm,
     paired_effect_size,
+    sd_interval,
     seeds_needed,
     smallest_p,
     summarize,
@@ -184,3 +186,27 @@ def test_the_power_of_an_equality_is_that_of_both_its_tests():
     assert power(8, 2.9, 0.01, bound=3.0) < 0.1
     assert seeds_for_power(0.0, 0.01, bound=1.0) > seeds_for_power(0.0, 0.01, bound=2.0)
     assert seeds_for_power(0.0, 0.01, bound=0.01) is None
+
+
+@pytest.mark.parametrize(("classes", "least", "most"), [(2, 0.9, 1.1), (10, 0.6, 0.95)])
+def test_calibrated_runs_scatter_as_one_of_them_foretells(classes, least, most):
+    """Of two classes as foretold, of more at most so: runs that draw each image's class from its
+    shares, where the label is drawn from the same."""
+    draw = np.random.default_rng(0)
+    images, runs = 5_000, 400
+    shares = draw.dirichlet([0.3] * classes, images).cumsum(1)
+    label = (draw.random((images, 1)) > shares).sum(1)
+    said = [(draw.random((images, 1)) > shares).sum(1) for _ in range(runs)]
+    errors = 100 * np.array([(classes_of_run != label).mean() for classes_of_run in said])
+    ratio = errors.std(ddof=1) / np.mean([expected_sd(float(e), images) for e in errors])
+    assert least <= ratio <= most
+
+
+def test_the_interval_of_a_deviation_covers():
+    draw = np.random.default_rng(1)
+    inside = []
+    for _ in range(4_000):
+        interval = sd_interval(float(draw.normal(0, 3, 8).std(ddof=1)), 8)
+        inside.append(interval.low <= 3 <= interval.high)
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.012)
+    assert sd_interval(0.0, 1).low is None
