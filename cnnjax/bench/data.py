@@ -141,9 +141,9 @@ def _epoch(
     def add(total: Any, indices: Any) -> tuple[Any, None]:
         batch = {name: array[indices] for name, array in source["examples"].items()}
         scales = source["mean"], source["max_value"], source.get("deviation")
-        images = normalize(batch["images"], *scales)
-        images = augment(how, images, keys["augment"], epoch, indices, source.get("colours"))
-        batch = mix(how, {**batch, "images": images, "indices": indices}, keys["augment"], epoch)
+        batch |= {"images": normalize(batch["images"], *scales), "indices": indices}
+        batch = augment(how, batch, keys["augment"], epoch, source.get("colours"))
+        batch = mix(how, batch, keys["augment"], epoch)
         return total + batch["images"].sum(), None
 
     whole = order[: steps * batch_size].reshape(steps, batch_size)

@@ -153,9 +153,10 @@ def _detections(
         seen = predictor.see(data)
         one = predictor.predictions(seen)
         shown = (one["labels"] >= 0) & (one["scores"] >= threshold)
-        left, top, width, height = _part_looked_at(image, original, seen)
+        left, top, width, height = _part_looked_at(predictor, image, original)
         scale = np.array([width / seen.shape[1], height / seen.shape[0]] * 2)
         boxes = one["boxes"][shown].astype(np.float64) * scale + [left, top] * 2
+        boxes = boxes.clip(0, [original.shape[1], original.shape[0]] * 2)  # what is laid round it
         labels, scores = one["labels"][shown].tolist(), one["scores"][shown].tolist()
         titles = [f"{names[label]} {s:.2f}" for label, s in zip(labels, scores, strict=True)]
         atomic_write(out / f"{Path(image).stem}.png", boxes_picture(original, boxes, titles))
@@ -191,11 +192,9 @@ def _detections(
     say(f"pictures and detections.json are in {out}")
 
 
-def _part_looked_at(image: str, original: Any, seen: Any) -> tuple[float, float, float, float]:
+def _part_looked_at(predictor: Any, image: str, original: Any) -> tuple[float, float, float, float]:
     """Left, top, width and height in the original; said where that is not the whole."""
-    from cnnjax.data.decode import fitted_part
-
-    left, top, width, height = fitted_part(original.shape[:2], seen.shape[:2])
+    left, top, width, height = predictor.part(original.shape[:2])
     if left + top > 1:
         say(f"{image}: only its middle, {width:.0f}x{height:.0f}, is looked at")
     return left, top, width, height
@@ -221,7 +220,7 @@ def _class_maps(
     for image, data in zip(images, encoded, strict=True):
         seen = predictor.see(data)
         original = decode(data, predictor.network.image_shape[2])
-        _part_looked_at(image, original, seen)
+        _part_looked_at(predictor, image, original)
         class_map = predictor.predictions(seen)[..., 0].astype(np.uint8)
         row, column = ((s - m) // 2 for s, m in zip(seen.shape, class_map.shape, strict=False))
         middle = seen[row : row + class_map.shape[0], column : column + class_map.shape[1]]

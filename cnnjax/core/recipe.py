@@ -150,7 +150,8 @@ class Data:
     """A data set and how it is read.
 
     name: digits, scattered_digits, a set of tensorflow-datasets, folder:DIR with train/ and test/
-      (or val/), in each a folder of images for every class, FILE.npz (keys train_images,
+      (or val/), in each a folder of images for every class, coco:DIR with instances_NAME.json and
+      the images of NAME, masks:DIR with images/NAME and masks/NAME, FILE.npz (keys train_images,
       train_labels, test_images, test_labels), or a function that returns a Dataset:
       FILE.py:function, package.module:function.
     train_split, test_split: a TFDS slice, e.g. "train[:80%]".
@@ -159,7 +160,8 @@ class Data:
       training; "never" refuses to.
     augmentation: "default" is the data's own. pad_crop_flip pads by `crop_padding`, crops and flips
       at random, pad_crop and flip do their part of it (in memory, on the device);
-      random_resized_crop and scale_crop_flip are for streamed photographs (see `data.views`).
+      random_resized_crop and scale_crop_flip are for streamed photographs (see `data.views`), flip
+      and scale_jitter_flip for those with boxes or masks (see `data.scene_views`), which go along.
     crop_padding: pixels on each side, in memory; 4 in He et al. 2015, section 4.2.
     normalization: pixel_mean subtracts the mean image, channel a mean and divides by a deviation
       for each channel, lecun1998 puts white at -0.1 and ink at 1.175, imagenet takes ImageNet's
@@ -179,7 +181,8 @@ class Data:
     permute_pixels: seed of one permutation of the places of all pixels, the same for every image:
       what stood side by side no longer does (in memory only); None: as they are.
     unreadable: "skip" decodes every image once beforehand and leaves out what cannot be, with a
-      word (folder:DIR, and TFDS sets with streaming "always"); "refuse" does not go on.
+      word (folder:DIR, coco:DIR, masks:DIR, and TFDS sets with streaming "always"), boxes without
+      area or outside their image too; "refuse" does not go on.
     """
 
     name: str = "digits"
@@ -195,6 +198,7 @@ class Data:
         "flip",
         "random_resized_crop",
         "scale_crop_flip",
+        "scale_jitter_flip",
     ] = "default"
     crop_padding: int = 4
     normalization: Literal[

@@ -14,11 +14,12 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped, UInt8
 
 OnDevice = Literal["none", "pad_crop_flip", "pad_crop", "flip"]
 ON_DEVICE: tuple[OnDevice, ...] = get_args(OnDevice)
 PAD = 4  # pixels on each side (He et al. 2015, section 4.2)
+MAPS_OUTSIDE = {"class_map": 255, "object_map": 0}  # of no class, of no object
 # Names of further streams of an example. Not small numbers: split(key)[1] is fold_in(key, 1).
 _COLOUR, _MIX = zlib.crc32(b"pca_colour"), zlib.crc32(b"mix")
 
@@ -47,55 +48,100 @@ def normalize(
 
 def augment(
     how: Augmentation,
-    images: Float[Array, "n h w c"],
+    batch: Mapping[str, Array],
     key: PRNGKeyArray,
     epoch: Int[Array, ""] | int,
-    indices: Int[Array, " n"],
     colours: Float[Array, "c c"] | None = None,
-) -> Float[Array, "n h w c"]:
-    """Augment normalised images one by one.
+) -> dict[str, Array]:
+    """Augment the examples of a batch one by one: boxes and maps go where the pixels go.
 
     Args:
+      batch: normalised `images` [n, h, w, c], `indices` [n] in the training set, further fields.
       key: of stream "augment".
       epoch: counts from 0.
-      indices: of each image in the training set.
       colours: the principal components of colour, each times the square root of its variance, as
         columns; needed for pca_colour.
     """
+    batch = dict(batch)
     if how.name == "none" and not how.pca_colour:
-        return images
+        return batch
     epoch_key = jax.random.fold_in(key, epoch)
-    keys = jax.vmap(lambda index: jax.random.fold_in(epoch_key, index))(indices)
+    keys = jax.vmap(lambda index: jax.random.fold_in(epoch_key, index))(batch["indices"])
     if how.name != "none":
         moved = partial(
             pad_crop_flip,
             padding=0 if how.name == "flip" else how.padding,
             flips=how.name != "pad_crop",
         )
-        images = jax.vmap(moved)(images, keys)
+        batch["images"] = jax.vmap(moved)(batch["images"], keys)
+        for name in MAPS_OUTSIDE.keys() & batch.keys():
+            shifted = partial(moved, outside=MAPS_OUTSIDE[name])
+            batch[name] = jax.vmap(shifted)(batch[name][..., None], keys)[..., 0]
+        if "boxes" in batch:
+            size = batch["images"].shape[1:3]
+            boxes = partial(_moved_boxes, size=size, **moved.keywords)
+            labels = batch.get("box_labels", jnp.zeros(batch["boxes"].shape[:2], jnp.int32))
+            batch["boxes"], labels = jax.vmap(boxes)(batch["boxes"], labels, keys)
+            batch |= {"box_labels": labels} if "box_labels" in batch else {}
     if how.pca_colour:
         assert colours is not None, "pca_colour needs the components of colour"
-        images = jax.vmap(pca_colour, (0, 0, None, None))(images, keys, colours, how.pca_colour)
-    return images
+        coloured = jax.vmap(pca_colour, (0, 0, None, None))
+        batch["images"] = coloured(batch["images"], keys, colours, how.pca_colour)
+    return batch
 
 
 def pad_crop_flip(
-    image: Float[Array, "h w c"], key: PRNGKeyArray, padding: int = PAD, *, flips: bool = True
-) -> Float[Array, "h w c"]:
+    image: Shaped[Array, "h w c"],
+    key: PRNGKeyArray,
+    padding: int = PAD,
+    *,
+    flips: bool = True,
+    outside: int = 0,
+) -> Shaped[Array, "h w c"]:
     """Pad with zeros, crop at random, flip at random (He et al. 2015, section 4.2).
 
     The mean is subtracted before padding, so zero is the mean's grey. `padding`: in pixels on each
-    side; 0: nothing is cropped.
+    side; 0: nothing is cropped. `outside`: of a map of classes, what it is padded with.
     """
-    offset_key, flip_key = jax.random.split(key)
+    top, left, flipped = _drawn(key, padding)
     cropped = image
     if padding:
-        top, left = jax.random.randint(offset_key, (2,), 0, 2 * padding + 1)
-        padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+        around = ((padding, padding), (padding, padding), (0, 0))
+        padded = jnp.pad(image, around, constant_values=outside)
         cropped = lax.dynamic_slice(padded, (top, left, 0), image.shape)
     if not flips:
         return cropped
-    return jnp.where(jax.random.bernoulli(flip_key), cropped[:, ::-1], cropped)
+    return jnp.where(flipped, cropped[:, ::-1], cropped)
+
+
+def _drawn(key: PRNGKeyArray, padding: int) -> tuple[Array, Array, Array]:
+    """First row and column of the crop in the padded image, and whether it is mirrored."""
+    offset_key, flip_key = jax.random.split(key)
+    top, left = jax.random.randint(offset_key, (2,), 0, 2 * padding + 1)
+    return top, left, jax.random.bernoulli(flip_key)
+
+
+def _moved_boxes(
+    boxes: Float[Array, "m 4"],
+    labels: Int[Array, " m"],
+    key: PRNGKeyArray,
+    *,
+    size: tuple[int, int],
+    padding: int,
+    flips: bool,
+) -> tuple[Float[Array, "m 4"], Int[Array, " m"]]:
+    """Boxes as `pad_crop_flip` moves the pixels below them, cut to the image; one whose centre is
+    cut off is none any more (-1)."""
+    height, width = size
+    top, left, flipped = _drawn(key, padding)
+    x, y, x2, y2 = (boxes - jnp.tile(jnp.stack([left, top]) - padding, 2)[None]).T
+    mirrored = flipped & flips
+    x, x2 = jnp.where(mirrored, width - x2, x), jnp.where(mirrored, width - x, x2)
+    middle = (x + x2) / 2, (y + y2) / 2
+    inside = (middle[0] >= 0) & (middle[0] <= width) & (middle[1] >= 0) & (middle[1] <= height)
+    kept = inside & (labels >= 0)
+    cut = jnp.stack([x.clip(0, width), y.clip(0, height), x2.clip(0, width), y2.clip(0, height)], 1)
+    return jnp.where(kept[:, None], cut, 0), jnp.where(kept, labels, -1)
 
 
 def pca_colour(

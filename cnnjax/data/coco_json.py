@@ -78,11 +78,12 @@ class Detection(msgspec.Struct):
     segmentation: list[list[Corner]] | Counts | None = None
 
 
-def read_instances(path: Path, where: str = "") -> Instances:
+def read_instances(path: Path, where: str = "", *, without_wrong_boxes: bool = False) -> Instances:
     """A file of annotations, with nothing wrong in it.
 
     Args:
       where: the option that named it, for messages.
+      without_wrong_boxes: leave out annotations whose box has no area or leaves its image.
 
     Raises:
       Refused: it is no such file, or something in it is wrong; the text says how much, and what
@@ -90,6 +91,15 @@ def read_instances(path: Path, where: str = "") -> Instances:
     """
     where = f"{where} {path}".strip()
     found: Instances = _read(path, Instances, where, "images, annotations and categories")
+    if without_wrong_boxes:
+        images = _sized(found)
+        found.annotations = [
+            one
+            for one in found.annotations
+            if one.bbox is None
+            or one.image_id not in images
+            or not list(_wrong_box(one.bbox, images[one.image_id], one.id))
+        ]
     problems = list(wrong_in(found))
     if problems:
         more = f" and {len(problems) - _NAMED:,} more" if len(problems) > _NAMED else ""

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 
 from cnnjax.core.errors import Refused
 from cnnjax.data.conversion import as_arrays, class_names
-from cnnjax.data.examples import LABELS, EncodedExamples, Examples, Field
-from cnnjax.data.views import View
+from cnnjax.data.examples import EncodedExamples, Examples, Field
+from cnnjax.data.views import AnyView
 
 UNNAMED = "arrays"  # a set of a user's own that was given no name
 # Fields that hold classes: the number of the first class, and what is none besides.
@@ -281,7 +281,7 @@ class StreamedDataset(Described):
 
     train: EncodedExamples
     test: EncodedExamples
-    view: View
+    view: AnyView
     fingerprint: str
 
     def __post_init__(self):
@@ -296,7 +296,7 @@ class StreamedDataset(Described):
     @property
     def fields(self) -> dict[str, Field]:
         """What an example holds."""
-        return {"images": Field(self.image_shape, np.dtype(np.uint8)), "labels": LABELS}
+        return self.view.fields
 
 
 def images_per_class(
@@ -309,6 +309,9 @@ def images_per_class(
     if isinstance(examples, Examples):
         labels = examples.arrays.get("labels", examples.arrays.get("box_labels"))
         labels = None if labels is None else labels[labels >= 0]
+    elif examples.objects is not None:
+        each = [examples.objects(position) for position in range(len(examples))]
+        labels = np.concatenate(each) if each else np.zeros(0, np.int32)
     else:
         labels = examples.labels and examples.labels()
     return None if labels is None else np.bincount(labels, minlength=num_classes)

@@ -80,16 +80,19 @@ class EncodedExamples:
     """One split of encoded images, read by position.
 
     Attributes:
-      read: position to (encoded image, label); may be called from several threads.
+      read: position to the encoded image and what is known of it, in the form that the set's view
+        takes: a label, or `data.scene_views.Objects`; may be called from several threads.
       size: how many there are.
       where: position to words that name the image, for messages.
-      labels: reads all labels; None where that would read every image.
+      labels: reads all labels; None where that would read every image, or there are none.
+      objects: position to the labels of what is in the image; None: it has one label, or none.
     """
 
-    read: Callable[[int], tuple[bytes, int]]
+    read: Callable[[int], tuple[bytes, Any]]
     size: int
     where: Callable[[int], str] = "example {}".format
     labels: Callable[[], Int[np.ndarray, " n"]] | None = None
+    objects: Callable[[int], Int[np.ndarray, " k"]] | None = None
 
     def at(self, positions: Int[np.ndarray, " m"]) -> "EncodedExamples":
         """The examples at these positions."""
@@ -98,6 +101,7 @@ class EncodedExamples:
             len(positions),
             partial(_there, self.where, positions),
             self.labels and partial(_labels_there, self.labels, positions),
+            self.objects and partial(_there, self.objects, positions),
         )
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,11 +88,11 @@ def load_folder(
         if not split.images:
             raise Refused(f"{split.folder} holds no images ({', '.join(SUFFIXES)})")
     if data.unreadable == "refuse":
-        _check(data.name, *splits)
+        check_headers(data.name, [f for s in splits for files in s.images.values() for f in files])
     left_out = _left_out(root, splits)
     _tell(data.name, splits, left_out, say)
     places = [f"{(root.name / split.folder.relative_to(root)).as_posix()}/" for split in splits]
-    tested = _examples(test, names) if len(splits) > 1 else EncodedExamples(_nothing, 0)
+    tested = _examples(test, names) if len(splits) > 1 else EncodedExamples(no_example, 0)
     return StreamedDataset(
         name=data.name,
         label_names=names,
@@ -174,9 +175,12 @@ def _judge(path: Path, split: Path) -> tuple[str | None, int]:
     return (None, status.st_size) if stat.S_ISREG(status.st_mode) else ("no file", 0)
 
 
-def _check(name: str, *splits: _Split) -> None:
-    """Refuse a set with files that are no images, as far as their headers tell."""
-    paths = [entry for split in splits for images in split.images.values() for entry in images]
+def check_headers(name: str, paths: list[tuple[Path, int]]) -> None:
+    """Refuse a set with files that are no images, as far as the headers of some of them tell.
+
+    Args:
+      paths: with their sizes in bytes.
+    """
     spread = {int(i) for i in np.linspace(0, len(paths) - 1, min(len(paths), _CHECKED))}
     bad = []
     for index, (path, size) in enumerate(paths):
@@ -240,16 +244,25 @@ def _examples(split: _Split, names: tuple[str, ...]) -> EncodedExamples:
     )
 
 
-def _nothing(index: int) -> tuple[bytes, int]:
+def no_example(index: int) -> tuple[bytes, Any]:
+    """To read a split that is empty."""
     raise IndexError(f"there is no example {index}")
+
+
+def read_file(path: Path) -> bytes:
+    """
+    Raises:
+      Failed: it was removed, or became unreadable, since it was found.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Failed(f"{error.strerror}") from error
 
 
 def _read(files: Files, index: int) -> tuple[bytes, int]:
     path, label = files[index]
-    try:
-        return path.read_bytes(), label
-    except OSError as error:  # removed or unreadable since it was found
-        raise Failed(f"{error.strerror}") from error
+    return read_file(path), label
 
 
 def _where(files: Files, index: int) -> str:
@@ -271,14 +284,21 @@ def _fingerprint(root: Path, splits: tuple[_Split, ...]) -> str:
         for name, images in split.images.items()
         for path, size in images
     ]
-    whole = sum(size for _, _, size in entries) <= _READ_WHOLE
     about = ["uint8", 255, list(splits[0].images)]
+    contents = contents_of([(path, size) for _, path, size in entries])
     rows = [
-        [str(path.relative_to(root)), name, _sha(path) if whole else size]
-        for name, path, size in entries
+        [str(path.relative_to(root)), name, content]
+        for (name, path, _), content in zip(entries, contents, strict=True)
     ]
     return hashlib.sha256(json.dumps([about, rows]).encode()).hexdigest()
 
 
-def _sha(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def contents_of(files: list[tuple[Path, int]]) -> list[str | int]:
+    """What tells a set of files from another: their SHA-256, of a large set their sizes in bytes.
+
+    Args:
+      files: with their sizes.
+    """
+    if sum(size for _, size in files) > _READ_WHOLE:
+        return [size for _, size in files]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path, _ in files]

@@ -12,6 +12,8 @@ from cnnjax.data.folder import PREFIX, load_folder
 from cnnjax.data.own import is_own, load_own
 from cnnjax.data.permutation import permuted
 from cnnjax.data.readable import without_unreadable
+from cnnjax.data.scene_folders import PREFIXES as SCENE_FOLDERS
+from cnnjax.data.scene_folders import load_scene_folder
 from cnnjax.data.scenes import NAME as SCENES
 from cnnjax.data.scenes import load_scenes
 from cnnjax.data.split import divide
@@ -34,7 +36,7 @@ def load_dataset(
 
     Args:
       data: a `Data`, or just a name: digits, scattered_digits, one of tensorflow-datasets,
-        folder:DIR, FILE.npz, FILE.py:function or package.module:function.
+        folder:DIR, coco:DIR, masks:DIR, FILE.npz, FILE.py:function or package.module:function.
       directory: where prepared TFDS sets lie; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
       say: is told a line when something takes long, and what of a set is left out.
 
@@ -47,7 +49,8 @@ def load_dataset(
     if data.unreadable == "skip" and not is_encoded(data):
         raise Refused(
             f"data.unreadable=skip has no effect: {data.name} is read into memory; it is for"
-            " folder:DIR, and for sets of tensorflow-datasets with data.streaming=always"
+            " folder:DIR, coco:DIR, masks:DIR, and for sets of tensorflow-datasets with"
+            " data.streaming=always"
         )
     dataset = load_whole(data, directory, say)
     if data.unreadable == "skip" and isinstance(dataset, StreamedDataset):
@@ -68,6 +71,10 @@ def load_whole(
         if data.streaming == "never":
             raise Refused(f"data.streaming=never: {data.name} is always streamed")
         return load_folder(data, _view(data, data.image_size or _IMAGE_SIZE), say)
+    if data.name.startswith(SCENE_FOLDERS):
+        if data.streaming == "never":
+            raise Refused(f"data.streaming=never: {data.name} is always streamed")
+        return load_scene_folder(data, data.image_size or _IMAGE_SIZE, say)
     if data.name in EMBEDDED:
         _as_it_is(data, "embedded")
         return EMBEDDED[data.name]()
@@ -96,12 +103,14 @@ def load_encoded(
 
 def is_prepared(name: str) -> bool:
     """Whether a set of this name would be one of tensorflow-datasets."""
-    return not (name.startswith(PREFIX) or name in (*EMBEDDED, SCENES) or is_own(name))
+    return not (
+        name.startswith((PREFIX, *SCENE_FOLDERS)) or name in (*EMBEDDED, SCENES) or is_own(name)
+    )
 
 
 def is_encoded(data: Data) -> bool:
     """Whether `data` says that its images are read encoded, while training."""
-    if data.name.startswith(PREFIX):
+    if data.name.startswith((PREFIX, *SCENE_FOLDERS)):
         return True
     return data.streaming == "always" and is_prepared(data.name)
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from cnnjax.data.dataset import AnyDataset, Dataset
-from cnnjax.data.views import fixed_view
+from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
+from cnnjax.data.examples import Examples
 
 _CLASSES, _COLUMNS = 10, 8
 _SCENES = 4, 3  # columns and rows of a sheet of scenes
@@ -36,7 +36,7 @@ def first_images(dataset: AnyDataset, split: str, classes: int, columns: int) ->
     for position in order[:_MOST_READ]:
         data, label = encoded.read(int(position))
         if label < classes and len(rows[label]) < columns:
-            rows[label].append(fixed_view(data, dataset.view) / 255)
+            rows[label].append(dataset.view.image(data) / 255)
         if all(len(row) == columns for row in rows):
             break
     return rows
@@ -51,7 +51,7 @@ def contact_sheet(dataset: AnyDataset, split: str = "train") -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if isinstance(dataset, Dataset) and {"boxes", "class_map"} & dataset.fields.keys():
+    if {"boxes", "class_map"} & dataset.fields.keys():
         return _scenes(dataset, split)
     names = dataset.label_names[:_CLASSES] or ("",) * _CLASSES
     rows = first_images(dataset, split, len(names), _COLUMNS)
@@ -85,9 +85,11 @@ def contact_sheet(dataset: AnyDataset, split: str = "train") -> bytes:
 def overlay(
     image: Float[np.ndarray, "h w c"], class_map: UInt8[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "h w 3"]:
-    """An image (0 to 1) with the classes of its pixels in colours; the ground stays as it is."""
+    """An image (0 to 1) with the classes of its pixels in colours; the ground stays as it is, and
+    what is not counted (255) is darkened."""
     picture = np.broadcast_to(image[..., :3], (*image.shape[:2], 3)).astype(np.float64)
-    colours = class_colours(int(class_map.max(initial=0)) + 1)[class_map] / 255
+    colours = class_colours(256)[class_map] / 255
+    colours[class_map == 255] = 0
     over = (class_map > 0)[..., None]
     return np.where(over, (1 - _STRENGTH) * picture + _STRENGTH * colours, picture)
 
@@ -104,7 +106,7 @@ def class_colours(count: int) -> UInt8[np.ndarray, "k 3"]:
     return colours
 
 
-def _scenes(dataset: Dataset, split: str) -> bytes:
+def _scenes(dataset: AnyDataset, split: str) -> bytes:
     """The first images with their boxes and the classes of their pixels."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -119,7 +121,11 @@ def _scenes(dataset: Dataset, split: str) -> bytes:
             axes.set_axis_off()
             if index >= len(examples):
                 continue
-            one = {name: array[index] for name, array in examples.arrays.items()}
+            if isinstance(examples, Examples):
+                one = {name: array[index] for name, array in examples.arrays.items()}
+            else:
+                assert isinstance(dataset, StreamedDataset), "encoded examples are streamed"
+                one = dataset.view.fixed(*examples.read(index))
             image = one["images"] / dataset.max_value
             drawn = overlay(image, one.get("class_map", np.zeros(image.shape[:2], np.uint8)))
             axes.imshow(drawn, vmin=0, vmax=1)

@@ -1,8 +1,9 @@
-"""Which encoded images of a data set cannot be decoded: each is read once, by several threads."""
+"""Which examples of a streamed data set cannot be read: each is looked at once, in threads."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,9 +12,9 @@ from cnnjax.core.errors import Failed, Refused
 from cnnjax.core.files import read_sealed, write_sealed
 from cnnjax.core.folders import user_cache
 from cnnjax.data.dataset import AnyDataset, Dataset, LeftOut, StreamedDataset
-from cnnjax.data.decode import decode
 from cnnjax.data.examples import EncodedExamples
 from cnnjax.data.split import with_examples
+from cnnjax.data.views import AnyView
 
 _AT_ONCE = 32  # images a thread is handed before progress is told
 _DECODER = 1  # of the verdicts in the cache; another decoder, another number
@@ -21,7 +22,7 @@ _DECODER = 1  # of the verdicts in the cache; another decoder, another number
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that cannot be decoded.
+    """An image that cannot be decoded, or to which what is known of it does not belong.
 
     Attributes:
       split: "train" or "test".
@@ -58,7 +59,7 @@ def find_unreadable(
         for split, examples in (("train", dataset.train), ("test", dataset.test)):
             for start in range(0, len(examples), _AT_ONCE * threads):
                 positions = range(start, min(start + _AT_ONCE * threads, len(examples)))
-                reasons = pool.map(lambda position, of=examples: _reason(of, position), positions)
+                reasons = pool.map(partial(_reason, dataset.view, examples), positions)
                 for position, reason in zip(positions, reasons, strict=True):
                     if reason is not None:
                         where = examples.where(position)
@@ -112,9 +113,9 @@ def _check_classes(dataset: AnyDataset, left: AnyDataset, out: LeftOut) -> None:
         )
 
 
-def _reason(examples: EncodedExamples, position: int) -> str | None:
+def _reason(view: AnyView, examples: EncodedExamples, position: int) -> str | None:
     try:
-        decode(examples.read(position)[0])
+        view.check(*examples.read(position))
     except Failed as error:
         return str(error)
     return None

@@ -160,6 +160,8 @@ def _labels(dataset: AnyDataset, name: str) -> Positions:
     if isinstance(dataset, Dataset):
         found = dataset.train.arrays.get("labels")
         return np.zeros(len(dataset.train), np.int32) if found is None else found
+    if "labels" not in dataset.fields:
+        return np.zeros(len(dataset.train), np.int32)
     if dataset.train.labels is None:
         raise Refused(
             f"data.{name}: to split {dataset.name} by class every one of its {len(dataset.train):,}"

@@ -8,7 +8,6 @@ interpreter while they work.
 """
 
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +18,7 @@ from cnnjax.core.environment import threads_here
 from cnnjax.core.errors import Failed
 from cnnjax.data.dataset import EncodedExamples, StreamedDataset
 from cnnjax.data.order import epoch_order, steps_per_epoch
-from cnnjax.data.views import HostAugmentation, View, example_generator, fixed_view, random_view
+from cnnjax.data.views import AnyView, HostAugmentation, example_generator
 
 Batch = dict[str, Any]  # arrays
 
@@ -35,7 +34,7 @@ def training_stream(
     rows: slice = slice(None),
     threads: int | None = None,
 ) -> Generator[Batch]:
-    """Batches of steps first .. last - 1 of a run: images uint8, labels, indices, mask.
+    """Batches of steps first .. last - 1 of a run: the fields of the set, indices, mask.
 
     Args:
       rows: of each batch, those that are read.
@@ -44,7 +43,7 @@ def training_stream(
     """
     examples = dataset.train
     per_epoch = steps_per_epoch(len(examples), batch_size)
-    view = replace(dataset.view, augmentation=augmentation, margin=False)
+    view = dataset.view.training(augmentation)
     words = np.asarray(jax.random.key_data(keys["augment"])).ravel()
     key = (int(words[0]), int(words[1]))
 
@@ -57,14 +56,14 @@ def training_stream(
         whole = order(epoch)[place * batch_size : (place + 1) * batch_size]
         indices = whole[rows].astype(np.int32)
 
-        def look(index: int, encoded: bytes) -> np.ndarray:
+        def look(index: int, encoded: bytes, known: Any) -> dict[str, np.ndarray]:
             if augmentation == "none":
-                return fixed_view(encoded, view)
-            return random_view(encoded, view, example_generator(key, epoch, index))
+                return view.fixed(encoded, known)
+            return view.random(encoded, known, example_generator(key, epoch, index))
 
         mask = np.ones(len(indices), np.float32)
         return {
-            **_load(examples, indices, len(indices), view, look),
+            **_load(examples, indices, len(indices), look),
             "indices": indices,
             "mask": mask,
         }
@@ -74,13 +73,13 @@ def training_stream(
 
 def evaluation_stream(
     examples: EncodedExamples,
-    view: View,
+    view: AnyView,
     batch_size: int,
     rows: slice = slice(None),
     *,
     threads: int | None = None,
 ) -> Generator[Batch]:
-    """Every example exactly once, in batches of one shape: images, labels, mask, indices.
+    """Every example exactly once, in batches of one shape: the fields, mask, indices.
 
     `mask` and `indices` (the places in the split) are 0 on the padding.
 
@@ -92,8 +91,8 @@ def evaluation_stream(
         whole = np.arange(number * batch_size, (number + 1) * batch_size, dtype=np.int32)[rows]
         indices = whole[whole < len(examples)]
         mask = (whole < len(examples)).astype(np.float32)
-        look = lambda index, encoded: fixed_view(encoded, view)  # noqa: E731
-        stored = _load(examples, indices, len(whole), view, look)
+        look = lambda index, encoded, known: view.fixed(encoded, known)  # noqa: E731
+        stored = _load(examples, indices, len(whole), look)
         padded = np.pad(indices, (0, len(whole) - len(indices)))
         return {**stored, "mask": mask, "indices": padded}
 
@@ -104,19 +103,20 @@ def _load(
     examples: EncodedExamples,
     indices: np.ndarray,
     batch_size: int,
-    view: View,
-    look: Callable[[int, bytes], np.ndarray],
+    look: Callable[[int, bytes, Any], dict[str, np.ndarray]],
 ) -> Batch:
-    """Images and labels at `indices`; zeros behind them."""
-    images = np.zeros((batch_size, view.pixels, view.pixels, 3), np.uint8)
-    labels = np.zeros(batch_size, np.int32)
+    """The fields of the examples at `indices`; zeros behind them."""
+    stored: Batch = {}
     for place, index in enumerate(indices):
         try:
-            encoded, labels[place] = examples.read(int(index))
-            images[place] = look(int(index), encoded)
+            found = look(int(index), *examples.read(int(index)))
         except Failed as error:
             raise Failed(f"{examples.where(int(index))}: {error}") from error
-    return {"images": images, "labels": labels}
+        for name, value in found.items():
+            if place == 0:
+                stored[name] = np.zeros((batch_size, *value.shape), value.dtype)
+            stored[name][place] = value
+    return stored
 
 
 def _read(batch: Callable[[int], Batch], numbers: range, threads: int | None) -> Generator[Batch]:

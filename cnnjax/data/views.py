@@ -7,25 +7,92 @@ as fast; a test image by Pillow with antialiasing, within one grey level of torc
 published errors were measured so.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
-from cnnjax.data.decode import decode
+from cnnjax.data.decode import decode, fitted_part
+from cnnjax.data.examples import LABELS, Field
 
-HostAugmentation = Literal["none", "random_resized_crop", "scale_crop_flip"]
-ON_THE_HOST = ("random_resized_crop", "scale_crop_flip")
+HostAugmentation = Literal[
+    "none", "random_resized_crop", "scale_crop_flip", "flip", "scale_jitter_flip"
+]
 RESIZE = 256 / 224  # the shorter side over the crop's: Krizhevsky et al. 2012, section 4.1
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 
+@runtime_checkable
+class AnyView(Protocol):
+    """The contract: how a streamed set's images and what is known of them become its fields.
+
+    Attributes:
+      augmentations: those that it has beside "none".
+    """
+
+    augmentations: ClassVar[tuple[str, ...]]
+
+    @property
+    def size(self) -> int:
+        """Height and width of what a network is trained on."""
+        ...
+
+    @property
+    def crops(self) -> int:
+        """How many are taken of a test image, on the device."""
+        ...
+
+    @property
+    def pixels(self) -> int:
+        """Height and width that come out."""
+        ...
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Of an example as a network is trained on it."""
+        ...
+
+    def training(self, augmentation: HostAugmentation) -> "AnyView":
+        """The view of a training image."""
+        ...
+
+    def fixed(self, encoded: bytes, known: Any) -> dict[str, np.ndarray]:
+        """An example as the network is tested on it.
+
+        Raises:
+          Failed: the bytes are no image, or what is known does not belong to it.
+        """
+        ...
+
+    def random(
+        self, encoded: bytes, known: Any, generator: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """An example as the network sees it while training; raises as `fixed`."""
+        ...
+
+    def image(self, encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
+        """An image of which nothing is known, as a test image is seen, of `pixels`."""
+        ...
+
+    def part(self, original: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Left, top, width and height of what `image` shows, in pixels of the original, which has
+        this height and width."""
+        ...
+
+    def check(self, encoded: bytes, known: Any) -> None:
+        """
+        Raises:
+          Failed: it cannot be read.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class View:
-    """How an image is brought to `size` x `size` pixels.
+    """How an image with a label is brought to `size` x `size` pixels.
 
     random_resized_crop: a box of 8 to 100 % of the area, aspect 3/4 to 4/3, resized; a flip
       (Szegedy et al. 2014, section 6; the form of torchvision).
@@ -39,6 +106,8 @@ class View:
     augmentation: HostAugmentation = "none"
     margin: bool = False
 
+    augmentations: ClassVar[tuple[str, ...]] = ("random_resized_crop", "scale_crop_flip")
+
     @property
     def scaled(self) -> int:
         """Pixels of the shorter side before a crop: 256 for 224."""
@@ -48,6 +117,38 @@ class View:
     def pixels(self) -> int:
         """Height and width that come out."""
         return self.scaled if self.margin else self.size
+
+    @property
+    def crops(self) -> int:
+        return 10 if self.margin else 1
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        return {"images": Field((self.size, self.size, 3), np.dtype(np.uint8)), "labels": LABELS}
+
+    def training(self, augmentation: HostAugmentation) -> "View":
+        return replace(self, augmentation=augmentation, margin=False)
+
+    def fixed(self, encoded: bytes, known: int) -> dict[str, np.ndarray]:
+        return {"images": fixed_view(encoded, self), "labels": np.asarray(known, np.int32)}
+
+    def random(
+        self, encoded: bytes, known: int, generator: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        image = random_view(encoded, self, generator)
+        return {"images": image, "labels": np.asarray(known, np.int32)}
+
+    def image(self, encoded: bytes) -> Pixels:
+        return fixed_view(encoded, self)
+
+    def part(self, original: tuple[int, int]) -> tuple[float, float, float, float]:
+        left, top, width, height = fitted_part(original, (self.scaled, self.scaled))
+        margin = (1 - self.pixels / self.scaled) / 2
+        inner = 1 - 2 * margin
+        return left + margin * width, top + margin * height, inner * width, inner * height
+
+    def check(self, encoded: bytes, known: int) -> None:
+        decode(encoded)
 
 
 def example_generator(key: tuple[int, int], epoch: int, index: int) -> np.random.Generator:

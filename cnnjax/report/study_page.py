@@ -136,8 +136,8 @@ def _spreads(summary: dict[str, Any]) -> str:
             found = variant["metrics"][key]
             if found["sd"] is None or found.get("sd_foretold") is None:
                 continue
-            interval = sd_interval(found["sd"], found["n"])
-            bounds = f"{shown(metric, interval.low)} to {shown(metric, interval.high)}"
+            low, high = sd_interval(found["sd"], found["n"])
+            bounds = f"{shown(metric, low)} to {shown(metric, high)}"
             figures = [shown(metric, found["sd"]), bounds, shown(metric, found["sd_foretold"])]
             rows.append([name, labelled(key, metric), str(found["n"]), *figures])
     head = ["variant", "metric", "seeds", "sd over seeds", "95 % interval", "sd foretold"]

@@ -152,14 +152,17 @@ def spread_table(outcome: Outcome) -> Table | None:
         measure, found = outcome.plan.measures[metric], summarize(values(outcome, variant, metric))
         if found.sd is None:
             continue
-        interval, foretold = sd_interval(found.sd, found.n), foretold_sd(outcome, variant, metric)
+        (low, high), foretold = (
+            sd_interval(found.sd, found.n),
+            foretold_sd(outcome, variant, metric),
+        )
         rows.append(
             (
                 *((metric,) if len(metrics) > 1 else ()),
                 variant.name,
                 str(found.n),
                 shown(measure, found.sd),
-                f"[{shown(measure, interval.low)}, {shown(measure, interval.high)}]",
+                f"[{shown(measure, low)}, {shown(measure, high)}]",
                 NO_VALUE if foretold is None else shown(measure, foretold),
             )
         )

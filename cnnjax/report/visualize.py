@@ -6,7 +6,6 @@ largest value, and the caption says from where to where; maps of one pixel are s
 
 import io
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -17,7 +16,6 @@ from jaxtyping import Float, UInt8
 from cnnjax.analysis.cost import model_cost
 from cnnjax.core.errors import Refused
 from cnnjax.data.dataset import AnyDataset, Examples, StreamedDataset
-from cnnjax.data.views import fixed_view
 
 MAPS = 16  # of each stride
 FILTERS = 64
@@ -64,8 +62,8 @@ def stored_image(
         name = dataset.label_names[examples.labels[index]] if named else ""
         return examples.images[index], name
     assert isinstance(dataset, StreamedDataset), "encoded examples are streamed"
-    encoded, label = examples.read(index)
-    return fixed_view(encoded, replace(dataset.view, margin=False)), dataset.label_names[label]
+    found = dataset.view.training("none").fixed(*examples.read(index))
+    return found["images"], dataset.label_names[found["labels"]] if "labels" in found else ""
 
 
 def channels_picture(image: Float[np.ndarray, "h w c"], title: str) -> bytes:

@@ -162,18 +162,16 @@ def expected_sd(error: float, examples: int) -> float:
     return 100 * math.sqrt(share / (2 * examples))
 
 
-def sd_interval(sd: float, n: int, level: float = 0.95) -> Interval:
-    """Of the standard deviation of n normal values (chi-squared); none of fewer than two."""
-    if n < 2:
-        return Interval(None, None)
+def sd_interval(sd: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Of the standard deviation of n normal values, two at least (chi-squared)."""
     from scipy.special import gammaincinv
 
     tail = (1 - level) / 2
     low, high = (
-        sd * math.sqrt((n - 1) / (2 * gammaincinv((n - 1) / 2, share)))
+        sd * math.sqrt((n - 1) / (2 * float(gammaincinv((n - 1) / 2, share))))
         for share in (1 - tail, tail)
     )
-    return Interval(low, high)
+    return low, high
 
 
 def smallest_p(n: int) -> float:

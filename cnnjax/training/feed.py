@@ -6,7 +6,6 @@ The loop asks a feed for steps and for sums over a split; it does not know which
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,7 +22,7 @@ from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
 from cnnjax.data.normalization import normalization_arrays
 from cnnjax.data.order import evaluation_batches, steps_per_epoch, total_steps
 from cnnjax.data.stream import evaluation_stream, training_stream
-from cnnjax.data.views import ON_THE_HOST, HostAugmentation, View
+from cnnjax.data.views import AnyView, HostAugmentation
 from cnnjax.tasks.state import TrainState
 from cnnjax.tasks.task import Accumulator, Metrics, Task
 from cnnjax.training.placement import Argument, Placement
@@ -84,17 +83,19 @@ def augmentation_of(data: Data, dataset: AnyDataset) -> str:
       Refused: it does not go with the way in which the set is read.
     """
     chosen = dataset.augmentation if data.augmentation == "default" else data.augmentation
-    if isinstance(dataset, Dataset) and (chosen in ON_THE_HOST or data.test_crops == 10):
-        what = f"augmentation={chosen}" if chosen in ON_THE_HOST else "test_crops=10"
+    if isinstance(dataset, Dataset) and (chosen not in ON_DEVICE or data.test_crops == 10):
+        what = f"augmentation={chosen}" if chosen not in ON_DEVICE else "test_crops=10"
         raise Refused(
-            f"data.{what}: {dataset.name} is in memory; it is for streamed images: folder:DIR, or"
-            " a set of tensorflow-datasets with data.streaming=always"
+            f"data.{what}: {dataset.name} is in memory; it is for streamed images: folder:DIR,"
+            " coco:DIR, masks:DIR, or a set of tensorflow-datasets with data.streaming=always"
         )
-    if isinstance(dataset, StreamedDataset) and chosen in ON_DEVICE and chosen != "none":
-        raise Refused(
-            f"data.augmentation={chosen}: {dataset.name} is streamed; use"
-            f" {' or '.join(ON_THE_HOST)}"
-        )
+    if isinstance(dataset, StreamedDataset):
+        allowed = dataset.view.augmentations
+        if chosen not in ("none", *allowed):
+            raise Refused(
+                f"data.augmentation={chosen}: {dataset.name} is streamed; use"
+                f" {' or '.join(allowed)}"
+            )
     smallest = min(dataset.image_shape[:2])
     if str(chosen).startswith("pad_crop") and data.crop_padding >= smallest:
         raise Refused(
@@ -112,7 +113,7 @@ def augmentation_of(data: Data, dataset: AnyDataset) -> str:
 def on_device(data: Data, dataset: AnyDataset) -> Augmentation:
     """What the programs do; the host's part is done before."""
     chosen = augmentation_of(data, dataset)
-    name: Any = chosen if chosen in ON_DEVICE else "none"
+    name: Any = chosen if isinstance(dataset, Dataset) else "none"
     return Augmentation(name, data.crop_padding, data.pca_colour, data.mixup, data.cutmix)
 
 
@@ -326,7 +327,7 @@ class StreamFeed(_Feed):
             return self._total(state, self._source, batches, count, on_part, accumulator)
 
     def examples(self, count: int) -> tuple[dict[str, np.ndarray], Source]:
-        view = replace(self._dataset.view, margin=False)  # as a step sees images, not ten crops
+        view = self._dataset.view.training("none")  # as a step sees images, not ten crops
         with closing(evaluation_stream(self._dataset.train, view, count)) as batches:
             return next(batches), self._source
 
@@ -382,7 +383,7 @@ def stream_programs(
     augmentation: Augmentation,
     batch_size: int,
     source: tuple,
-    view: View,
+    view: AnyView,
 ) -> tuple[Any, Any, float]:
     """As `memory_programs`, for batches from the host."""
     state, metrics = jax.eval_shape(partial(_example_state, task))
@@ -409,7 +410,7 @@ def _evaluation(
     task: Task,
     placement: Placement,
     state: Any,
-    view: View | None,
+    view: AnyView | None,
     source: Any,
     outputs: bool | None = None,
 ) -> tuple[Any, float]:
@@ -422,7 +423,7 @@ def _evaluation(
     outputs = task.accumulator() is not None if outputs is None else outputs
     crops, pixels = 1, None
     if view is not None:
-        crops, pixels = 10 if view.margin else 1, view.pixels
+        crops, pixels = view.crops, view.pixels
     batch = _stored(
         _evaluation_batch(placement, view is not None, task.data.image_shape), task, pixels
     )

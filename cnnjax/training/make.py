@@ -25,17 +25,14 @@ def make_task(recipe: Recipe, dataset: AnyDataset) -> Any:
     Raises:
       Refused: the model or the task does not exist, is impossible, or does not fit the data.
     """
-    augmentation = on_device(recipe.data, dataset)
+    on_device(recipe.data, dataset)
     needs = registry_of(recipe.task).find(recipe.task.name).make.needs
-    if placed := [name for name in needs if name in PLACED]:
-        moved = [f"data.augmentation={augmentation.name}"] * (augmentation.name != "none")
-        if recipe.data.permute_pixels is not None:
-            moved.append(f"data.permute_pixels={recipe.data.permute_pixels}")
-        if moved:
-            raise Refused(
-                f"{moved[0]}: it moves the pixels of an image and not its {placed[0]}, which task"
-                f" {recipe.task.name} needs; leave it out, or set data.augmentation=none"
-            )
+    placed = [name for name in needs if name in PLACED]
+    if placed and recipe.data.permute_pixels is not None:
+        raise Refused(
+            f"data.permute_pixels={recipe.data.permute_pixels}: it moves the pixels of an image and"
+            f" not its {placed[0]}, which task {recipe.task.name} needs; leave it out"
+        )
     chosen_normalization(recipe.data, dataset)
     return task_for(recipe, data_spec(dataset))
 

@@ -16,9 +16,9 @@ from cnnjax.core.errors import Failed, Refused, Say, one_line
 from cnnjax.core.recipe import Task
 from cnnjax.data.augment import normalize, ten_crops
 from cnnjax.data.dataset import AnyDataset, StreamedDataset
-from cnnjax.data.decode import decode, fit
+from cnnjax.data.decode import decode, fit, fitted_part
 from cnnjax.data.normalization import fixed_normalization, normalization_arrays
-from cnnjax.data.views import central_view, fixed_view
+from cnnjax.data.views import central_view
 from cnnjax.interop.weights import Network, described_weights, holds_weights, load_weights
 from cnnjax.tasks.network import evaluated
 from cnnjax.training.restore import dataset_of, read_run, restore_run
@@ -77,6 +77,8 @@ class Predictor:
       crops: 10 averages corners, centre and flips.
       task: that it was trained for.
       task_name: of it.
+      part: of an image of this height and width what is seen: left, top, width and height in its
+        pixels; None: of imported weights.
     """
 
     network: Network
@@ -86,6 +88,7 @@ class Predictor:
     crops: int = 1
     task: Any = None
     task_name: str = Task.name
+    part: Callable[[tuple[int, int]], tuple[float, float, float, float]] | None = None
 
     def probabilities(self, encoded: bytes) -> Float[np.ndarray, " classes"]:
         """Of each class.
@@ -163,11 +166,12 @@ def load_predictor(folder: Path, data_dir: str | None, say: Say) -> Predictor:
     network = Network(recipe.model, task.model, evaluated(state), task.data.image_shape)
     normal = normalization_arrays(recipe.data, dataset)
     if isinstance(dataset, StreamedDataset):
-        see = partial(fixed_view, view=dataset.view)
+        see, part = dataset.view.image, dataset.view.part
     else:
         see = partial(_fitted, shape=dataset.image_shape)
+        part = partial(fitted_part, shape=dataset.image_shape[:2])
     crops, names = recipe.data.test_crops, dataset.label_names
-    return Predictor(network, see, normal, names, crops, task, recipe.task.name)
+    return Predictor(network, see, normal, names, crops, task, recipe.task.name, part)
 
 
 def stored_outputs(

@@ -122,10 +122,9 @@ def _step(
     rate: Array,
 ) -> tuple[TrainState, Metrics]:
     """One update on a replica's part of a stored batch."""
-    indices = batch["indices"]
-    images = normalized(batch["images"], source)
-    images = augment(augmentation, images, keys["augment"], epoch, indices, source.get("colours"))
-    batch = mix(augmentation, {**batch, "images": images}, keys["augment"], epoch)
+    batch = {**batch, "images": normalized(batch["images"], source)}
+    batch = augment(augmentation, batch, keys["augment"], epoch, source.get("colours"))
+    batch = mix(augmentation, batch, keys["augment"], epoch)
     state = set_hyperparams(state, learning_rate=rate)
     key = jax.random.fold_in(jax.random.fold_in(keys["dropout"], epoch), index)
     state, sums = task.train_step(state, batch, key, placement)

@@ -63,7 +63,7 @@ class Subject:
             )
         chosen = examples.at(np.arange(first, first + count))
         if isinstance(dataset, StreamedDataset):
-            view = replace(dataset.view, margin=False)
+            view = dataset.view.training("none")
             with closing(evaluation_stream(chosen, view, count)) as batches:
                 found = next(batches)
         else:

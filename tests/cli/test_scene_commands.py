@@ -187,10 +187,6 @@ def test_what_has_no_effect_or_is_missing_is_refused(cli, run, pictures, tmp_pat
         (("--task", "detection"), "UNet has no method detection_losses: it is no detector"),
         (("--set=data.scenes.size=60",), "go sides of 56 or 64 px, not 60"),
         (("--model=tiny_ssd", "--set=data.scenes.size=60"), "give sides that 8 divides"),
-        (
-            ("--set=data.augmentation=flip",),
-            "the pixels of an image and not its class_map",
-        ),
         (("--set=data.permute_pixels=1",), "it moves the pixels of an image and not its"),
         (("--set=model.depth=30",), "a U-Net has a pooling, 8 at most"),
         (("--set=data.scenes.size=banana",), "data.scenes.size=banana"),

@@ -1,0 +1,368 @@
+"""Folders of photographs whose objects or pixels have classes, read while training.
+
+coco:DIR    COCO's layout: instances_NAME.json in DIR or DIR/annotations, the images of NAME in
+            DIR/NAME or DIR/images/NAME: boxes, and masks where every object has one
+masks:DIR   an image of classes for each photograph: DIR/images/NAME/*.jpg, DIR/masks/NAME/*.png,
+            DIR/classes.txt (a name a line, the ground first); or a VOC devkit's year
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cnnjax.core.errors import Refused
+from cnnjax.core.recipe import Data
+from cnnjax.core.user_code import located
+from cnnjax.data.coco_json import Annotation, Category, Counts, Image, Instances, read_instances
+from cnnjax.data.dataset import LeftOut, StreamedDataset
+from cnnjax.data.decode import SUFFIXES
+from cnnjax.data.examples import EncodedExamples
+from cnnjax.data.folder import check_headers, contents_of, no_example, read_file
+from cnnjax.data.scene_views import Mask, Objects, SceneView
+from cnnjax.ops.rle import RunLengths
+
+COCO, MASKS = "coco:", "masks:"
+PREFIXES = (COCO, MASKS)
+_TESTS = ("test", "val", "validation")  # where data.test_split is "test": the first that is there
+_MOST_CLASSES, _MOST_OBJECTS = 254, 254  # beside 0 and 255 in a byte
+_VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)  # the numbers of a VOC mask, from 1
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """One photograph on disk, and what is known of it."""
+
+    path: Path
+    known: Objects
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A split: its scenes, words for where they lie, and what identifies its annotations."""
+
+    scenes: list[_Scene]
+    where: str
+    identity: str
+
+
+def load_scene_folder(
+    data: Data, size: int, say: Callable[[str], None] = lambda line: None
+) -> StreamedDataset:
+    """The set in folder `data.name` ("coco:DIR" or "masks:DIR"), seen at `size` x `size`.
+
+    Args:
+      say: is told what is left out.
+
+    Raises:
+      Refused: no such folder, no annotations, something wrong in them, images that are missing or
+        are none; with data.unreadable=skip what can be left out is.
+    """
+    kind = next(prefix for prefix in PREFIXES if data.name.startswith(prefix))
+    root = located(data.name.removeprefix(kind))
+    if not root.is_dir():
+        raise Refused(f"--data {data.name}: there is no folder {root}")
+    if data.test_crops != 1:
+        raise Refused(f"data.test_crops={data.test_crops}: {data.name} is seen whole; leave it out")
+    if kind == COCO:
+        parts, names, left_out = _coco(data, root)
+        maps = all(len(s.known.masks) == len(s.known.labels) for p in parts for s in p.scenes)
+        most = max(1, *(len(s.known.labels) for p in parts for s in p.scenes))
+    else:
+        parts, names, left_out = _masks(data, root)
+        maps, most = True, 0
+    if most > _MOST_OBJECTS or (maps and len(names) > _MOST_CLASSES):
+        raise Refused(
+            f"--data {data.name}: {most} objects in an image and {len(names)} classes;"
+            f" {_MOST_OBJECTS} and {_MOST_CLASSES} at most"
+        )
+    files = [(s.path, _bytes(s.path)) for part in parts for s in part.scenes]
+    if data.unreadable == "refuse":
+        check_headers(data.name, files)
+    for one in left_out:
+        say(f"{data.name}: left out: {one}")
+    train, test = (
+        _examples(part.scenes) if part else EncodedExamples(no_example, 0)
+        for part in (parts[0], parts[1] if len(parts) > 1 else None)
+    )
+    view = SceneView(size, most, maps, len(names))
+    about = [names, most, maps, [part.identity for part in parts]]
+    rows = [
+        [str(path.relative_to(root)), content]
+        for (path, _), content in zip(files, contents_of(files), strict=True)
+    ]
+    return StreamedDataset(
+        name=data.name,
+        label_names=names,
+        max_value=255,
+        augmentation="flip",
+        source=f"photographs in {' and '.join(part.where for part in parts)}",
+        train=train,
+        test=test,
+        view=view,
+        fingerprint=hashlib.sha256(json.dumps([about, rows]).encode()).hexdigest(),
+        left_out=left_out,
+    )
+
+
+def _splits(data: Data, there: Callable[[str], bool], missing: Callable[[str], str]) -> list[str]:
+    """The names of the parts; one where a share is held out of it."""
+    found = [data.train_split]
+    tests = _TESTS if data.test_split == "test" else (data.test_split,)
+    test = next((name for name in tests if there(name)), None)
+    if test is not None or not data.test_share:
+        found.append(test or data.test_split)
+    for name in found:
+        if not there(name):
+            raise Refused(f"--data {data.name}: {missing(name)}")
+    return found
+
+
+# ---------------------------------------------------------------- COCO
+
+
+def _coco(data: Data, root: Path) -> tuple[list[_Part], tuple[str, ...], tuple[LeftOut, ...]]:
+    folders = [folder for folder in (root / "annotations", root) if folder.is_dir()]
+    files = {
+        path.stem.removeprefix("instances_"): path
+        for folder in folders
+        for path in sorted(folder.glob("instances_*.json"))
+    }
+
+    def file_of(split: str) -> tuple[str, Path] | None:
+        """ "train" is instances_train.json, or the one that begins so: instances_train2017.json."""
+        close = [name for name in files if name == split] or [
+            name for name in files if name.removeprefix(split).isdigit()
+        ]
+        return (close[0], files[close[0]]) if len(close) == 1 else None
+
+    listed = ", ".join(path.name for path in files.values()) or "none"
+    splits = _splits(
+        data,
+        lambda split: file_of(split) is not None,
+        lambda split: (
+            f"no single file instances_{split}*.json in {' or '.join(map(str, folders))} (there is"
+            f" {listed}); say which part is meant, e.g. --set data.train_split=train2017, or hold a"
+            " share out: --set data.test_share=0.2"
+        ),
+    )
+    parts, categories, left_out = [], [], []
+    for split in splits:
+        name, path = file_of(split) or ("", root)
+        lenient = data.unreadable == "skip"
+        instances = read_instances(path, f"--data {data.name}:", without_wrong_boxes=lenient)
+        if lenient:
+            whole = read_count(path)
+            if whole > len(instances.annotations):
+                count = whole - len(instances.annotations)
+                left_out.append(
+                    LeftOut(count, "boxes without area or outside their image", path.name)
+                )
+        categories.append(sorted(instances.categories, key=lambda one: one.id))
+        images = _folder_of(data.name, root, name, instances.images)
+        scenes = _coco_scenes(instances, images, categories[-1])
+        if not lenient:
+            _check_there(data.name, scenes)
+        identity = hashlib.sha256(path.read_bytes()).hexdigest()
+        parts.append(_Part(scenes, f"{root.name} ({name})", identity))
+    if len(categories) > 1 and _named(categories[0]) != _named(categories[1]):
+        raise Refused(
+            f"--data {data.name}: the categories of {splits[0]} and {splits[1]} differ; both need"
+            " the same ids and names"
+        )
+    return parts, tuple(one.name for one in categories[0]), tuple(left_out)
+
+
+def _named(categories: list[Category]) -> list[tuple[int, str]]:
+    return [(one.id, one.name) for one in categories]
+
+
+def read_count(path: Path) -> int:
+    """How many annotations a file holds."""
+    return len(json.loads(path.read_bytes())["annotations"])
+
+
+def _folder_of(name: str, root: Path, split: str, images: list[Image]) -> Path:
+    """Where the files of a part are named from: the first folder that holds one of them."""
+    places = [root / split, root / "images" / split, root / "images", root]
+    for place in places:
+        if any((place / image.file_name).is_file() for image in images):
+            return place
+    raise Refused(
+        f"--data {name}: no image of {split} is there, looked for {images[0].file_name} in"
+        f" {', '.join(map(str, places))}"
+        if images
+        else f"--data {name}: {split} has no image"
+    )
+
+
+def _coco_scenes(instances: Instances, folder: Path, categories: list[Category]) -> list[_Scene]:
+    label_of = {category.id: label for label, category in enumerate(categories)}
+    of_image: dict[int, list[Annotation]] = {image.id: [] for image in instances.images}
+    for one in instances.annotations:
+        of_image[one.image_id].append(one)
+    masks = all(one.segmentation for one in instances.annotations)
+    return [
+        _Scene(folder / image.file_name, _known(image, of_image[image.id], label_of, masks))
+        for image in instances.images
+    ]
+
+
+def _known(
+    image: Image, annotations: list[Annotation], label_of: dict[int, int], masks: bool
+) -> Objects:
+    single = [one for one in annotations if not one.iscrowd]
+    size = (image.height, image.width) if image.height and image.width else None
+    drawn = tuple(_mask(one) for one in single) if masks else ()
+    crowds = tuple(_mask(one) for one in annotations if one.iscrowd) if masks else ()
+    boxes = np.array([_corners(one) for one in single], np.float64).reshape(-1, 4)
+    labels = np.array([label_of[one.category_id] for one in single], np.int32)
+    if size is not None:  # files round
+        boxes = boxes.clip(0, [size[1], size[0]] * 2)
+    return Objects(size, boxes, labels, drawn, crowds)
+
+
+def _mask(one: Annotation) -> Mask:
+    if isinstance(one.segmentation, Counts):
+        return RunLengths.of_counts(one.segmentation.size, one.segmentation.counts)
+    return [np.asarray(part, np.float32) for part in one.segmentation or []]
+
+
+def _corners(one: Annotation) -> tuple[float, float, float, float]:
+    if one.bbox is not None:
+        x, y, width, height = one.bbox
+        return x, y, x + width, y + height
+    mask = _mask(one)
+    if isinstance(mask, RunLengths):
+        x, y, width, height = mask.box
+        return x, y, x + width, y + height
+    corners = np.concatenate([np.reshape(part, (-1, 2)) for part in mask])
+    (x, y), (x2, y2) = corners.min(0), corners.max(0)
+    return float(x), float(y), float(x2), float(y2)
+
+
+# ---------------------------------------------------------------- masks of classes
+
+
+def _masks(data: Data, root: Path) -> tuple[list[_Part], tuple[str, ...], tuple[LeftOut, ...]]:
+    if (root / "SegmentationClass").is_dir():
+        listed, pairs, names = root / "ImageSets" / "Segmentation", partial(_voc, root), _VOC
+        there = lambda split: (listed / f"{split}.txt").is_file()  # noqa: E731
+        missing = f"no list {listed}/{{}}.txt"
+    else:
+        names, pairs = _class_file(data.name, root), partial(_beside, data.name, root)
+        there = lambda split: (root / "masks" / split).is_dir()  # noqa: E731
+        missing = f"no folder {root}/masks/{{}}"
+        if not (root / "masks").is_dir():
+            raise Refused(
+                f"--data {data.name}: {root} holds neither masks/ (with images/ and classes.txt)"
+                " nor SegmentationClass/ (a year of VOC)"
+            )
+        if not there(data.train_split):  # the names of COCO's parts
+            years = sorted(path.name for path in (root / "masks").iterdir() if path.is_dir())
+            missing += f" (there is {', '.join(years)}); e.g. --set data.train_split=NAME"
+    splits = _splits(data, there, missing.format)
+    parts, other = [], []
+    for split in splits:
+        scenes, unmatched = pairs(split)
+        if not scenes:
+            raise Refused(f"--data {data.name}: no image of {split} has a mask")
+        _check_there(data.name, scenes)
+        other += unmatched
+        masks = [(scene.mask, _bytes(scene.mask)) for scene in scenes if scene.mask]
+        identity = hashlib.sha256(json.dumps([*names, *contents_of(masks)]).encode()).hexdigest()
+        parts.append(_Part(scenes, f"{root.name} ({split})", identity))
+    left_out = (LeftOut(len(other), "images without a mask", other[0]),) if other else ()
+    return parts, names, left_out
+
+
+def _voc(root: Path, split: str) -> tuple[list[_Scene], list[str]]:
+    names = (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
+    return [
+        _Scene(
+            root / "JPEGImages" / f"{name}.jpg",
+            Objects(),
+            root / "SegmentationClass" / f"{name}.png",
+        )
+        for name in names
+    ], []
+
+
+def _beside(name: str, root: Path, split: str) -> tuple[list[_Scene], list[str]]:
+    folder = root / "images" / split
+    if not folder.is_dir():
+        raise Refused(f"--data {name}: there is no folder {folder} for the masks of {split}")
+    scenes, other = [], []
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+        mask = root / "masks" / split / f"{path.stem}.png"
+        if mask.is_file():
+            scenes.append(_Scene(path, Objects(), mask))
+        else:
+            other.append(str(path.relative_to(root)))
+    return scenes, other
+
+
+def _class_file(name: str, root: Path) -> tuple[str, ...]:
+    files = sorted(root.glob("*classes.txt"))
+    if len(files) != 1:
+        raise Refused(
+            f"--data {name}: one file classes.txt is needed in {root}: a name a line, the ground"
+            f" first (there is {', '.join(f.name for f in files) or 'none'})"
+        )
+    lines = [line.strip() for line in files[0].read_text().splitlines() if line.strip()]
+    if len(lines) < 2:
+        raise Refused(f"{files[0]}: {len(lines)} names; the ground and a class at least")
+    return tuple(lines[1:])
+
+
+# ---------------------------------------------------------------- both
+
+
+def _examples(scenes: list[_Scene]) -> EncodedExamples:
+    return EncodedExamples(
+        partial(_read, scenes),
+        len(scenes),
+        partial(_where, scenes),
+        objects=partial(_labels, scenes) if scenes and scenes[0].mask is None else None,
+    )
+
+
+# Functions and not closures: a data set goes to other processes.
+def _read(scenes: list[_Scene], index: int) -> tuple[bytes, Objects]:
+    scene = scenes[index]
+    encoded = read_file(scene.path)
+    if scene.mask is None:
+        return encoded, scene.known
+    return encoded, replace(scene.known, class_map=read_file(scene.mask))
+
+
+def _where(scenes: list[_Scene], index: int) -> str:
+    return str(scenes[index].path)
+
+
+def _labels(scenes: list[_Scene], index: int) -> np.ndarray:
+    return scenes[index].known.labels
+
+
+def _check_there(name: str, scenes: list[_Scene]) -> None:
+    files = [path for scene in scenes for path in (scene.path, scene.mask) if path is not None]
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        more = f" (and {len(missing) - 1:,} more files)" if len(missing) > 1 else ""
+        raise Refused(f"--data {name}: there is no {missing[0]}{more}")
+
+
+def _bytes(path: Path | None) -> int:
+    try:
+        return path.stat().st_size if path else 0
+    except OSError:
+        return 0

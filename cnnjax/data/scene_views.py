@@ -1,0 +1,319 @@
+"""What the network sees of a photograph whose objects or pixels have classes, on the host.
+
+The whole photograph is seen, not its centre: its longer side becomes the view's, what is left of
+the square is grey (ImageNet's mean) and of no class. Boxes and masks go where the pixels go.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from cnnjax.core.errors import Failed
+from cnnjax.data.decode import decode
+from cnnjax.data.examples import Field
+from cnnjax.data.views import HostAugmentation
+from cnnjax.ops.rle import RunLengths
+
+GREY = (124, 116, 104)  # ImageNet's mean: about 0 once it is normalised
+NOT_COUNTED = 255  # of a map of classes
+JITTER = (0.5, 2.0)  # times the size at which the whole photograph is seen
+
+Polygons = list[Float[np.ndarray, " _"]]  # x, y, x, y, ... of the corners of each
+Mask = RunLengths | Polygons
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """What is known of one photograph, in its own pixels.
+
+    Attributes:
+      size: height and width that it is said to have; None: not said.
+      boxes: x and y of the near and of the far corner of each object.
+      labels: their classes.
+      masks: of each object; none where the set has only boxes.
+      crowds: masks of regions whose objects are not told apart: they are not counted.
+      class_map: an encoded image of classes, 0 the ground, in the place of masks.
+    """
+
+    size: tuple[int, int] | None = None
+    boxes: Float[np.ndarray, "k 4"] = field(default_factory=lambda: np.zeros((0, 4)))
+    labels: Int[np.ndarray, " k"] = field(default_factory=lambda: np.zeros(0, np.int32))
+    masks: tuple[Mask, ...] = ()
+    crowds: tuple[Mask, ...] = ()
+    class_map: bytes | None = None
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where a photograph lies in its view.
+
+    Attributes:
+      original: its height and width.
+      resized: those that it gets.
+      offset: row and column of its first pixel in the view; may be negative.
+      flipped: whether the view is mirrored.
+    """
+
+    original: tuple[int, int]
+    resized: tuple[int, int]
+    offset: tuple[int, int] = (0, 0)
+    flipped: bool = False
+
+    @property
+    def scale(self) -> Float[np.ndarray, " 2"]:
+        """Of y and x."""
+        return np.divide(self.resized, self.original)
+
+    def visible(self, size: int) -> tuple[slice, slice]:
+        """Of the view, where the photograph is seen."""
+        return tuple(  # type: ignore[return-value]
+            slice(max(start, 0), max(0, min(start + extent, size)))
+            for start, extent in zip(self.offset, self.resized, strict=True)
+        )
+
+    def pasted(
+        self, resized: UInt8[np.ndarray, "a b *c"], ground: UInt8[np.ndarray, "s s *c"]
+    ) -> None:
+        """Lay what is seen of a resized picture over `ground`."""
+        rows, columns = self.visible(len(ground))
+        top, left = self.offset
+        ground[rows, columns] = resized[
+            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        ]
+        if self.flipped:
+            ground[:] = ground[:, ::-1].copy()
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """How a photograph and its objects are brought to `size` x `size` pixels.
+
+    flip: mirrored or not. scale_jitter_flip: .5 to 2 times as large at random, cut out or laid down
+      at a random place, mirrored or not (the large-scale jitter of Ghiasi et al. 2021, section 3,
+      in a narrower range); an object whose centre is cut off is none any more.
+
+    Attributes:
+      most: places for boxes; 0: the set has none.
+      maps: whether it has maps of classes, and with boxes of objects.
+      num_classes: of its maps, without the ground.
+    """
+
+    size: int
+    most: int = 0
+    maps: bool = False
+    num_classes: int = 0
+    augmentation: HostAugmentation = "none"
+
+    augmentations: ClassVar[tuple[str, ...]] = ("flip", "scale_jitter_flip")
+
+    @property
+    def pixels(self) -> int:
+        return self.size
+
+    @property
+    def crops(self) -> int:
+        return 1
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """As of `scattered_digits`: a map has 0 on the ground, 1 + the class, or 1 + the object's
+        place, on an object; a label is -1 where there is no box."""
+        side, byte = (self.size, self.size), np.dtype(np.uint8)
+        found = {"images": Field((*side, 3), byte)}
+        if self.most:
+            found["boxes"] = Field((self.most, 4), np.dtype(np.float32))
+            found["box_labels"] = Field((self.most,), np.dtype(np.int32))
+        if self.maps:
+            found["class_map"] = Field(side, byte)
+        if self.maps and self.most:
+            found["object_map"] = Field(side, byte)
+        return found
+
+    def training(self, augmentation: HostAugmentation) -> "SceneView":
+        return replace(self, augmentation=augmentation)
+
+    def fixed(self, encoded: bytes, known: Objects) -> dict[str, np.ndarray]:
+        image = decode(encoded)
+        frame = self._whole(image.shape[:2])
+        ground = self._ground(GREY)
+        frame.pasted(_antialiased(image, frame.resized), ground)
+        return {"images": ground, **self._known(known, frame)}
+
+    def random(
+        self, encoded: bytes, known: Objects, generator: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        import cv2
+
+        image = decode(encoded)
+        frame = self._drawn(image.shape[:2], generator)
+        shrunk = frame.scale.mean() < 1 / 1.5  # averaging where it shrinks much, else bilinear
+        how = cv2.INTER_AREA if shrunk else cv2.INTER_LINEAR
+        ground = self._ground(GREY)
+        frame.pasted(cv2.resize(image, frame.resized[::-1], interpolation=how), ground)
+        return {"images": ground, **self._known(known, frame)}
+
+    def image(self, encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
+        image = decode(encoded)
+        frame, ground = self._whole(image.shape[:2]), self._ground(GREY)
+        frame.pasted(_antialiased(image, frame.resized), ground)
+        return ground
+
+    def part(self, original: tuple[int, int]) -> tuple[float, float, float, float]:
+        height, width = self.size / self._whole(original).scale
+        return 0.0, 0.0, float(width), float(height)
+
+    def check(self, encoded: bytes, known: Objects) -> None:
+        self.fixed(encoded, known)
+
+    def _ground(self, colour: Any) -> UInt8[np.ndarray, "..."]:
+        shape = (self.size, self.size, *np.shape(colour))
+        return np.broadcast_to(np.asarray(colour, np.uint8), shape).copy()
+
+    def _whole(self, original: tuple[int, ...]) -> _Frame:
+        return _Frame(_pair(original), self._fitted(original, 1.0))
+
+    def _fitted(self, original: tuple[int, ...], times: float) -> tuple[int, int]:
+        scale = times * self.size / max(original)
+        return _pair([max(1, round(side * scale)) for side in original])
+
+    def _drawn(self, original: tuple[int, ...], generator: np.random.Generator) -> _Frame:
+        offset = (0, 0)
+        resized = self._fitted(original, 1.0)
+        if self.augmentation == "scale_jitter_flip":
+            resized = self._fitted(original, generator.uniform(*JITTER))
+            free = [self.size - side for side in resized]
+            offset = _pair([generator.integers(min(one, 0), max(one, 0) + 1) for one in free])
+        return _Frame(_pair(original), resized, offset, bool(generator.random() < 0.5))
+
+    def _known(self, known: Objects, frame: _Frame) -> dict[str, np.ndarray]:
+        """The fields beside the image.
+
+        Raises:
+          Failed: they are of another image.
+        """
+        if known.size is not None and known.size != frame.original:
+            raise Failed(
+                f"the image is of {_by(frame.original)}, its annotations are of one of"
+                f" {_by(known.size)} (height x width)"
+            )
+        found, kept = {}, np.arange(0)
+        if self.most:
+            boxes, kept = self._boxes(known.boxes, frame)
+            found["boxes"] = np.zeros((self.most, 4), np.float32)
+            found["box_labels"] = np.full(self.most, -1, np.int32)
+            found["boxes"][: len(kept)] = boxes[kept]
+            found["box_labels"][: len(kept)] = known.labels[kept]
+        if self.maps:
+            found |= self._maps(known, frame, kept)
+        return found
+
+    def _boxes(
+        self, boxes: Float[np.ndarray, "k 4"], frame: _Frame
+    ) -> tuple[Float[np.ndarray, "k 4"], Int[np.ndarray, " _kept"]]:
+        """Boxes in the view, cut to it, and which of them have their centre there."""
+        moved = boxes * np.tile(frame.scale[::-1], 2) + np.tile(frame.offset[::-1], 2)
+        if frame.flipped:
+            moved = np.stack(
+                [self.size - moved[:, 2], moved[:, 1], self.size - moved[:, 0], moved[:, 3]], axis=1
+            )
+        centres = (moved[:, :2] + moved[:, 2:]) / 2
+        cut = moved.clip(0, self.size).astype(np.float32)
+        kept = ((centres >= 0) & (centres <= self.size)).all(1) & (cut[:, 2:] > cut[:, :2]).all(1)
+        return cut, np.flatnonzero(kept)
+
+    def _maps(
+        self, known: Objects, frame: _Frame, kept: Int[np.ndarray, " k"]
+    ) -> dict[str, np.ndarray]:
+        """The class of each pixel, and its object; what is small lies above what is large."""
+        if known.class_map is not None:
+            return {"class_map": self._classes(known.class_map, frame)}
+        drawn = [self._mask(mask, frame) for mask in known.masks]
+        areas = [int(mask.sum()) for mask in drawn]
+        place = {int(index): 1 + number for number, index in enumerate(kept)}
+        classes, objects = self._ground(NOT_COUNTED), self._ground(0)
+        rows, columns = frame.visible(self.size)
+        classes[rows, columns] = 0
+        if frame.flipped:
+            classes = classes[:, ::-1].copy()
+        for mask in known.crowds:
+            classes[self._mask(mask, frame)] = NOT_COUNTED
+        for index in sorted(range(len(drawn)), key=lambda one: -areas[one]):
+            classes[drawn[index]] = 1 + known.labels[index]
+            objects[drawn[index]] = place.get(index, 0)
+        return {"class_map": classes} | ({"object_map": objects} if self.most else {})
+
+    def _mask(self, mask: Mask, frame: _Frame) -> np.ndarray:
+        """Which pixels of the view are of it."""
+        if isinstance(mask, RunLengths):
+            resized = _nearest(mask.decoded().astype(np.uint8), frame)
+        else:
+            scale = frame.scale[::-1]
+            corners = [(np.reshape(part, (-1, 2)) * scale).ravel().tolist() for part in mask]
+            resized = RunLengths.of_polygons(frame.resized, corners).decoded()
+        ground = self._ground(0)
+        frame.pasted(resized.astype(np.uint8), ground)
+        return ground > 0
+
+    def _classes(self, encoded: bytes, frame: _Frame) -> UInt8[np.ndarray, "s s"]:
+        classes = class_numbers(encoded)
+        if classes.shape != frame.original:
+            raise Failed(
+                f"the mask is of {_by(classes.shape)}, its image of {_by(frame.original)} (height x"
+                " width)"
+            )
+        wrong = classes[(classes > self.num_classes) & (classes != NOT_COUNTED)]
+        if len(wrong):
+            raise Failed(
+                f"its mask has pixels of class {wrong[0]}; they are 0 (the ground) to"
+                f" {self.num_classes}, or {NOT_COUNTED} (not counted)"
+            )
+        ground = self._ground(NOT_COUNTED)
+        frame.pasted(_nearest(classes, frame), ground)
+        return ground
+
+
+def class_numbers(encoded: bytes) -> UInt8[np.ndarray, "h w"]:
+    """A mask of classes as its file has it: grey, or the numbers of a palette.
+
+    Raises:
+      Failed: it cannot be read, or is in colour.
+    """
+    import io
+
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("PNG", "BMP", "GIF", "TIFF")) as picture:
+            if picture.mode in ("P", "L"):
+                return np.asarray(picture)
+            mode = picture.mode
+    except Exception as error:  # of damaged files the library raises many kinds
+        raise Failed(f"its mask cannot be read: {type(error).__name__}") from error
+    raise Failed(f"its mask is an image of mode {mode}: grey of 8 bits, or a palette, is needed")
+
+
+def _antialiased(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> np.ndarray:
+    """As torchvision's Resize: bilinear, antialiased; within one grey level."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def _nearest(array: UInt8[np.ndarray, "h w"], frame: _Frame) -> UInt8[np.ndarray, "a b"]:
+    """The value below the middle of each pixel."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for new, old in zip(frame.resized, frame.original, strict=True)
+    )
+    return array[rows[:, None], columns[None]]
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = values
+    return int(first), int(second)
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
