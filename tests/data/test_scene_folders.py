@@ -179,7 +179,7 @@ def test_what_is_wrong_is_refused_in_a_line(coco, break_it, line):
 
 
 def test_what_can_be_left_out_is_with_a_word(coco, monkeypatch, tmp_path):
-    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     changed(lambda w: w["annotations"][0].update(bbox=[2, 3, 0, 5]))(coco)
     no_jpeg(coco)
     dataset, said = load(coco, unreadable="skip")
