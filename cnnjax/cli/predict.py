@@ -44,8 +44,9 @@ def predict(
     A classifier: the five most probable classes, in per cent. A detector: boxes, drawn in
     OUT/IMAGE.png and written to OUT/detections.json in COCO's format, in pixels of the image as it
     is (what cnnjax score reads, with --threshold 0; image_id 1 is the first IMAGE, category_id 1
-    the first class). A segmentation: the class of each pixel, drawn in OUT/IMAGE.png and as a mask
-    of classes in OUT/IMAGE-mask.png, of the image as the network sees it.
+    the first class); with the mask of each object where the detector tells it. A segmentation: the
+    class of each pixel, drawn in OUT/IMAGE.png and as a mask of classes in OUT/IMAGE-mask.png, of
+    the image as the network sees it.
 
     DIR is a run of cnnjax train (its newest intact checkpoint) or imported weights. An image is
     seen as a test image of the run's data: brought to their size, normalised by their figures; for
@@ -144,6 +145,8 @@ def _detections(
 
     from cnnjax.core.files import atomic_write
     from cnnjax.data.decode import decode
+    from cnnjax.ops.paste import paste_mask
+    from cnnjax.ops.rle import RunLengths
     from cnnjax.report.scenes import boxes_picture
 
     found: list[dict[str, Any]] = []
@@ -156,21 +159,31 @@ def _detections(
         left, top, width, height = _part_looked_at(predictor, image, original)
         scale = np.array([width / seen.shape[1], height / seen.shape[0]] * 2)
         boxes = one["boxes"][shown].astype(np.float64) * scale + [left, top] * 2
+        masks: list[Any] = [None] * len(boxes)
+        if "masks" in one:
+            masks = [
+                paste_mask(mask, box, original.shape[:2])
+                for mask, box in zip(one["masks"][shown], boxes, strict=True)
+            ]
         boxes = boxes.clip(0, [original.shape[1], original.shape[0]] * 2)  # what is laid round it
         labels, scores = one["labels"][shown].tolist(), one["scores"][shown].tolist()
         titles = [f"{names[label]} {s:.2f}" for label, s in zip(labels, scores, strict=True)]
-        atomic_write(out / f"{Path(image).stem}.png", boxes_picture(original, boxes, titles))
-        for (x, y, x2, y2), label, score in zip(boxes.tolist(), labels, scores, strict=True):
-            found.append(
-                {
-                    "image_id": number,
-                    "category_id": label + 1,
-                    "bbox": [x, y, x2 - x, y2 - y],
-                    "score": score,
-                    "image": image,
-                    "category": names[label],
-                }
-            )
+        drawn = boxes_picture(original, boxes, titles, [m for m in masks if m is not None])
+        atomic_write(out / f"{Path(image).stem}.png", drawn)
+        rows = zip(boxes.tolist(), labels, scores, masks, strict=True)
+        for (x, y, x2, y2), label, score, mask in rows:
+            entry = {
+                "image_id": number,
+                "category_id": label + 1,
+                "bbox": [x, y, x2 - x, y2 - y],
+                "score": score,
+                "image": image,
+                "category": names[label],
+            }
+            if mask is not None:
+                counts = RunLengths.of_mask(mask).text()
+                entry["segmentation"] = {"size": list(mask.shape), "counts": counts}
+            found.append(entry)
     atomic_write(out / "detections.json", json.dumps(found, indent=1).encode())
     if as_json:
         print_json({**about, "threshold": threshold, "detections": found, "out": str(out)})

@@ -4,11 +4,13 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from cnnjax.core.errors import Refused, unknown
 from cnnjax.core.registry import Entry, Registry
 from cnnjax.core.user_code import is_own, refused
+
+T = TypeVar("T")
 
 _NUM_CLASSES = "outputs; those of the task on the data set, unless it is given"
 
@@ -116,7 +118,7 @@ def register_models(
     variants: tuple[Variant, ...],
     depth_names: Mapping[str, Mapping[str, Any]] | None = None,
     task: str = "classification",
-) -> Callable[[type], type]:
+) -> Callable[[type[T]], type[T]]:
     """Class decorator: register a family.
 
     Args:
@@ -129,7 +131,7 @@ def register_models(
       task: what the networks are for.
     """
 
-    def decorate(model_class: type) -> type:
+    def decorate(model_class: type[T]) -> type[T]:
         common: dict[str, Any] = {"year": year, "paper": paper, "input_shape": input_shape}
         common["task"] = task
         for variant in variants:

@@ -15,6 +15,7 @@ from cnnjax.interop.layout import (
     channels_first,
     convolution,
     dense,
+    transposed_convolution,
 )
 from cnnjax.interop.variables import VariablePath
 from cnnjax.models.alexnet import AlexNet
@@ -22,6 +23,7 @@ from cnnjax.models.faster_rcnn import FasterRCNN
 from cnnjax.models.fcn import FCNResNet
 from cnnjax.models.googlenet import GoogLeNet
 from cnnjax.models.lenet import LeNet5
+from cnnjax.models.mask_rcnn import MaskRCNN
 from cnnjax.models.resnet import ResNet
 from cnnjax.models.resnet_cifar import ResNetCifar
 from cnnjax.models.retinanet import RetinaNet
@@ -29,6 +31,7 @@ from cnnjax.models.ssd import SSD300
 from cnnjax.models.vgg import VGG
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_TRANSPOSED = ("mask_up",)  # convolutions
 _LONE = ("l2_scale",)  # parameters that lie in the network itself
 
 
@@ -48,7 +51,11 @@ def family_arrays(
         name = name_of(model, module)
         if leaf not in _LONE:
             name = f"{name}.{_LEAVES.get(leaf, leaf)}"
-        arrays[path] = Torch(name, _layout(shape, flattened_of(model, module)))
+        transposed = len(shape) == 4 and module in _TRANSPOSED
+        layout = _layout(shape, flattened_of(model, module))
+        if transposed:
+            layout = transposed_convolution(2, transpose_kernel=False)
+        arrays[path] = Torch(name, layout)
     return arrays
 
 
@@ -195,6 +202,15 @@ def _faster_rcnn(model: FasterRCNN, module: str) -> str:
     }.get(module) or _pyramid(model, module)
 
 
+def _mask_rcnn(model: MaskRCNN, module: str) -> str:
+    if found := re.fullmatch(r"mask_conv(\d+)", module):
+        return f"roi_heads.mask_head.{int(found[1]) - 1}.0"
+    return {
+        "mask_up": "roi_heads.mask_predictor.conv5_mask",
+        "masks": "roi_heads.mask_predictor.mask_fcn_logits",
+    }.get(module) or _faster_rcnn(model, module)
+
+
 def _retinanet(model: RetinaNet, module: str) -> str:
     if module.startswith(("body/", "fpn/")):
         return _pyramid(model, module)
@@ -248,6 +264,10 @@ _FAMILIES: dict[type, tuple[Callable[[Any, str], str], Callable[[Any, str], int 
     FCNResNet: (_fcn, lambda model, module: None),
     FasterRCNN: (
         _faster_rcnn,
+        lambda model, module: model.pyramid if module == "dense1" else None,
+    ),
+    MaskRCNN: (
+        _mask_rcnn,
         lambda model, module: model.pyramid if module == "dense1" else None,
     ),
     RetinaNet: (_retinanet, lambda model, module: None),

@@ -72,7 +72,24 @@ class OnRegions(Detector, kw_only=True):
             regions, there = jax.vmap(self._drawn)(keys, regions, there, boxes, box_labels)
         regions = jax.lax.stop_gradient(regions)
         classes, moves = self.judge(seen, regions, train=train)
-        return {**found, "regions": regions, "there": there, "classes": classes, "moves": moves}
+        found |= {"regions": regions, "there": there, "classes": classes, "moves": moves}
+        return found | self.more(found, seen, (images.shape[1], images.shape[2]), boxes, box_labels)
+
+    @nn.nowrap
+    def more(
+        self,
+        found: dict[str, Array],
+        seen: Any,
+        image_size: tuple[int, int],
+        boxes: Float[Array, "n m 4"] | None,
+        labels: Int[Array, "n m"] | None,
+    ) -> dict[str, Array]:
+        """Further outputs of a subclass, by what was found so far.
+
+        Args:
+          boxes, labels: of the objects, while training.
+        """
+        return {}
 
     def _drawn(
         self,
@@ -85,7 +102,7 @@ class OnRegions(Detector, kw_only=True):
         """The regions of one image that are judged while training."""
         regions = jnp.concatenate([regions, boxes.astype(regions.dtype)])
         there = jnp.concatenate([there, labels >= 0])
-        chosen = _assigned(regions, boxes, labels)
+        chosen = assigned(regions, boxes, labels)
         kept = sample(
             jax.random.uniform(key, there.shape),
             chosen.positive & there,
@@ -106,7 +123,7 @@ class OnRegions(Detector, kw_only=True):
         def one(
             regions: Array, there: Array, classes: Array, moves: Array, boxes: Array, labels: Array
         ) -> Array:
-            chosen = _assigned(regions, boxes, labels)
+            chosen = assigned(regions, boxes, labels)
             positive = chosen.positive & there
             truth = jnp.where(positive, 1 + labels[chosen.objects], 0)
             chances = jnp.take_along_axis(jax.nn.log_softmax(classes), truth[:, None], axis=1)
@@ -136,7 +153,7 @@ class OnRegions(Detector, kw_only=True):
         return jax.vmap(one)(*(outputs[name] for name in names))
 
 
-def _assigned(
+def assigned(
     regions: Float[Array, "r 4"], boxes: Float[Array, "m 4"], labels: Int[Array, " m"]
 ) -> Assignment:
     """An IoU of .5 and more with an object: it is that object."""

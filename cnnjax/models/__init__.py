@@ -12,6 +12,7 @@ from cnnjax.models import resnet as resnet  # isort: skip
 from cnnjax.models import resnet_cifar as resnet_cifar  # isort: skip
 from cnnjax.models import rcnn as rcnn  # isort: skip
 from cnnjax.models import faster_rcnn as faster_rcnn  # isort: skip
+from cnnjax.models import mask_rcnn as mask_rcnn  # isort: skip
 from cnnjax.models import ssd as ssd  # isort: skip
 from cnnjax.models import retinanet as retinanet  # isort: skip
 from cnnjax.models import fcn as fcn  # isort: skip

@@ -38,6 +38,29 @@ _NMS = 0.7  # IoU above which the lower one of two proposals goes
 _SMALLEST = 1e-3  # pixels that a side of a proposal has at least, torchvision's
 
 
+LARGE = {"backbone_fields": {"normalization": "frozen"}}
+TINY = {
+    "num_classes": 10,
+    "backbone": "vgg_small",
+    "backbone_fields": {"features": (12, 24, 48, 96), "units": 1},
+    "strides": (8,),
+    "pyramid": 0,
+    "sizes": ((13.0, 20.0),),
+    "ratios": (1.0, 1.5, 2.0),
+    "anchors": "paper",
+    "rpn_features": 96,
+    "rpn_initialization": "he_fan_in",
+    "asked": 64,
+    "proposals": 32,
+    "sampled": 32,
+    "region_size": 3,
+    "aligned": True,
+    "hidden": (),
+    "score_threshold": 0.01,
+    "candidates": 200,
+}
+
+
 @register_models(
     task="detection",
     paper="Ren et al. 2015, arXiv:1506.01497",
@@ -46,7 +69,7 @@ _SMALLEST = 1e-3  # pixels that a side of a proposal has at least, torchvision's
     variants=(
         Variant(
             "faster_rcnn",
-            {"backbone_fields": {"normalization": "frozen"}},
+            LARGE,
             41_755_286,
             "torchvision's documentation: resnet50, pyramid, 90 classes",
             departs="torchvision's fasterrcnn_resnet50_fpn: the pyramid of Lin et al. 2017 and"
@@ -56,26 +79,7 @@ _SMALLEST = 1e-3  # pixels that a side of a proposal has at least, torchvision's
         ),
         Variant(
             "tiny_faster_rcnn",
-            {
-                "num_classes": 10,
-                "backbone": "vgg_small",
-                "backbone_fields": {"features": (12, 24, 48, 96), "units": 1},
-                "strides": (8,),
-                "pyramid": 0,
-                "sizes": ((13.0, 20.0),),
-                "ratios": (1.0, 1.5, 2.0),
-                "anchors": "paper",
-                "rpn_features": 96,
-                "rpn_initialization": "he_fan_in",
-                "asked": 64,
-                "proposals": 32,
-                "sampled": 32,
-                "region_size": 3,
-                "aligned": True,
-                "hidden": (),
-                "score_threshold": 0.01,
-                "candidates": 200,
-            },
+            TINY,
             298_585,
             "own; the sum over its layers",
             departs="a small backbone and one map, for small images",
@@ -236,26 +240,32 @@ class FasterRCNN(OnRegions, kw_only=True):
     def judge(
         self, seen: dict[int, Array], regions: Float[Array, "n r 4"], *, train: bool
     ) -> tuple[Float[Array, "n r k"], Float[Array, "n r k 4"]]:
-        strides = tuple(seen)
-
-        def look(maps: list[Array], boxes: Array) -> Array:
-            finest, coarsest = (int(np.log2(strides[end])) for end in (0, -1))
-            return pyramid_roi_align(
-                maps,
-                boxes,
-                pyramid_levels(boxes, finest, coarsest),
-                output_size=self.region_size,
-                scales=[1 / stride for stride in strides],
-                aligned=self.aligned,
-            )
-
-        x = jax.vmap(look)(list(seen.values()), regions)
-        x = x.reshape(*regions.shape[:2], -1)
+        x = self.look(seen, regions, self.region_size).reshape(*regions.shape[:2], -1)
         for index in range(1, len(self.hidden) + 1):
             x = nn.relu(getattr(self, f"dense{index}")(x))
         x = x.astype(float)
         moves = self.moves(x)
         return self.classes(x), moves.reshape(*moves.shape[:2], -1, 4)
+
+    @nn.nowrap
+    def look(
+        self, seen: dict[int, Array], regions: Float[Array, "n r 4"], size: int
+    ) -> Float[Array, "n r {size} {size} c"]:
+        """The features of each region, on the map for its size."""
+        strides = tuple(seen)
+        finest, coarsest = (int(np.log2(strides[end])) for end in (0, -1))
+
+        def one(maps: list[Array], boxes: Array) -> Array:
+            return pyramid_roi_align(
+                maps,
+                boxes,
+                pyramid_levels(boxes, finest, coarsest),
+                output_size=size,
+                scales=[1 / stride for stride in strides],
+                aligned=self.aligned,
+            )
+
+        return jax.vmap(one)(list(seen.values()), regions)
 
     @nn.nowrap
     def anchor_boxes(self, height: int, width: int) -> Float[np.ndarray, "a 4"]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from cnnjax.ops.boxes import area
 from cnnjax.ops.conv import in_library_form
@@ -58,13 +58,7 @@ def pyramid_roi_align(
     beyond the last is the last."""
     levels = jnp.minimum(levels, len(maps) - 1)
     scale = jnp.asarray(np.asarray(scales), boxes.dtype)[levels][:, None]
-    low, high = boxes[:, :2] * scale, boxes[:, 2:] * scale
-    if aligned:
-        low, high = low - 0.5, high - 0.5
-    sides = high - low if aligned else jnp.maximum(high - low, 1.0)
-    steps = (jnp.arange(output_size * sampling_ratio) + 0.5) / sampling_ratio
-    places = low[:, None] + steps[None, :, None] * (sides / output_size)[:, None]
-    x, y = places[..., 0], places[..., 1]
+    x, y = _samples(boxes, output_size, sampling_ratio, scale, aligned=aligned)
     small = max(one.shape[0] * one.shape[1] for one in maps) <= _SMALL_MAP
     if small and not in_library_form():
         found = jnp.zeros((len(boxes), output_size, output_size, maps[0].shape[-1]), maps[0].dtype)
@@ -73,6 +67,34 @@ def pyramid_roi_align(
             found = jnp.where((levels == level)[:, None, None, None], values, found)
         return found
     return _by_indices(maps, levels, x, y, output_size)
+
+
+def align_masks(
+    object_map: Int[Array, "h w"] | UInt8[Array, "h w"],
+    boxes: Float[Array, "k 4"],
+    numbers: Int[Array, " k"],
+    *,
+    output_size: int,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> Float[Array, "k o o"]:
+    """`roi_align` of the mask of one object in each box, 0 to 1.
+
+    Args:
+      object_map: the number of the object that each pixel belongs to.
+      boxes: corners in pixels of the map.
+      numbers: of the object in each box.
+    """
+    x, y = _samples(boxes, output_size, sampling_ratio, 1.0, aligned=aligned)
+    height, width = object_map.shape
+    flat = object_map.reshape(-1).astype(int)
+    values = sum(
+        (flat[(row * width)[:, :, None] + column[:, None, :]] == numbers[:, None, None])
+        * (a[:, :, None] * b[:, None, :])
+        for row, a in _neighbours(y, height)
+        for column, b in _neighbours(x, width)
+    )
+    return _binned(jnp.asarray(values)[..., None], output_size)[..., 0]
 
 
 def pyramid_levels(
@@ -86,6 +108,31 @@ def pyramid_levels(
     """
     wanted = jnp.floor(level + jnp.log2(jnp.sqrt(jnp.maximum(area(boxes), 1e-12)) / size) + 1e-6)
     return (jnp.clip(wanted, finest, coarsest) - finest).astype(int)
+
+
+def _samples(
+    boxes: Float[Array, "k 4"],
+    output_size: int,
+    sampling_ratio: int,
+    scale: Float[Array, "k 1"] | float,
+    *,
+    aligned: bool,
+) -> tuple[Float[Array, "k s"], Float[Array, "k s"]]:
+    """Where each box is looked at, on the map: x and y."""
+    low, high = boxes[:, :2] * scale, boxes[:, 2:] * scale
+    if aligned:
+        low, high = low - 0.5, high - 0.5
+    sides = high - low if aligned else jnp.maximum(high - low, 1.0)
+    steps = (jnp.arange(output_size * sampling_ratio) + 0.5) / sampling_ratio
+    places = low[:, None] + steps[None, :, None] * (sides / output_size)[:, None]
+    return places[..., 0], places[..., 1]
+
+
+def _binned(values: Float[Array, "k s s c"], output_size: int) -> Float[Array, "k o o c"]:
+    """The mean of the samples of each bin."""
+    k, samples, _, c = values.shape
+    share = samples // output_size
+    return jnp.reshape(values, (k, output_size, share, output_size, share, c)).mean((2, 4))
 
 
 def _by_indices(
@@ -104,9 +151,7 @@ def _by_indices(
         for row, a in _neighbours(y, height)
         for column, b in _neighbours(x, width)
     )
-    k, samples, _, c = jnp.shape(values)
-    share = samples // output_size
-    return jnp.reshape(values, (k, output_size, share, output_size, share, c)).mean((2, 4))
+    return _binned(jnp.asarray(values), output_size)
 
 
 def _by_products(features: Array, x: Array, y: Array, output_size: int) -> Array:

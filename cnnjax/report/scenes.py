@@ -4,8 +4,9 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -16,12 +17,23 @@ _INCHES = 5.0  # of the longer side
 
 
 def boxes_picture(
-    image: UInt8[np.ndarray, "h w c"], boxes: Float[np.ndarray, "n 4"], titles: Sequence[str]
+    image: UInt8[np.ndarray, "h w c"],
+    boxes: Float[np.ndarray, "n 4"],
+    titles: Sequence[str],
+    masks: Sequence[Bool[np.ndarray, "h w"]] = (),
 ) -> bytes:
-    """An image with boxes (corners in its pixels) and a title at each; a PNG."""
+    """An image with boxes (corners in its pixels) and a title at each; a PNG.
+
+    Args:
+      masks: of the objects in the boxes, in the colour of the box; none, or one for each.
+    """
     with drawing():
         figure, axes = _canvas(image.shape[0], image.shape[1])
-        axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
+        shown = np.broadcast_to(image, (*image.shape[:2], 3)) / 255
+        for index, mask in enumerate(masks):
+            colour = np.array(to_rgb(COLOURS[index % (len(COLOURS) - 1)]))
+            shown = np.where(mask[..., None], (shown + colour) / 2, shown)
+        axes.imshow(shown, vmin=0, vmax=1)
         for index, ((x, y, x2, y2), title) in enumerate(zip(boxes, titles, strict=True)):
             colour = COLOURS[index % (len(COLOURS) - 1)]
             corner = x - 0.5, y - 0.5  # pixel 0 is drawn from -0.5 to 0.5

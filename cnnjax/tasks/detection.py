@@ -16,6 +16,8 @@ from cnnjax.core.user_code import refused
 from cnnjax.metrics.average_precision import average_precision, match
 from cnnjax.metrics.matching import Matches
 from cnnjax.metrics.objects import Detections, Truths
+from cnnjax.ops.paste import paste_mask
+from cnnjax.ops.rle import RunLengths
 from cnnjax.tasks.network import NetworkTask
 from cnnjax.tasks.registry import register_task
 from cnnjax.tasks.task import Batch, Metric
@@ -34,13 +36,16 @@ class Detection(NetworkTask):
     `detection_losses(outputs, boxes, labels, image_size)`, one for each image, and
     `detections(outputs, image_size)`. One that is called with `boxes` and `box_labels` as well is
     given them while it is trained: the second stage of two learns on regions that are drawn by
-    them. Judged by COCO's average precision.
+    them. One whose `detection_losses` take `object_map` tells masks, too: its detections have
+    `masks` [n, k, s, s], probabilities within the box. Judged by COCO's average precision.
     """
 
     metrics: ClassVar = (
         Metric("ap", "%", "higher", "average precision over IoU .50 to .95 (COCO)", worst=0.0),
         Metric("ap50", "%", "higher", "average precision at IoU .50 (COCO)", worst=0.0),
         Metric("ap75", "%", "higher", "average precision at IoU .75 (COCO)", worst=0.0),
+        Metric("mask_ap", "%", "higher", "as ap, IoU of masks instead of boxes", worst=0.0),
+        Metric("mask_ap50", "%", "higher", "as ap50, IoU of masks", worst=0.0),
         Metric("loss", "", "lower", "mean of what is minimised"),
     )
     needs: ClassVar = {
@@ -52,6 +57,16 @@ class Detection(NetworkTask):
     @property
     def num_outputs(self) -> int:
         return self.data.num_classes
+
+    @property
+    def masked(self) -> bool:
+        """Whether the network tells masks."""
+        losses = getattr(type(self.model), "detection_losses", None)
+        return losses is not None and "object_map" in inspect.signature(losses).parameters
+
+    @property
+    def judged(self) -> tuple[Metric, ...]:
+        return tuple(m for m in self.metrics if self.masked or not m.name.startswith("mask_"))
 
     @property
     def outputs_in_words(self) -> str:
@@ -72,6 +87,12 @@ class Detection(NetworkTask):
         if not self.batch_shapes(1)["boxes"].shape[1]:
             raise Refused(f"data set {self.data.name} has room for no box in an image")
         name = type(self.model).__name__
+        if self.masked and "object_map" not in self.batch_shapes(1):
+            there = ", ".join(name for name, _, _ in self.data.fields)
+            raise Refused(
+                f"{name} needs object_map, the object of each pixel, and data set {self.data.name}"
+                f" has {there}"
+            )
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs)
         with refused(f"{name} is no detector"):
             losses = jax.eval_shape(self.losses, shapes, self.batch_shapes(examples))
@@ -92,8 +113,9 @@ class Detection(NetworkTask):
         return {name: batch[name] for name in ("boxes", "box_labels") if name in wanted}
 
     def losses(self, outputs: Any, batch: Batch) -> Float[Array, " n"]:
+        masks = {"object_map": batch["object_map"]} if self.masked else {}
         return self.model.detection_losses(
-            outputs, batch["boxes"], batch["box_labels"], self._image_size
+            outputs, batch["boxes"], batch["box_labels"], self._image_size, **masks
         )
 
     def figures(self, outputs: Any, batch: Batch) -> dict[str, Array]:
@@ -106,59 +128,90 @@ class Detection(NetworkTask):
     def outputs_of(self, outputs: Any, batch: Batch) -> dict[str, Array]:
         """What is found and what is there."""
         truth = {"true_boxes": batch["boxes"], "true_labels": batch["box_labels"]}
+        if self.masked:
+            truth["true_map"] = batch["object_map"]
         return {**self.predictions(outputs), **truth}
 
     def accumulator(self, detailed: bool = False) -> "FoundObjects":
-        return FoundObjects(self.num_outputs, detailed)
+        return FoundObjects(self.num_outputs, detailed, self.masked)
 
 
 class FoundObjects:
     """Matches what is found with what is there, image by image; figures in per cent.
 
     A batch's matches are kept, not its boxes: shards of a set join.
+
+    Args:
+      masked: whether masks are compared, too.
     """
 
-    def __init__(self, num_classes: int, detailed: bool):
+    def __init__(self, num_classes: int, detailed: bool, masked: bool = False):
         self._num_classes, self._detailed = num_classes, detailed
-        self._parts: list[Matches] = []
+        self._parts: dict[str, list[Matches]] = {"": [], **({"mask_": []} if masked else {})}
 
     def add(self, indices: Int[np.ndarray, " n"], outputs: Mapping[str, np.ndarray]) -> None:
         truth = _rows(indices, outputs["true_boxes"], outputs["true_labels"])
         found = _rows(indices, outputs["boxes"], outputs["labels"])
         scores = outputs["scores"][outputs["labels"] >= 0].astype(np.float64)
         crowd = np.zeros(len(truth["images"]), bool)
-        self._parts.append(
-            match(
-                Truths(**truth, crowd=crowd),
-                Detections(**found, scores=scores),
-                self._num_classes,
-                "coco",
-            )
-        )
+        for kind, parts in self._parts.items():
+            if kind == "mask_":
+                truth, found = _masked(truth, _true_masks(outputs)), _masked(found, _masks(outputs))
+            truths = Truths(**truth, crowd=crowd)
+            detections = Detections(**found, scores=scores)
+            parts.append(match(truths, detections, self._num_classes, "coco"))
 
     def merge(self, other: "FoundObjects") -> None:
-        self._parts += other._parts
+        for kind, parts in self._parts.items():
+            parts += other._parts[kind]
 
-    def matches(self) -> Matches:
-        """Of all examples."""
-        if not self._parts:
+    def matches(self, kind: str = "") -> Matches:
+        """Of all examples, by boxes, or ("mask_") by masks."""
+        if not self._parts[kind]:
             empty = {"boxes": np.zeros((0, 1, 4)), "labels": np.zeros((0, 1), int)}
-            none = {**empty, "scores": np.zeros((0, 1))}
+            none = {**empty, "scores": np.zeros((0, 1)), "masks": np.zeros((0, 1, 2, 2))}
             truth = {"true_boxes": empty["boxes"], "true_labels": empty["labels"]}
+            truth["true_map"] = np.zeros((0, 1, 1), np.uint8)
             self.add(np.zeros(0, np.int64), {**none, **truth})
-        return reduce(Matches.merged, self._parts)
+        return reduce(Matches.merged, self._parts[kind])
 
     def finish(self) -> dict[str, Any]:
         """AP, AP50 and AP75, 0 where there is no object; with `detailed` also all of COCO's figures
         (`coco`, null where nothing says anything) and each class's."""
-        found = average_precision(self.matches(), "coco")
-        each = found.pop("per_category")
-        percent = {name: None if v is None else 100 * v for name, v in found.items()}
-        judged = {name: percent[name] or 0.0 for name in ("ap", "ap50", "ap75")}
-        if not self._detailed:
-            return judged
-        classes = [None if one["ap"] is None else 100 * one["ap"] for one in each]
-        return {**judged, "coco": percent, "class_ap": classes}
+        figures: dict[str, Any] = {}
+        for kind in self._parts:
+            found = average_precision(self.matches(kind), "coco")
+            each = found.pop("per_category")
+            percent = {name: None if v is None else 100 * v for name, v in found.items()}
+            judged = ("ap", "ap50", "ap75") if not kind else ("ap", "ap50")
+            figures |= {f"{kind}{name}": percent[name] or 0.0 for name in judged}
+            if self._detailed:
+                classes = [None if one["ap"] is None else 100 * one["ap"] for one in each]
+                figures |= {f"{kind}coco": percent, f"{kind}class_ap": classes}
+        return figures
+
+
+def _masks(outputs: Mapping[str, np.ndarray]) -> list[RunLengths]:
+    """Of what is found, laid into the image."""
+    there, size = outputs["labels"] >= 0, outputs["true_map"].shape[1:3]
+    return [
+        RunLengths.of_mask(paste_mask(mask, box, size))
+        for mask, box in zip(outputs["masks"][there], outputs["boxes"][there], strict=True)
+    ]
+
+
+def _true_masks(outputs: Mapping[str, np.ndarray]) -> list[RunLengths]:
+    return [
+        RunLengths.of_mask(outputs["true_map"][image] == 1 + place)
+        for image, place in zip(*np.nonzero(outputs["true_labels"] >= 0), strict=True)
+    ]
+
+
+def _masked(rows: dict[str, Any], masks: list[RunLengths]) -> dict[str, Any]:
+    """Objects by their masks: areas are those, boxes their extents."""
+    boxes = np.array([mask.box for mask in masks], np.float64).reshape(-1, 4)
+    areas = np.array([mask.area for mask in masks], np.float64)
+    return {**rows, "boxes": boxes, "areas": areas, "masks": masks}
 
 
 def _forms(found: Mapping[str, Any]) -> str:

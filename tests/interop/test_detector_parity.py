@@ -62,24 +62,32 @@ def test_retinanet(extra):
         close(found[name], expected)
 
 
-def test_faster_rcnn():
-    model = create_model("faster_rcnn", num_classes=4, proposals=20, **SMALL)
-    net, variables, images, same = both(nets.FasterRCNN(4), model, 128)
+@pytest.mark.parametrize(
+    ("name", "class_of"), [("faster_rcnn", nets.FasterRCNN), ("mask_rcnn", nets.MaskRCNN)]
+)
+def test_two_stages(name, class_of):
+    more = {"most": 10} if name == "mask_rcnn" else {}
+    model = create_model(name, num_classes=4, proposals=20, **SMALL, **more)
+    net, variables, images, same = both(class_of(4), model, 128)
     found = model.apply(variables, images, train=False)
     for name, expected in zip(("anchor_scores", "anchor_moves"), net.proposed(same), strict=True):
         close(found[name], expected)
     maps = [jnp.asarray(m.detach().numpy().transpose(0, 2, 3, 1)[0]) for m in net.backbone(same)]
-    regions = found["regions"][0]
-    pooled = pyramid_roi_align(
-        maps[:4],
-        regions,
-        pyramid_levels(regions, 2, 5),
-        output_size=7,
-        scales=[1 / 4, 1 / 8, 1 / 16, 1 / 32],
-    )
-    classes, moves = net.judged(torch.from_numpy(np.array(pooled.transpose(0, 3, 1, 2))))
+
+    def pooled(regions, size):
+        scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+        levels = pyramid_levels(regions, 2, 5)
+        seen = pyramid_roi_align(maps[:4], regions, levels, output_size=size, scales=scales)
+        return torch.from_numpy(np.array(seen.transpose(0, 3, 1, 2)))
+
+    classes, moves = net.judged(pooled(found["regions"][0], 7))
     close(found["classes"][0], classes)
     close(found["moves"][0], moves)
+    if name == "mask_rcnn":
+        labels = np.maximum(found["mask_labels"][0], 0)
+        assert (np.asarray(found["mask_labels"][0]) >= 0).any()
+        masks = net.masks(pooled(found["mask_boxes"][0], 14))
+        close(found["mask_logits"][0], masks[np.arange(10), 1 + labels])
 
 
 def test_ssd300():

@@ -165,6 +165,27 @@ class FasterRCNN(nn.Module):
         return last["cls_score"](x), last["bbox_pred"](x).view(len(x), -1, 4)
 
 
+class MaskRCNN(FasterRCNN):
+    def __init__(self, classes):
+        super().__init__(classes)
+        convs = [wrapped(nn.Conv2d(256, 256, 3, padding=1)) for _ in range(4)]
+        self.roi_heads["mask_head"] = nn.Sequential(*convs)
+        self.roi_heads["mask_predictor"] = nn.ModuleDict(
+            {
+                "conv5_mask": nn.ConvTranspose2d(256, 256, 2, 2),
+                "mask_fcn_logits": nn.Conv2d(256, classes + 1, 1),
+            }
+        )
+
+    def masks(self, regions):
+        """Of pooled regions [r, 256, 14, 14]."""
+        x = regions
+        for conv in self.roi_heads["mask_head"]:
+            x = torch.relu(conv(x))
+        last = self.roi_heads["mask_predictor"]
+        return last["mask_fcn_logits"](torch.relu(last["conv5_mask"](x)))
+
+
 class SSDBody(nn.Module):
     def __init__(self):
         super().__init__()

@@ -21,7 +21,7 @@ SLOW = (  # minutes of compiling: with make test-long
 )
 LARGE = (  # narrow twins are the same code
     *("unet", "fcn32s", "fcn16s", "fcn8s", "fcn_resnet50", "segnet", "deconvnet"),
-    *("ssd300", "retinanet", "retinanet_c5", "faster_rcnn"),
+    *("ssd300", "retinanet", "retinanet_c5", "faster_rcnn", "mask_rcnn"),
 )
 _TWIN = {"backbone": "vgg_small", "backbone_fields": {"features": (2,) * 6, "units": 1}}
 TWINS = (  # fields that make one of them small
@@ -44,6 +44,13 @@ TWINS = (  # fields that make one of them small
         {**_TWIN, "backbone_fields": {"features": (2,) * 5, "units": 1}}
         | {"strides": (8, 16), "sizes": ((8.0,), (16.0,), (32.0,)), "pyramid": 4}
         | {"rpn_features": 4, "hidden": (8,), "proposals": 10, "region_size": 2},
+    ),
+    (
+        "mask_rcnn",
+        {**_TWIN, "backbone_fields": {"features": (2,) * 5, "units": 1}}
+        | {"strides": (8, 16), "sizes": ((8.0,), (16.0,), (32.0,)), "pyramid": 4}
+        | {"rpn_features": 4, "hidden": (8,), "proposals": 10, "region_size": 2, "most": 4}
+        | {"mask_convolutions": (4,), "mask_features": 4, "mask_size": 2},
     ),
 )
 REPEATED = (  # the same code is tested by what is named behind it: these with make test-long

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.ops.conv import formulation
-from cnnjax.ops.roi_align import pyramid_levels, pyramid_roi_align, roi_align
+from cnnjax.ops.paste import paste_mask
+from cnnjax.ops.roi_align import align_masks, pyramid_levels, pyramid_roi_align, roi_align
 
 PLANE = jnp.asarray(10.0 * np.arange(8)[:, None] + np.arange(8))[..., None].astype(jnp.float32)
 
@@ -134,3 +135,34 @@ def test_a_box_of_224_pixels_is_looked_at_at_stride_16():
     sides = jnp.asarray([10.0, 112, 223, 224, 447, 448, 5000])
     boxes = jnp.stack([0 * sides, 0 * sides, sides, sides], axis=1)
     assert pyramid_levels(boxes, 2, 5).tolist() == [0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_a_mask_is_aligned_as_the_map_of_its_pixels(aligned):
+    draw = np.random.default_rng(0)
+    numbers = jnp.asarray(draw.integers(0, 4, (12, 17)), jnp.uint8)
+    low = draw.uniform(-2, 9, (6, 2))
+    boxes = jnp.asarray(np.concatenate([low, low + draw.uniform(0.5, 8, (6, 2))], 1), jnp.float32)
+    which = jnp.asarray([1, 2, 3, 1, 2, 3])
+    found = align_masks(numbers, boxes, which, output_size=5, aligned=aligned)
+    for row, number in enumerate(which.tolist()):
+        plane = (numbers == number).astype(jnp.float32)[..., None]
+        expected = roi_align(plane, boxes[row : row + 1], output_size=5, scale=1.0, aligned=aligned)
+        np.testing.assert_allclose(found[row], expected[0, ..., 0], atol=1e-6)
+
+
+@given(st.tuples(st.floats(0, 20), st.floats(0, 20)), st.tuples(st.floats(1, 15), st.floats(1, 15)))
+def test_a_whole_mask_fills_its_box_and_nothing_else(corner, sides):
+    box = np.array([*corner, corner[0] + sides[0], corner[1] + sides[1]])
+    found = paste_mask(np.ones((7, 7)), box, (24, 30))
+    y, x = np.mgrid[:24, :30] + 0.5
+    expected = (x >= box[0]) & (x <= box[2]) & (y >= box[1]) & (y <= box[3])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_half_of_a_mask_is_half_of_its_box():
+    mask = np.zeros((8, 8))
+    mask[:, :4] = 1.0
+    found = paste_mask(mask, np.array([4.0, 2, 20, 18]), (20, 24))
+    assert found[2:18, 4:12].all()
+    assert found.sum() == 16 * 8

@@ -37,10 +37,16 @@ def batch(objects=(2, 0, 3, 1), seed=0):
     corners = np.concatenate([low, low + np.array([9, 12])], axis=-1)
     corners = corners.clip(0, 32).astype(np.float32)
     there = np.arange(3) < np.array(objects)[:, None]
+    maps = np.zeros((count, 32, 32), np.uint8)
+    for image in range(count):
+        for place in np.flatnonzero(there[image]):
+            x, y, x2, y2 = corners[image, place].astype(int)
+            maps[image, y:y2, x:x2] = 1 + place
     return {
         "images": jnp.asarray(rng.normal(size=(count, 32, 32, 1)), jnp.float32),
         "boxes": jnp.asarray(np.where(there[..., None], corners, 0)),
         "box_labels": jnp.asarray(np.where(there, rng.integers(0, 2, (count, 3)), -1), jnp.int32),
+        "object_map": jnp.asarray(maps),
         "mask": jnp.ones(count),
         "indices": jnp.arange(count),
     }

@@ -1,5 +1,8 @@
 """Detectors of two stages: which regions they learn on, and what they make of them."""
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,22 +12,28 @@ from cnnjax import Refused, create_model
 from cnnjax.core.recipe import Optimizer
 from cnnjax.layers.context import Context, in_context
 from cnnjax.ops import boxes as box
+from cnnjax.ops.roi_align import align_masks
 from cnnjax.tasks.detection import Detection
 from cnnjax.tasks.optimizers import update_of
 from cnnjax.tasks.state import set_hyperparams
 from tests.tasks.test_detection import DATA, batch, figures
 
+MASKED = replace(DATA, fields=(*DATA.fields, ("object_map", (32, 32), "uint8")))
+
 NETS = {
     "tiny_faster_rcnn": {"rpn_features": 4, "asked": 16, "proposals": 12, "sampled": 8},
     "tiny_rcnn": {"proposals": 12, "sampled": 4, "crop_size": 8, "smallest": 1},
-}
+    "tiny_mask_rcnn": {"rpn_features": 4, "asked": 16, "proposals": 12, "sampled": 8, "most": 6,
+                       "mask_convolutions": (4,), "mask_features": 4},
+}  # fmt: skip
+PROPOSING = ("tiny_faster_rcnn", "tiny_mask_rcnn")
 SMALL = {"num_classes": 2, "backbone_fields": {"features": (2, 2, 4, 4), "units": 1}}
 
 
 def task_of(net):
     update = update_of(Optimizer("adam", learning_rate=0.01))
     model = create_model(net, **{**SMALL, **NETS[net]})
-    return Detection(model=model, data=DATA, update=update)
+    return Detection(model=model, data=MASKED, update=update)
 
 
 def forward(task, whole, key=0, **truths):
@@ -53,7 +62,7 @@ def test_the_objects_stand_among_the_regions_while_training(net):
         assert positive <= 2  # a quarter of eight, or one of four
         assert int((overlap.max(1) == 1).sum()) >= min(objects, 1)
         assert drawn["regions"].shape[1] == NETS[net]["sampled"]
-        assert proposed["regions"].shape[1] == (24 if net == "tiny_faster_rcnn" else 12)
+        assert proposed["regions"].shape[1] == (24 if net in PROPOSING else 12)
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -65,7 +74,7 @@ def test_an_example_s_regions_are_its_own_wherever_it_stands(net):
     other = forward(task, whole, key=1, **task.truths(whole))
     np.testing.assert_allclose(there["regions"], back["regions"][::-1], atol=1e-3)
     assert (np.asarray(there["regions"]) != np.asarray(other["regions"])).any()
-    if net == "tiny_faster_rcnn":
+    if net in PROPOSING:
         np.testing.assert_array_equal(there["draws"], back["draws"][::-1])
         assert (np.asarray(there["draws"]) != np.asarray(other["draws"])).any(1).all()
 
@@ -80,11 +89,26 @@ def test_who_knows_the_truth_has_full_marks(net):
         "classes": 20.0 * jax.nn.one_hot(labels + 1, 3),
         "moves": jnp.zeros((4, 3, 3, 4)),
     }
-    if net == "tiny_faster_rcnn":
+    if net in PROPOSING:
         anchors = task.model.anchor_boxes(32, 32)
         shape = (4, len(anchors))
         zeros = jnp.zeros(shape)
         outputs |= {"anchor_scores": zeros, "draws": zeros, "anchor_moves": jnp.zeros((*shape, 4))}
+    if net == "tiny_mask_rcnn":
+        numbers = jnp.broadcast_to(1 + jnp.arange(3), labels.shape)
+        inside = jax.vmap(partial(align_masks, output_size=14, aligned=True))(
+            whole["object_map"], whole["boxes"], numbers
+        )
+        outputs |= {"mask_boxes": whole["boxes"], "mask_labels": labels, "mask_logits":
+                    20 * inside - 10, "mask_scores": jnp.ones(labels.shape)}  # fmt: skip
+        found = figures(task, outputs, whole)
+        assert found["mask_ap"] == found["mask_ap50"] == pytest.approx(100)
+        shifted = whole["object_map"][:, :, ::-1]
+        assert figures(task, outputs, {**whole, "object_map": shifted})["mask_ap"] < 50
+        halves = figures(task, outputs, whole, parts=2)
+        assert halves == found
+        hidden = {**outputs, "mask_logits": jnp.zeros_like(inside)}
+        assert (task.losses(hidden, whole) >= task.losses(outputs, whole)).all()
     assert figures(task, outputs, whole)["ap"] == pytest.approx(100)
     worse = {**outputs, "classes": jnp.zeros_like(outputs["classes"])}
     some = np.asarray(labels >= 0).any(1)
@@ -102,7 +126,7 @@ def test_a_step_is_finite_with_and_without_objects(net, objects):
     assert not np.asarray(sums["nonfinite"]).any()
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, new.params)
     expected = {"classes", "body"} | ({"moves"} if any(objects) else set())
-    if net == "tiny_faster_rcnn":
+    if net in PROPOSING:
         expected |= {"rpn_conv", "rpn_scores"} | ({"rpn_moves"} if any(objects) else set())
     for name in expected:
         assert any(jax.tree.leaves(moved[name])), name
@@ -180,3 +204,35 @@ def test_another_kind_of_backbone_begins_without_the_fields_of_the_first():
     assert dict(same) == {"normalization": "frozen"}
     given = create_model("tiny_ssd", backbone="cifar_resnet8", backbone_fields={"width": 0.5})
     assert dict(given.backbone_fields) == {"width": 0.5}
+
+
+def test_masks_need_the_object_of_each_pixel():
+    task = replace(task_of("tiny_mask_rcnn"), data=DATA)
+    with pytest.raises(Refused, match="MaskRCNN needs object_map, the object of each pixel, and"):
+        task.check(batch_size=2)
+
+
+def test_the_loss_of_masks_by_hand():
+    """Of one box over half of its object: logits of 0 cost log 2 each, known ones nothing."""
+    model = task_of("tiny_mask_rcnn").model
+    numbers = jnp.zeros((1, 32, 32), jnp.uint8).at[:, :, :8].set(1)
+    boxes = jnp.asarray([[[0.0, 0, 16, 16]]])
+    count = len(model.anchor_boxes(32, 32))
+    outputs = {
+        "anchor_scores": jnp.zeros((1, count)), "draws": jnp.zeros((1, count)),
+        "anchor_moves": jnp.zeros((1, count, 4)), "regions": boxes, "there": jnp.asarray([[False]]),
+        "classes": jnp.zeros((1, 1, 3)), "moves": jnp.zeros((1, 1, 3, 4)),
+        "mask_boxes": boxes, "mask_labels": jnp.asarray([[1]]),
+    }  # fmt: skip
+
+    def loss(logits, label=1):
+        found = model.detection_losses(
+            {**outputs, "mask_logits": logits}, boxes, jnp.asarray([[label]]), (32, 32), numbers
+        )
+        return float(found[0])
+
+    truth = align_masks(numbers[0], boxes[0], jnp.asarray([1]), output_size=4, aligned=True)[None]
+    assert truth[0, 0, 0].tolist() == [1, 1, 0, 0]
+    other = loss(jnp.zeros((1, 1, 4, 4)), label=0)  # of another class: nothing is learnt of it
+    assert loss(jnp.zeros((1, 1, 4, 4))) - other == pytest.approx(np.log(2), rel=1e-5)
+    assert loss(200 * truth - 100) - other == pytest.approx(0, abs=1e-5)
