@@ -58,11 +58,12 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
         kind = getattr(one, "shape", type(one).__name__)
         fits = getattr(one, "ndim", 0) in ((2, 4) if one is logits else range(1, 9))
         assert fits, f"logits are {kind}, not an array [n, num_classes]"
-        assert one.dtype in (jnp.float32, bool), f"logits are {one.dtype}, not float32"
+        beside = one is not logits and not _is_real(one)
+        assert beside or one.dtype == jnp.float32, f"logits are {one.dtype}, not float32"
         assert len(one) == len(images), f"{len(one)} logits for {len(images)} images"
         assert bool(jnp.isfinite(one).all()), "logits are not finite"
     alone = evaluate(variables, images.at[1:].set(0.0))
-    real = [one for one in found if one.dtype != bool]
+    real = [one for one in found if _is_real(one)]
     scale = max(float(jnp.abs(one).max()) for one in real)
     first = [jax.tree.map(lambda leaf: leaf[:1], tree) for tree in (alone, logits)]
     assert _distance(*first) <= 1e-4 * scale, "an example's logits depend on others"
@@ -84,13 +85,18 @@ def check_model(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     if getattr(model, "dtype", None) == "float32":
         halved = model.clone(dtype="bfloat16")
         half = jax.jit(lambda v, x: halved.apply(v, x, train=False))(variables, images)
-        for one in jax.tree.leaves(half):
-            assert one.dtype in (jnp.float32, bool), f"bfloat16 compute gives {one.dtype} logits"
+        for one in filter(_is_real, jax.tree.leaves(half)):
+            assert one.dtype == jnp.float32, f"bfloat16 compute gives {one.dtype} logits"
         distance = _distance(half, logits) if len(real) == len(found) else 0.0
         # Each layer rounds to 2^-9: a few per cent behind a hundred of them.
         assert distance < 0.1 * scale, f"bfloat16 logits are {distance / scale:.1%} away"
         ran.append("bfloat16")
     return ran
+
+
+def _is_real(array: Any) -> bool:
+    """Beside its logits a detector gives classes of boxes, and which of them are there."""
+    return jnp.issubdtype(array.dtype, jnp.floating)
 
 
 def _distance(one: Any, other: Any) -> float:
@@ -138,7 +144,7 @@ def _check_gradients(model: Any, variables: dict[str, Any], images: Any) -> None
     def gradient(params):
         out, changed = training(params)
         heads = jax.tree.leaves([out, changed.get(AUXILIARY, {})])
-        heads = [head for head in heads if head.dtype != bool]
+        heads = [head for head in heads if _is_real(head)]
         return sum((head**2).mean() + head[:, 0].mean() for head in heads)
 
     for path, grad in jax.tree.flatten_with_path(gradient(variables["params"]))[0]:

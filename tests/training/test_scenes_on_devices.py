@@ -22,8 +22,10 @@ NETS = {
     "unet_small": {"depth": 2, "features": 4},
     "tiny_ssd": {**SMALL, "sizes": [[10.0]]},
     "tiny_faster_rcnn": {**SMALL, "sizes": [[10.0]], "asked": 8, "proposals": 6, "sampled": 6},
+    "tiny_mask_rcnn": {**SMALL, "sizes": [[10.0]], "asked": 8, "proposals": 6, "sampled": 6,
+                       "most": 4, "mask_convolutions": [4], "mask_features": 4},
     "tiny_rcnn": {**SMALL, "proposals": 4, "sampled": 4, "crop_size": 8},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("net", NETS)
