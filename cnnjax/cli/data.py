@@ -29,6 +29,9 @@ def data() -> None:
     array_record.
     `folder:DIR` is a folder of images: DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg (or val/);
     files that are no images and folders without images are left out with a word.
+    `coco:DIR` is a folder in COCO's layout, with boxes and masks; `masks:DIR` has an image of
+    classes for each photograph: DIR/images/train/*.jpg, DIR/masks/train/*.png, DIR/classes.txt, or
+    is a year of VOC (docs/how-to/scenes.md).
 
     \b
     Arrays of your own:
@@ -159,7 +162,8 @@ def preview(
 )
 @json_option
 def check(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bool) -> int:
-    """Decode every image of data set NAME and list those that cannot be read.
+    """Decode every image of data set NAME and list those that cannot be read, or to which their
+    boxes and masks do not belong.
 
     All processors work at it. The exit code is 1 where an image cannot be read. To train without
     them: --set data.unreadable=skip.

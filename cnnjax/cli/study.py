@@ -57,7 +57,8 @@ def study() -> None:
 @click.option("--preset", default="quick", show_default=True, help="Size; see: cnnjax study list.")
 @click.option(
     "--data",
-    help="Another data set for all cells: a name, folder:DIR, FILE.npz or FILE.py:function.",
+    help="Another data set for all cells: a name, folder:DIR, coco:DIR, masks:DIR,"
+    " FILE.npz or FILE.py:function.",
 )
 @data_dir_option
 @set_option

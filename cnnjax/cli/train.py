@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--data",
-    help="digits, any set of tensorflow-datasets, folder:DIR, FILE.npz or FILE.py:function (see:"
+    help="digits, any set of tensorflow-datasets, folder:DIR, coco:DIR, masks:DIR,"
+    " FILE.npz or FILE.py:function (see:"
     " cnnjax data --help).  [default: the recipe's]",
 )
 @data_dir_option

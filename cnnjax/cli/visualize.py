@@ -39,7 +39,8 @@ _PICTURES = ("channels.png", "filters.png", "maps.png")
 )
 @click.option(
     "--data",
-    help="digits, any set of tensorflow-datasets, folder:DIR, FILE.npz or FILE.py:function."
+    help="digits, any set of tensorflow-datasets, folder:DIR, coco:DIR, masks:DIR,"
+    " FILE.npz or FILE.py:function."
     "  [default: the run's, or digits]",
 )
 @data_dir_option
