@@ -2,7 +2,8 @@
 
 If they added up, each alone would scatter less than all together. Summers & Dinneen 2021
 (arXiv:2103.04514, section 3) find that each alone makes nearly all of it: training is unstable, and
-the smallest difference at its start is enough. Run: cnnjax study run seed_noise
+the smallest difference at its start is enough. Beside each spread stands what single runs foretell
+of it (Jordan 2023, arXiv:2304.01910). Run: cnnjax study run seed_noise
 """
 
 from cnnjax import Model, Preset, Spread, Study, small_images

@@ -65,6 +65,11 @@ class Detection(NetworkTask):
         return losses is not None and "object_map" in inspect.signature(losses).parameters
 
     @property
+    def evaluation_batch(self) -> int | None:
+        """A hundred masks of an image at once are a hundred small images."""
+        return 16 if self.masked else None
+
+    @property
     def judged(self) -> tuple[Metric, ...]:
         return tuple(m for m in self.metrics if self.masked or not m.name.startswith("mask_"))
 

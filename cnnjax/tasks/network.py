@@ -98,6 +98,11 @@ class NetworkTask(ABC):
         """
         return batch
 
+    @property
+    def evaluation_batch(self) -> int | None:
+        """Examples that are evaluated at once, at most; None: as many as fit by their pixels."""
+        return None
+
     def truths(self, batch: Batch) -> dict[str, Array]:
         """What the network is given by name beside its images while it is trained: a two-stage
         detector draws its regions by where the objects are."""

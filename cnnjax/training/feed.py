@@ -156,13 +156,15 @@ def make_feed(
     if isinstance(dataset, Dataset):
         arguments = (task, placement, augmentation, batch_size, _form(placement, source))
         (train, evaluate), seconds = _compiled(memory_programs, *arguments)
-        return MemoryFeed(placement, train, evaluate, seconds, dataset, source, keys)
+        size = _evaluation_batch(placement, task, False)
+        return MemoryFeed(placement, train, evaluate, seconds, size, dataset, source, keys)
     arguments = (task, placement, augmentation, batch_size, _form(placement, source), dataset.view)
     (train, evaluate), seconds = _compiled(stream_programs, *arguments)
     host: Any = augmentation_of(recipe.data, dataset)
     steps = total_steps(recipe, len(dataset.train))
+    size = _evaluation_batch(placement, task, True)
     return StreamFeed(
-        placement, train, evaluate, seconds, dataset, source, keys, batch_size, host, steps
+        placement, train, evaluate, seconds, size, dataset, source, keys, batch_size, host, steps
     )
 
 
@@ -213,12 +215,13 @@ class MemoryFeed(_Feed):
         train: Any,
         evaluate: Any,
         compile_seconds: float,
+        evaluation_batch: int,
         dataset: Dataset,
         source: Source,
         keys: dict[str, Any],
     ):
         self._placement, self._train, self._evaluate = placement, train, evaluate
-        self.compile_seconds = compile_seconds
+        self.compile_seconds, self._size = compile_seconds, evaluation_batch
         self._dataset, self._source, self._keys = dataset, source, keys
         self._scales = _scales(source)
 
@@ -248,7 +251,7 @@ class MemoryFeed(_Feed):
         accumulator: Accumulator | None = None,
     ) -> dict[str, Any]:
         examples = self._dataset.train if split == "train" else self._dataset.test
-        size = _evaluation_batch(self._placement, False, self._dataset.image_shape)
+        size = self._size
         batches = evaluation_batches(examples, size, self._placement.rows(size))
         count = -(-len(examples) // size)
         return self._total(state, self._scales, batches, count, on_part, accumulator)
@@ -266,6 +269,7 @@ class StreamFeed(_Feed):
         train: Any,
         evaluate: Any,
         compile_seconds: float,
+        evaluation_batch: int,
         dataset: StreamedDataset,
         source: Source,
         keys: dict[str, Any],
@@ -274,7 +278,7 @@ class StreamFeed(_Feed):
         steps: int,
     ):
         self._placement, self._train, self._evaluate = placement, train, evaluate
-        self.compile_seconds = compile_seconds
+        self.compile_seconds, self._size = compile_seconds, evaluation_batch
         self._dataset, self._source, self._keys = dataset, source, keys
         self._batch_size, self._steps = batch_size, steps
         self._augmentation: HostAugmentation = augmentation
@@ -320,7 +324,7 @@ class StreamFeed(_Feed):
         accumulator: Accumulator | None = None,
     ) -> dict[str, Any]:
         examples = self._dataset.train if split == "train" else self._dataset.test
-        size = _evaluation_batch(self._placement, True, self._dataset.image_shape)
+        size = self._size
         rows = self._placement.rows(size)
         with closing(evaluation_stream(examples, self._dataset.view, size, rows)) as batches:
             count = -(-len(examples) // size)
@@ -424,9 +428,7 @@ def _evaluation(
     crops, pixels = 1, None
     if view is not None:
         crops, pixels = view.crops, view.pixels
-    batch = _stored(
-        _evaluation_batch(placement, view is not None, task.data.image_shape), task, pixels
-    )
+    batch = _stored(_evaluation_batch(placement, task, view is not None), task, pixels)
     return placement.compile(
         partial(evaluate_batch, task, placement, crops, outputs),
         (Argument("state", state), Argument("split", batch), Argument("whole", source)),
@@ -442,15 +444,14 @@ def _handed(*values: Any) -> tuple[Argument, ...]:
     return tuple(Argument("host", value) for value in values)
 
 
-def _evaluation_batch(
-    placement: Placement, streamed: bool, image_shape: tuple[int, int, int]
-) -> int:
+def _evaluation_batch(placement: Placement, task: Task, streamed: bool) -> int:
     """Examples, of which the last batch is padded: the next number that divides over replicas.
 
-    Of large images fewer are in memory at once.
+    Of large images fewer are in memory at once, and where the task says so.
     """
-    pixels = image_shape[0] * image_shape[1]
+    pixels = task.data.image_shape[0] * task.data.image_shape[1]
     size = STREAMED_EVALUATION_BATCH if streamed else EVALUATION_BATCH
+    size = min(size, getattr(task, "evaluation_batch", None) or size)
     while size > 1 and size * pixels > _EVALUATION_PIXELS:
         size //= 2
     return -(-size // placement.replicas) * placement.replicas
@@ -470,8 +471,10 @@ def evaluation_feed(
     shapes, scales = placement.shapes(state), placement.shapes(source)
     evaluate, _ = _evaluation(task, placement, shapes, view, scales, outputs)
     if isinstance(dataset, Dataset):
-        return MemoryFeed(placement, None, evaluate, 0.0, dataset, source, {})
-    return StreamFeed(placement, None, evaluate, 0.0, dataset, source, {}, 1, "none", 0)
+        size = _evaluation_batch(placement, task, False)
+        return MemoryFeed(placement, None, evaluate, 0.0, size, dataset, source, {})
+    size = _evaluation_batch(placement, task, True)
+    return StreamFeed(placement, None, evaluate, 0.0, size, dataset, source, {}, 1, "none", 0)
 
 
 def _example_state(task: Task) -> tuple[TrainState, Metrics]:
