@@ -17,7 +17,7 @@ from cnnjax.cli.output import (
     set_option,
 )
 
-WHAT = ("filters", "maps", "gradcam", "erf", "landscape", "confusion")
+WHAT = ("filters", "maps", "gradcam", "erf", "landscape", "confusion", "predictions")
 
 
 @click.command()
@@ -32,7 +32,7 @@ WHAT = ("filters", "maps", "gradcam", "erf", "landscape", "confusion")
 @click.option(
     "--count",
     type=click.IntRange(min=1),
-    help="Images.  [default: 8 of gradcam, 64 of erf, 256 of landscape]",
+    help="Images.  [default: 8 of gradcam and predictions, 64 of erf, 256 of landscape]",
 )
 @click.option(
     "--points",
@@ -78,6 +78,8 @@ def analyze(
       erf        from where in an image the middle unit of its last map draws (Luo et al. 2016)
       landscape  the loss in two random, filter-normalised directions of --seed (Li et al. 2018)
       confusion  which class is taken for which
+      predictions  of a detector its boxes, found (TP), wrong (FP) and missed (FN); of a
+                 segmentation the classes of pixels, above the true ones
 
     \b
       cnnjax analyze runs/plain runs/residual --what landscape
@@ -141,8 +143,8 @@ def analyze(
 
 # Options that not every look has.
 _OPTIONS = {
-    "index": ("maps", "gradcam", "erf", "landscape"),
-    "count": ("gradcam", "erf", "landscape"),
+    "index": ("maps", "gradcam", "erf", "landscape", "predictions"),
+    "count": ("gradcam", "erf", "landscape", "predictions"),
     "points": ("landscape",),
     "reach": ("landscape",),
     "seed": ("landscape",),

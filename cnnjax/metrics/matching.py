@@ -87,6 +87,32 @@ def match_as_coco(
     return _matches(detections, sorting, verdicts, _positives(truths, ~ignored, num_categories))
 
 
+def found_and_missed(
+    truth: tuple[Float[np.ndarray, "m 4"], Int[np.ndarray, " m"]],
+    detected: tuple[Float[np.ndarray, "k 4"], Int[np.ndarray, " k"]],
+    threshold: float = 0.5,
+) -> tuple[Bool[np.ndarray, " k"], Bool[np.ndarray, " m"]]:
+    """Of one image: which detections find an object of their class, and which objects are missed.
+
+    Args:
+      truth, detected: corners and classes; detections by falling score, each of which takes the
+        free object of highest IoU.
+      threshold: IoU from which on an object is found.
+    """
+    free, found = np.ones(len(truth[0]), bool), np.zeros(len(detected[0]), bool)
+    for row, (box, label) in enumerate(zip(*detected, strict=True)):
+        low = np.maximum(truth[0][:, :2], box[:2])
+        high = np.minimum(truth[0][:, 2:], box[2:])
+        common = np.prod(np.maximum(high - low, 0), axis=1)
+        own = np.prod(box[2:] - box[:2])
+        whole = own + np.prod(truth[0][:, 2:] - truth[0][:, :2], axis=1) - common
+        open_to_it = free & (truth[1] == label) & (common >= threshold * whole)
+        if open_to_it.any():
+            best = int(np.argmax(np.where(open_to_it, common / np.maximum(whole, 1e-12), -1)))
+            free[best], found[row] = False, True
+    return found, free
+
+
 def match_as_voc(
     truths: Truths, detections: Detections, num_categories: int, *, threshold: float
 ) -> Matches:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.errors import Refused
+from cnnjax.metrics.matching import found_and_missed
 from cnnjax.probes.grad_cam import grad_cam
 from cnnjax.probes.landscape import loss_surface
 from cnnjax.probes.receptive_field import effective_receptive_field, influence_map
@@ -22,6 +23,7 @@ from cnnjax.report.analyses import (
     influence_picture,
     landscape_picture,
 )
+from cnnjax.report.scenes import Seen, detections_picture, segmentations_picture
 from cnnjax.report.visualize import (
     filters_picture,
     first_filters,
@@ -31,6 +33,8 @@ from cnnjax.report.visualize import (
 )
 from cnnjax.training.loop import evaluate
 from cnnjax.training.subject import Subject
+
+SCORE = 0.5  # of a detection that is drawn
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,71 @@ def confusion(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     )
 
 
+def predictions(subjects: Sequence[Subject], chosen: Chosen) -> Look:
+    """What a detector or a segmentation makes of some images, beside what is there."""
+    (subject,) = subjects
+    task, dataset = subject.task, subject.dataset
+    kind = next((name for name in ("boxes", "class_map") if name in task.needs), None)
+    if kind is None or not hasattr(task, "predictions"):
+        raise Refused(
+            f"{named(subject)} predicts neither boxes nor the classes of pixels; gradcam and"
+            " confusion are for classes of images"
+        )
+    stored, batch = subject.batch(chosen.split, chosen.index, chosen.count or 8)
+    model, state = task.model, subject.state
+
+    @jax.jit
+    def predicted(state: Any, images: Any) -> Any:
+        variables = {"params": state.params, **state.model_state}
+        return task.predictions(model.apply(variables, images, train=False))
+
+    found = jax.device_get(predicted(state, batch["images"]))
+    images = stored / dataset.max_value
+    heading = f"{named(subject)}, {dataset.name} {chosen.split}"
+    if kind == "boxes":
+        return _detections(images, jax.device_get(batch), found, dataset.label_names, heading)
+    truth, seen = np.asarray(batch["class_map"]), found[..., 0].astype(np.uint8)
+    top, left = ((a - b) // 2 for a, b in zip(truth.shape[1:], seen.shape[1:], strict=True))
+    rows, columns = slice(top, top + seen.shape[1]), slice(left, left + seen.shape[2])
+    both = list(zip(truth[:, rows, columns], seen, strict=True))
+    names = ("ground", *dataset.label_names)
+    png = segmentations_picture(list(images[:, rows, columns]), both, names, heading)
+    right = [float((a == b)[a != 255].mean()) for a, b in both if (a != 255).any()]
+    mean = 100 * sum(right) / max(len(right), 1)
+    return Look(png, {"pixel_accuracy": mean}, (f"{mean:.1f} % of these pixels are right",))
+
+
+def _detections(
+    images: np.ndarray,
+    batch: Any,
+    found: Any,
+    names: Sequence[str],
+    heading: str,
+) -> Look:
+    """Detections with a score of `SCORE` and more."""
+    seen: list[Seen] = []
+    counts: dict[str, int] = {"TP": 0, "FP": 0, "FN": 0}
+    for index, image in enumerate(images):
+        there = batch["box_labels"][index] >= 0
+        shown = (found["labels"][index] >= 0) & (found["scores"][index] >= SCORE)
+        truth = batch["boxes"][index][there], batch["box_labels"][index][there]
+        detected = found["boxes"][index][shown], found["labels"][index][shown]
+        hits, missed = found_and_missed(truth, detected)
+        kinds = ["TP" if hit else "FP" for hit in hits] + ["FN"] * int(missed.sum())
+        scores = found["scores"][index][shown].tolist()
+        titles = [
+            *(f"{names[label]} {s:.2f}" for label, s in zip(detected[1], scores, strict=True)),
+            *(names[label] for label in truth[1][missed]),
+        ]
+        boxes = np.concatenate([detected[0], truth[0][missed]])
+        seen.append(Seen(image, boxes, kinds, titles))
+        for kind in kinds:
+            counts[kind] += 1
+    line = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    heading = f"{heading}: scores of {SCORE:g} and more, IoU of .5"
+    return Look(detections_picture(seen, heading), counts, (line,))
+
+
 LOOKS: dict[str, Callable[[Sequence[Subject], Chosen], Look]] = {
     "filters": filters,
     "maps": maps,
@@ -190,6 +259,7 @@ LOOKS: dict[str, Callable[[Sequence[Subject], Chosen], Look]] = {
     "erf": erf,
     "landscape": landscape,
     "confusion": confusion,
+    "predictions": predictions,
 }
 OF_MAPS = ("maps", "gradcam", "erf")  # what needs a network's feature maps
 BESIDE = ("erf", "landscape")  # what is drawn of more than one network

@@ -2,18 +2,23 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from cnnjax.data.preview import class_colours, overlay
-from cnnjax.report.canvas import COLOURS, drawing
+from cnnjax.report.canvas import COLOURS, drawing, fitted
 
 _INCHES = 5.0  # of the longer side
+_KINDS = {"TP": (COLOURS[2], "-"), "FP": (COLOURS[1], "--"), "FN": (COLOURS[0], ":")}
+_MEANT = {"TP": "found", "FP": "nothing is there", "FN": "missed"}
 
 
 def boxes_picture(
@@ -41,6 +46,86 @@ def boxes_picture(
             style = {"fc": colour, "ec": "none", "pad": 1.0}
             above = "bottom" if y > 0.08 * image.shape[0] else "top"  # at the border inside
             axes.text(*corner, title, fontsize=8, color="w", va=above, bbox=style, clip_on=True)
+        return _png(figure)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image (0 to 1) with boxes of three kinds, corners in its pixels, and their titles.
+
+    Attributes:
+      kinds: "TP", a detection that finds an object; "FP", one that does not; "FN", an object that
+        none finds.
+    """
+
+    image: Float[np.ndarray, "h w c"]
+    boxes: Float[np.ndarray, "n 4"]
+    kinds: Sequence[str]
+    titles: Sequence[str]
+
+
+def detections_picture(seen: Sequence[Seen], heading: str) -> bytes:
+    """What a detector finds beside what is there: kinds differ in their dashes, too; a PNG."""
+    columns = min(4, len(seen))
+    rows = -(-len(seen) // columns)
+    with drawing():
+        figure = Figure(figsize=(2.6 * columns, 2.6 * rows + 0.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, one in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, seen):
+            axes.set_axis_off()
+            if one is None:
+                continue
+            shape = (*one.image.shape[:2], 3)
+            axes.imshow(np.broadcast_to(one.image, shape), vmin=0, vmax=1)
+            for (x, y, x2, y2), kind, title in zip(one.boxes, one.kinds, one.titles, strict=True):
+                colour, dash = _KINDS[kind]
+                corner = x - 0.5, y - 0.5
+                style = {"fill": False, "ec": colour, "ls": dash, "lw": 1.7}
+                axes.add_patch(Rectangle(corner, x2 - x, y2 - y, **style))
+                above = "bottom" if y > 0.12 * shape[0] else "top"
+                label = {"fc": colour, "ec": "none", "pad": 0.6}
+                axes.text(*corner, title, fontsize=6.5, color="w", va=above, bbox=label)
+        handles = [
+            Line2D([], [], color=colour, ls=dash, lw=1.7, label=f"{kind}: {_MEANT[kind]}")
+            for kind, (colour, dash) in _KINDS.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        figure.suptitle(fitted(heading, figure.get_figwidth() - 0.4), fontsize=9)
+        return _png(figure)
+
+
+def segmentations_picture(
+    images: Sequence[Float[np.ndarray, "h w c"]],
+    maps: Sequence[tuple[UInt8[np.ndarray, "a b"], UInt8[np.ndarray, "a b"]]],
+    names: Sequence[str],
+    heading: str,
+) -> bytes:
+    """Above the true classes of each image's pixels, below those that are predicted; a PNG.
+
+    Args:
+      maps: of each image, true and predicted.
+    """
+    with drawing():
+        figure = Figure(figsize=(1.7 * len(images) + 0.4, 4.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(2, len(images), squeeze=False)
+        for column, (image, both) in enumerate(zip(images, maps, strict=True)):
+            for row, class_map in enumerate(both):
+                grid[row][column].set(xticks=[], yticks=[])
+                grid[row][column].imshow(overlay(image, class_map), vmin=0, vmax=1)
+        grid[0][0].set_ylabel("true")
+        grid[1][0].set_ylabel("predicted")
+        there = np.unique(np.concatenate([one.ravel() for both in maps for one in both]))
+        colours = class_colours(256) / 255
+        handles = [
+            Rectangle((0, 0), 1, 1, fc=colours[one], label=names[one])
+            for one in there.tolist()
+            if 0 < one < len(names)
+        ]
+        if handles:
+            columns = max(1, min(len(handles), 2 * len(images)))
+            figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        figure.suptitle(fitted(heading, figure.get_figwidth() - 0.4), fontsize=9)
         return _png(figure)
 
 

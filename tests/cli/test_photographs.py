@@ -115,7 +115,10 @@ def test_a_segmentation_learns_from_a_folder_of_masks(cli, masked, tmp_path):  #
         (("--model", "tiny_mask_rcnn", "--set=data.test_crops=10"), "is seen whole; leave it out"),
         (("--model", "tiny_ssd", "--set=data.augmentation=pad_crop"), "use flip or scale_jitter"),
         (("--model", "tiny_ssd", "--set=data.streaming=never"), "is always streamed"),
-        (("--model", "tiny_ssd", "--set=data.train_split=minival"), "no single file instances_minival"),
+        (
+            ("--model", "tiny_ssd", "--set=data.train_split=minival"),
+            "no single file instances_minival",
+        ),
         (("--model", "tiny_ssd", "--set=data.permute_pixels=1"), "data.permute_pixels=1"),
     ],
 )

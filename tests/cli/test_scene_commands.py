@@ -217,3 +217,19 @@ def test_scenes_are_shown(cli, tmp_path):
     found = json.loads(out)
     assert found["fields"]["boxes"] == {"shape": [2, 4], "dtype": "float32"}
     assert sum(found["train_per_class"].values()) > 32
+
+
+def test_predictions_are_drawn_beside_what_is_there(cli, run, tmp_path):
+    task, folder = run
+    arguments = ("analyze", folder, "--what", "predictions", "--out", tmp_path / "p.png")
+    code, out, err = cli(*arguments, "--split", "train", "--count", "6", "--json")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(out)
+    if task == "segmentation":
+        assert 0 < found["pixel_accuracy"] < 100
+        return
+    scenes = load_dataset(Data("scattered_digits", scenes=Scenes(**SCENES)))
+    objects = (scenes.train.arrays["box_labels"][:6] >= 0).sum()
+    assert found["TP"] + found["FN"] == objects
+    assert found["TP"] > found["FN"]  # 200 steps on 32 scenes

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cnnjax.data.coco_json import Detection, Instances
 from cnnjax.metrics.average_precision import average_precision, curves, match
-from cnnjax.metrics.matching import Matches
+from cnnjax.metrics.matching import Matches, found_and_missed
 from cnnjax.metrics.objects import detections_of, truths_of
 from tests.metrics.coco import FIGURES, scene, summarized
 
@@ -215,3 +215,17 @@ def test_a_curve_ends_where_everything_counted_is_shown():
     np.testing.assert_allclose(curve.precision, [1, 1 / 2, 2 / 3, 1 / 2, 3 / 5])
     np.testing.assert_allclose(curve.recall, [1 / 3, 1 / 3, 2 / 3, 2 / 3, 1])
     np.testing.assert_array_equal(curve.scores, [0.9, 0.8, 0.7, 0.6, 0.5])
+
+
+def test_what_is_found_and_what_is_missed_in_one_image():
+    """Each detection takes the free object of its class that it overlaps most."""
+    truth = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [0, 20, 10, 30.0]]), np.array([1, 1, 2])
+    detected = (
+        np.array([[1, 0, 11, 10], [0, 0, 10, 10], [20, 0, 30, 10], [0, 20, 10, 30.0]]),
+        np.array([1, 1, 2, 2]),
+    )
+    found, missed = found_and_missed(truth, detected)
+    assert found.tolist() == [True, False, False, True]  # taken already; of another class
+    assert missed.tolist() == [False, True, False]
+    none, all_missed = found_and_missed(truth, (np.zeros((0, 4)), np.zeros(0, int)))
+    assert (none.tolist(), all_missed.tolist()) == ([], [True] * 3)
