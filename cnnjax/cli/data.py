@@ -173,6 +173,7 @@ def check(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: b
     from cnnjax.core.errors import EXIT_DONE, EXIT_FAILED
     from cnnjax.data.load import load_encoded
     from cnnjax.data.readable import find_unreadable
+    from cnnjax.data.scene_folders import WRONG_BOXES
 
     dataset = load_encoded(_data(name, settings, _CHECKED), data_dir, say)
     began = time.monotonic()
@@ -184,14 +185,18 @@ def check(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: b
 
         bad = find_unreadable(dataset, show)
     count = len(dataset.train) + len(dataset.test)
+    wrong = [one for one in dataset.left_out if one.reason == WRONG_BOXES]
     if as_json:
         listed = [asdict(one) for one in bad]
-        print_json({"name": dataset.name, "images": count, "unreadable": listed})
+        boxes = [asdict(one) for one in wrong]
+        print_json({"name": dataset.name, "images": count, "unreadable": listed, "boxes": boxes})
     else:
         if bad:
             print_table(("split", "image", "why"), [(b.split, b.where, b.reason) for b in bad])
+        for one in wrong:
+            echo(one)
         echo(f"{dataset.name}: {count:,} images, {len(bad):,} of them cannot be read")
-    return EXIT_FAILED if bad else EXIT_DONE
+    return EXIT_FAILED if bad or wrong else EXIT_DONE
 
 
 @data.command()

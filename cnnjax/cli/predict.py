@@ -1,11 +1,14 @@
 """`cnnjax predict`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnjax.cli.output import Folder, data_dir_option, json_option, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from cnnjax.data.coco_json import Instances
 
 _CLASSES = 5  # the most probable
 _THRESHOLD = 0.5
@@ -25,6 +28,12 @@ _THRESHOLD = 0.5
     type=click.FloatRange(0, 1),
     help=f"Of a detector: least score of what is shown.  [default: {_THRESHOLD}]",
 )
+@click.option(
+    "--ids",
+    metavar="GT.json",
+    help="Of a detector: take the ids of images and categories from this file of annotations, by"
+    " the names of files and classes.  [default: 1, 2, ... in their order]",
+)
 @data_dir_option
 @json_option
 def predict(
@@ -32,6 +41,7 @@ def predict(
     images: tuple[str, ...],
     out: str | None,
     threshold: float | None,
+    ids: str | None,
     data_dir: str | None,
     as_json: bool,
 ) -> None:
@@ -43,10 +53,9 @@ def predict(
 
     A classifier: the five most probable classes, in per cent. A detector: boxes, drawn in
     OUT/IMAGE.png and written to OUT/detections.json in COCO's format, in pixels of the image as it
-    is (what cnnjax score reads, with --threshold 0; image_id 1 is the first IMAGE, category_id 1
-    the first class); with the mask of each object where the detector tells it. A segmentation: the
-    class of each pixel, drawn in OUT/IMAGE.png and as a mask of classes in OUT/IMAGE-mask.png, of
-    the image as the network sees it.
+    is (what cnnjax score reads, with --threshold 0 and --ids); with the mask of each object where
+    the detector tells it. A segmentation: the class of each pixel, drawn in OUT/IMAGE.png and as a
+    mask of classes in OUT/IMAGE-mask.png, of the image as the network sees it.
 
     DIR is a run of cnnjax train (its newest intact checkpoint) or imported weights. An image is
     seen as a test image of the run's data: brought to their size, normalised by their figures; for
@@ -58,9 +67,11 @@ def predict(
     from cnnjax.core.environment import configure_xla, start_backend
     from cnnjax.core.errors import Refused
     from cnnjax.core.recipe import Task
+    from cnnjax.data.coco_json import read_instances
     from cnnjax.training.network import holds, load_predictor, read_image
 
     configure_xla()
+    given = None if ids is None else read_instances(Path(ids), "--ids")
     holds(Path(folder))  # a wrong folder, then a wrong image, is refused before jax is started
     encoded = [read_image(Path(image)) for image in images]
     start_backend()
@@ -68,6 +79,8 @@ def predict(
     task, about = predictor.task_name, {"model": predictor.network.model.name, "weights": folder}
     if task != "detection" and threshold is not None:
         raise Refused(f"--threshold {threshold} has no effect: {folder} is no detector")
+    if task != "detection" and ids is not None:
+        raise Refused(f"--ids {ids} has no effect: {folder} is no detector")
     if task == Task.name:
         if out is not None:
             raise Refused(f"--out {out} has no effect: {folder} tells classes and draws nothing")
@@ -75,15 +88,18 @@ def predict(
         return
     if out is None:
         raise Refused(f"{folder} was trained on task {task}: say where its pictures go, --out DIR")
-    tell = {"detection": _detections, "segmentation": _class_maps}.get(task)
-    if tell is None:
+    if task not in ("detection", "segmentation"):
         raise Refused(f"task {task}: nothing is drawn of what it predicts")
     if Path(out).exists() and not Path(out).is_dir():
         raise Refused(f"--out {out}: it is a file; give a folder")
+    numbers = _ids(images, predictor.label_names, given, ids) if task == "detection" else ([], [])
     _refuse_overwriting(images, Path(out), "-mask" if task == "segmentation" else "")
     Path(out).mkdir(parents=True, exist_ok=True)
     least = _THRESHOLD if threshold is None else threshold
-    tell(predictor, images, encoded, Path(out), least, about, as_json)
+    if task == "detection":
+        _detections(predictor, images, encoded, Path(out), least, numbers, about, as_json)
+    else:
+        _class_maps(predictor, images, encoded, Path(out), about, as_json)
 
 
 def _refuse_overwriting(images: tuple[str, ...], out: Path, also: str) -> None:
@@ -97,6 +113,39 @@ def _refuse_overwriting(images: tuple[str, ...], out: Path, also: str) -> None:
     inputs = {Path(image).resolve() for image in images}
     if lost := [name for name in written if (out / name).resolve() in inputs]:
         raise Refused(f"--out {out}: {lost[0]} there is an image that is looked at; give another")
+
+
+def _ids(
+    images: tuple[str, ...], names: Any, given: "Instances | None", where: str | None
+) -> tuple[list[int], list[int]]:
+    """Of images and of classes, as `given` has them; else counted from 1.
+
+    Raises:
+      Refused: `given` has no such file or class, or one more than once.
+    """
+    from cnnjax.core.errors import Refused
+
+    if given is None:
+        return list(range(1, len(images) + 1)), list(range(1, len(names) + 1))
+    found = []
+    for what, wanted, known in (
+        (
+            "image",
+            [Path(i).name for i in images],
+            [(Path(i.file_name).name, i.id) for i in given.images],
+        ),
+        ("category", list(names), [(one.name, one.id) for one in given.categories]),
+    ):
+        for name in wanted:
+            ids = [number for other, number in known if other == name]
+            if len(ids) != 1:
+                raise Refused(
+                    f"--ids {where}: {what} {name} is there {len(ids)} times; give the annotations"
+                    " of these images and of the run's classes"
+                )
+        by_name = dict(known)
+        found.append([by_name[name] for name in wanted])
+    return found[0], found[1]
 
 
 def _classes(
@@ -136,9 +185,14 @@ def _detections(
     encoded: list[bytes],
     out: Path,
     threshold: float,
+    numbers: tuple[list[int], list[int]],
     about: dict[str, Any],
     as_json: bool,
 ) -> None:
+    """
+    Args:
+      numbers: ids of the images, and of the classes.
+    """
     import json
 
     import numpy as np
@@ -151,7 +205,8 @@ def _detections(
 
     found: list[dict[str, Any]] = []
     names, channels = predictor.label_names, predictor.network.image_shape[2]
-    for number, (image, data) in enumerate(zip(images, encoded, strict=True), start=1):
+    image_ids, category_ids = numbers
+    for number, image, data in zip(image_ids, images, encoded, strict=True):
         original = decode(data, channels)
         seen = predictor.see(data)
         one = predictor.predictions(seen)
@@ -174,7 +229,7 @@ def _detections(
         for (x, y, x2, y2), label, score, mask in rows:
             entry = {
                 "image_id": number,
-                "category_id": label + 1,
+                "category_id": category_ids[label],
                 "bbox": [x, y, x2 - x, y2 - y],
                 "score": score,
                 "image": image,
@@ -218,7 +273,6 @@ def _class_maps(
     images: tuple[str, ...],
     encoded: list[bytes],
     out: Path,
-    threshold: float,
     about: dict[str, Any],
     as_json: bool,
 ) -> None:

@@ -219,7 +219,7 @@ def _tell(result: dict, task: str, test_examples: int, as_json: bool) -> None:
         task_class: Any = TASKS.find(task).make
         for metric in task_class.metrics:
             name = f"test_{metric.name}"
-            if metric.decisions and (error := result.get(name)) is not None:
+            if metric.decisions and result["status"] == "done" and (error := result.get(name)):
                 say(
                     f"{name}: runs with other seeds scatter by about"
                     f" {expected_sd(error, test_examples):.2f} points (foretold from it and from"

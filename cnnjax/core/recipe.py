@@ -154,7 +154,8 @@ class Data:
       the images of NAME, masks:DIR with images/NAME and masks/NAME, FILE.npz (keys train_images,
       train_labels, test_images, test_labels), or a function that returns a Dataset:
       FILE.py:function, package.module:function.
-    train_split, test_split: a TFDS slice, e.g. "train[:80%]".
+    train_split, test_split: a TFDS slice, e.g. "train[:80%]"; of coco:DIR and masks:DIR the name of
+      a part, with or without its year.
     image_size: pixels; needed where the sizes vary, or to resize.
     streaming: "auto" holds a set in memory if it fits; "always" reads encoded images, as RGB, while
       training; "never" refuses to.

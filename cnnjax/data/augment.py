@@ -74,9 +74,10 @@ def augment(
             flips=how.name != "pad_crop",
         )
         batch["images"] = jax.vmap(moved)(batch["images"], keys)
-        for name in MAPS_OUTSIDE.keys() & batch.keys():
-            shifted = partial(moved, outside=MAPS_OUTSIDE[name])
-            batch[name] = jax.vmap(shifted)(batch[name][..., None], keys)[..., 0]
+        for name, outside in MAPS_OUTSIDE.items():
+            if name in batch:
+                shifted = jax.vmap(partial(moved, outside=outside))
+                batch[name] = shifted(batch[name][..., None], keys)[..., 0]
         if "boxes" in batch:
             size = batch["images"].shape[1:3]
             boxes = partial(_moved_boxes, size=size, **moved.keywords)

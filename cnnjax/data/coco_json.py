@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,12 +78,15 @@ class Detection(msgspec.Struct):
     segmentation: list[list[Corner]] | Counts | None = None
 
 
-def read_instances(path: Path, where: str = "", *, without_wrong_boxes: bool = False) -> Instances:
+def read_instances(
+    path: Path, where: str = "", *, leave_out: Callable[[str], None] | None = None
+) -> Instances:
     """A file of annotations, with nothing wrong in it.
 
     Args:
       where: the option that named it, for messages.
-      without_wrong_boxes: leave out annotations whose box has no area or leaves its image.
+      leave_out: is told of each annotation whose box has no area or leaves its image, which is
+        dropped; default: it is refused.
 
     Raises:
       Refused: it is no such file, or something in it is wrong; the text says how much, and what
@@ -91,15 +94,8 @@ def read_instances(path: Path, where: str = "", *, without_wrong_boxes: bool = F
     """
     where = f"{where} {path}".strip()
     found: Instances = _read(path, Instances, where, "images, annotations and categories")
-    if without_wrong_boxes:
-        images = _sized(found)
-        found.annotations = [
-            one
-            for one in found.annotations
-            if one.bbox is None
-            or one.image_id not in images
-            or not list(_wrong_box(one.bbox, images[one.image_id], one.id))
-        ]
+    if leave_out is not None:
+        found.annotations = list(_with_right_boxes(found, leave_out))
     problems = list(wrong_in(found))
     if problems:
         more = f" and {len(problems) - _NAMED:,} more" if len(problems) > _NAMED else ""
@@ -126,7 +122,7 @@ def wrong_in(instances: Instances) -> Iterator[str]:
             yield f"annotation {one.id} is of image {one.image_id}, which is not there"
         elif one.category_id not in categories:
             yield f"annotation {one.id} is of category {one.category_id}, which is not there"
-        elif one.bbox is None and one.segmentation is None:
+        elif one.bbox is None and not one.segmentation:
             yield f"annotation {one.id} has neither bbox nor segmentation"
         else:
             if one.bbox is not None:
@@ -136,6 +132,20 @@ def wrong_in(instances: Instances) -> Iterator[str]:
                 runs = RunLengths.of_counts(one.segmentation.size, one.segmentation.counts)
                 wrong += [f"annotation {one.id}: its mask is empty"] * (runs.area == 0)
             yield from wrong
+
+
+def _with_right_boxes(
+    instances: Instances, leave_out: Callable[[str], None]
+) -> Iterator[Annotation]:
+    images = _sized(instances)
+    for one in instances.annotations:
+        wrong = []
+        if one.bbox is not None and one.image_id in images:
+            wrong = list(_wrong_box(one.bbox, images[one.image_id], one.id))
+        for words in wrong:
+            leave_out(words)
+        if not wrong:
+            yield one
 
 
 def _sized(instances: Instances) -> dict[int, Image]:

@@ -309,8 +309,8 @@ def images_per_class(
     if isinstance(examples, Examples):
         labels = examples.arrays.get("labels", examples.arrays.get("box_labels"))
         labels = None if labels is None else labels[labels >= 0]
-    elif examples.objects is not None:
-        each = [examples.objects(position) for position in range(len(examples))]
+    elif examples.object_labels is not None:
+        each = [examples.object_labels(position) for position in range(len(examples))]
         labels = np.concatenate(each) if each else np.zeros(0, np.int32)
     else:
         labels = examples.labels and examples.labels()

@@ -62,8 +62,9 @@ def decode(encoded: bytes, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
         ) from error
 
 
-def check_header(path: Path) -> None:
-    """Whether a file begins as an image that `decode` knows; its pixels are not read.
+def check_header(path: Path) -> tuple[int, int]:
+    """Height and width of a file that begins as an image that `decode` knows; its pixels are not
+    read.
 
     Raises:
       Failed: it does not.
@@ -73,6 +74,7 @@ def check_header(path: Path) -> None:
     try:
         with Image.open(path, formats=_FORMATS) as picture:
             _check(picture)
+            return picture.height, picture.width
     except Failed:
         raise
     except Image.UnidentifiedImageError:

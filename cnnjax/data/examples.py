@@ -85,14 +85,14 @@ class EncodedExamples:
       size: how many there are.
       where: position to words that name the image, for messages.
       labels: reads all labels; None where that would read every image, or there are none.
-      objects: position to the labels of what is in the image; None: it has one label, or none.
+      object_labels: position to the labels of what is in the image; None: it has one, or none.
     """
 
     read: Callable[[int], tuple[bytes, Any]]
     size: int
     where: Callable[[int], str] = "example {}".format
     labels: Callable[[], Int[np.ndarray, " n"]] | None = None
-    objects: Callable[[int], Int[np.ndarray, " k"]] | None = None
+    object_labels: Callable[[int], Int[np.ndarray, " k"]] | None = None
 
     def at(self, positions: Int[np.ndarray, " m"]) -> "EncodedExamples":
         """The examples at these positions."""
@@ -101,7 +101,7 @@ class EncodedExamples:
             len(positions),
             partial(_there, self.where, positions),
             self.labels and partial(_labels_there, self.labels, positions),
-            self.objects and partial(_there, self.objects, positions),
+            self.object_labels and partial(_there, self.object_labels, positions),
         )
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -175,23 +175,34 @@ def _judge(path: Path, split: Path) -> tuple[str | None, int]:
     return (None, status.st_size) if stat.S_ISREG(status.st_mode) else ("no file", 0)
 
 
-def check_headers(name: str, paths: list[tuple[Path, int]]) -> None:
+def check_headers(
+    name: str, paths: list[tuple[Path, int]], sizes: Sequence[tuple[int, int] | None] = ()
+) -> None:
     """Refuse a set with files that are no images, as far as the headers of some of them tell.
 
     Args:
       paths: with their sizes in bytes.
+      sizes: height and width that each is said to have; None: not said.
     """
     spread = {int(i) for i in np.linspace(0, len(paths) - 1, min(len(paths), _CHECKED))}
     bad = []
     for index, (path, size) in enumerate(paths):
         if index in spread or not size:
             try:
-                check_header(path)
+                found = check_header(path)
             except Failed as error:
                 bad.append(f"{path}: {error}")
+                continue
+            said = sizes[index] if sizes else None
+            if said is not None and said != found:
+                bad.append(f"{path} is of {_by(found)}, and its annotations say {_by(said)}")
     if bad:
         more = f" (and {len(bad) - 1:,} more files)" if len(bad) > 1 else ""
         raise Refused(f"--data {name}: {bad[0]}{more}; mend, convert or remove it")
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]} (height x width)"
 
 
 def _left_out(root: Path, splits: tuple[_Split, ...]) -> tuple[LeftOut, ...]:

@@ -8,7 +8,8 @@ masks:DIR   an image of classes for each photograph: DIR/images/NAME/*.jpg, DIR/
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from cnnjax.ops.rle import RunLengths
 
 COCO, MASKS = "coco:", "masks:"
 PREFIXES = (COCO, MASKS)
+WRONG_BOXES = "boxes without area or outside their image"
 _TESTS = ("test", "val", "validation")  # where data.test_split is "test": the first that is there
 _MOST_CLASSES, _MOST_OBJECTS = 254, 254  # beside 0 and 255 in a byte
 _VOC = (
@@ -74,20 +76,21 @@ def load_scene_folder(
     if data.test_crops != 1:
         raise Refused(f"data.test_crops={data.test_crops}: {data.name} is seen whole; leave it out")
     if kind == COCO:
-        parts, names, left_out = _coco(data, root)
+        parts, names, left_out = _coco(data, root, say)
         maps = all(len(s.known.masks) == len(s.known.labels) for p in parts for s in p.scenes)
         most = max(1, *(len(s.known.labels) for p in parts for s in p.scenes))
     else:
         parts, names, left_out = _masks(data, root)
         maps, most = True, 0
-    if most > _MOST_OBJECTS or (maps and len(names) > _MOST_CLASSES):
+    if maps and (most > _MOST_OBJECTS or len(names) > _MOST_CLASSES):
         raise Refused(
-            f"--data {data.name}: {most} objects in an image and {len(names)} classes;"
-            f" {_MOST_OBJECTS} and {_MOST_CLASSES} at most"
+            f"--data {data.name}: {most} objects in an image and {len(names)} classes; a map of"
+            f" bytes holds {_MOST_OBJECTS} and {_MOST_CLASSES}; leave segmentation out of the file"
+            " to have boxes alone"
         )
     files = [(s.path, _bytes(s.path)) for part in parts for s in part.scenes]
     if data.unreadable == "refuse":
-        check_headers(data.name, files)
+        check_headers(data.name, files, [s.known.size for part in parts for s in part.scenes])
     for one in left_out:
         say(f"{data.name}: left out: {one}")
     train, test = (
@@ -97,7 +100,7 @@ def load_scene_folder(
     view = SceneView(size, most, maps, len(names))
     about = [names, most, maps, [part.identity for part in parts]]
     rows = [
-        [str(path.relative_to(root)), content]
+        [os.path.relpath(path, root), content]
         for (path, _), content in zip(files, contents_of(files), strict=True)
     ]
     return StreamedDataset(
@@ -114,85 +117,96 @@ def load_scene_folder(
     )
 
 
-def _splits(data: Data, there: Callable[[str], bool], missing: Callable[[str], str]) -> list[str]:
-    """The names of the parts; one where a share is held out of it."""
-    found = [data.train_split]
+def _parts_named(data: Data, known: Sequence[str], what: str) -> list[str]:
+    """The names of the parts among those that there are; one where a share is held out of it.
+
+    "train" is a part of that name, or the one that is it with a year: train2017.
+
+    Args:
+      what: in words, with {} for the name of a part.
+    """
+
+    def called(split: str) -> str | None:
+        close = [name for name in known if name == split] or [
+            name for name in known if name.startswith(split) and name[len(split) :].isdigit()
+        ]
+        return close[0] if len(close) == 1 else None
+
     tests = _TESTS if data.test_split == "test" else (data.test_split,)
-    test = next((name for name in tests if there(name)), None)
-    if test is not None or not data.test_share:
-        found.append(test or data.test_split)
-    for name in found:
-        if not there(name):
-            raise Refused(f"--data {data.name}: {missing(name)}")
-    return found
+    test = next((name for name in map(called, tests) if name), None)
+    train = called(data.train_split)
+    for name, found in ((data.train_split, train), (data.test_split, test)):
+        if found is None and not (name == data.test_split and data.test_share and train):
+            there = f"there is {', '.join(sorted(known))}" if known else "there is none"
+            raise Refused(
+                f"--data {data.name}: no single {what.replace('{}', name)} ({there}); say which"
+                " part is meant, e.g. --set data.train_split=train2017, or hold a share out: --set"
+                " data.test_share=0.2"
+            )
+    assert train is not None
+    if test == train:
+        raise Refused(f"--data {data.name}: {train} is the training and the test part")
+    return [train] if test is None else [train, test]
 
 
 # ---------------------------------------------------------------- COCO
 
 
-def _coco(data: Data, root: Path) -> tuple[list[_Part], tuple[str, ...], tuple[LeftOut, ...]]:
-    folders = [folder for folder in (root / "annotations", root) if folder.is_dir()]
+def _coco(
+    data: Data, root: Path, say: Callable[[str], None]
+) -> tuple[list[_Part], tuple[str, ...], tuple[LeftOut, ...]]:
     files = {
         path.stem.removeprefix("instances_"): path
-        for folder in folders
+        for folder in (root, root / "annotations")  # of two alike the one in annotations/
         for path in sorted(folder.glob("instances_*.json"))
     }
-
-    def file_of(split: str) -> tuple[str, Path] | None:
-        """ "train" is instances_train.json, or the one that begins so: instances_train2017.json."""
-        close = [name for name in files if name == split] or [
-            name for name in files if name.removeprefix(split).isdigit()
-        ]
-        return (close[0], files[close[0]]) if len(close) == 1 else None
-
-    listed = ", ".join(path.name for path in files.values()) or "none"
-    splits = _splits(
-        data,
-        lambda split: file_of(split) is not None,
-        lambda split: (
-            f"no single file instances_{split}*.json in {' or '.join(map(str, folders))} (there is"
-            f" {listed}); say which part is meant, e.g. --set data.train_split=train2017, or hold a"
-            " share out: --set data.test_share=0.2"
-        ),
-    )
-    parts, categories, left_out = [], [], []
+    splits = _parts_named(data, list(files), "file instances_{}.json")
+    wrong: list[str] = []
+    parts, categories = [], []
     for split in splits:
-        name, path = file_of(split) or ("", root)
-        lenient = data.unreadable == "skip"
-        instances = read_instances(path, f"--data {data.name}:", without_wrong_boxes=lenient)
-        if lenient:
-            whole = read_count(path)
-            if whole > len(instances.annotations):
-                count = whole - len(instances.annotations)
-                left_out.append(
-                    LeftOut(count, "boxes without area or outside their image", path.name)
-                )
+        path, lenient = files[split], data.unreadable == "skip"
+        try:
+            instances = read_instances(
+                path, f"--data {data.name}:", leave_out=wrong.append if lenient else None
+            )
+        except Refused as error:
+            if "box" not in str(error):
+                raise
+            raise Refused(f"{error}, or leave such boxes out: --set data.unreadable=skip") from None
+        unmasked = [one.id for one in instances.annotations if not one.segmentation]
+        if 0 < len(unmasked) < len(instances.annotations):
+            say(
+                f"{data.name}: {len(unmasked):,} of {len(instances.annotations):,} annotations of"
+                f" {split} have no mask (first: {unmasked[0]}), so the set has boxes alone"
+            )
         categories.append(sorted(instances.categories, key=lambda one: one.id))
-        images = _folder_of(data.name, root, name, instances.images)
+        images = _folder_of(data.name, root, split, instances.images)
         scenes = _coco_scenes(instances, images, categories[-1])
         if not lenient:
             _check_there(data.name, scenes)
-        identity = hashlib.sha256(path.read_bytes()).hexdigest()
-        parts.append(_Part(scenes, f"{root.name} ({name})", identity))
+        with path.open("rb") as file:
+            identity = hashlib.file_digest(file, "sha256").hexdigest()
+        parts.append(_Part(scenes, f"{root.name} ({split})", identity))
     if len(categories) > 1 and _named(categories[0]) != _named(categories[1]):
         raise Refused(
             f"--data {data.name}: the categories of {splits[0]} and {splits[1]} differ; both need"
             " the same ids and names"
         )
-    return parts, tuple(one.name for one in categories[0]), tuple(left_out)
+    left_out = (LeftOut(len(wrong), WRONG_BOXES, wrong[0]),) if wrong else ()
+    return parts, tuple(one.name for one in categories[0]), left_out
 
 
 def _named(categories: list[Category]) -> list[tuple[int, str]]:
     return [(one.id, one.name) for one in categories]
 
 
-def read_count(path: Path) -> int:
-    """How many annotations a file holds."""
-    return len(json.loads(path.read_bytes())["annotations"])
-
-
 def _folder_of(name: str, root: Path, split: str, images: list[Image]) -> Path:
     """Where the files of a part are named from: the first folder that holds one of them."""
+    if far := [image.file_name for image in images if Path(image.file_name).is_absolute()]:
+        raise Refused(
+            f"--data {name}: {split} names {far[0]}, which is no file below {root}; name images"
+            " from there"
+        )
     places = [root / split, root / "images" / split, root / "images", root]
     for place in places:
         if any((place / image.file_name).is_file() for image in images):
@@ -222,6 +236,8 @@ def _known(
 ) -> Objects:
     single = [one for one in annotations if not one.iscrowd]
     size = (image.height, image.width) if image.height and image.width else None
+    sizes = [one.segmentation.size for one in annotations if isinstance(one.segmentation, Counts)]
+    size = size or next(iter(sizes), None)
     drawn = tuple(_mask(one) for one in single) if masks else ()
     crowds = tuple(_mask(one) for one in annotations if one.iscrowd) if masks else ()
     boxes = np.array([_corners(one) for one in single], np.float64).reshape(-1, 4)
@@ -255,22 +271,18 @@ def _corners(one: Annotation) -> tuple[float, float, float, float]:
 
 def _masks(data: Data, root: Path) -> tuple[list[_Part], tuple[str, ...], tuple[LeftOut, ...]]:
     if (root / "SegmentationClass").is_dir():
-        listed, pairs, names = root / "ImageSets" / "Segmentation", partial(_voc, root), _VOC
-        there = lambda split: (listed / f"{split}.txt").is_file()  # noqa: E731
-        missing = f"no list {listed}/{{}}.txt"
+        lists, pairs, names = root / "ImageSets" / "Segmentation", partial(_voc, root), _VOC
+        known = [path.stem for path in lists.glob("*.txt")]
+        splits = _parts_named(data, known, f"list {lists}/{{}}.txt")
     else:
-        names, pairs = _class_file(data.name, root), partial(_beside, data.name, root)
-        there = lambda split: (root / "masks" / split).is_dir()  # noqa: E731
-        missing = f"no folder {root}/masks/{{}}"
         if not (root / "masks").is_dir():
             raise Refused(
                 f"--data {data.name}: {root} holds neither masks/ (with images/ and classes.txt)"
                 " nor SegmentationClass/ (a year of VOC)"
             )
-        if not there(data.train_split):  # the names of COCO's parts
-            years = sorted(path.name for path in (root / "masks").iterdir() if path.is_dir())
-            missing += f" (there is {', '.join(years)}); e.g. --set data.train_split=NAME"
-    splits = _splits(data, there, missing.format)
+        names, pairs = _class_file(data.name, root), partial(_beside, data.name, root)
+        known = [path.name for path in (root / "masks").iterdir() if path.is_dir()]
+        splits = _parts_named(data, known, f"folder {root}/masks/{{}}")
     parts, other = [], []
     for split in splits:
         scenes, unmatched = pairs(split)
@@ -286,7 +298,7 @@ def _masks(data: Data, root: Path) -> tuple[list[_Part], tuple[str, ...], tuple[
 
 
 def _voc(root: Path, split: str) -> tuple[list[_Scene], list[str]]:
-    names = (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
+    names = _text(root / "ImageSets" / "Segmentation" / f"{split}.txt").split()
     return [
         _Scene(
             root / "JPEGImages" / f"{name}.jpg",
@@ -318,10 +330,19 @@ def _class_file(name: str, root: Path) -> tuple[str, ...]:
             f"--data {name}: one file classes.txt is needed in {root}: a name a line, the ground"
             f" first (there is {', '.join(f.name for f in files) or 'none'})"
         )
-    lines = [line.strip() for line in files[0].read_text().splitlines() if line.strip()]
+    lines = [line.strip() for line in _text(files[0]).rstrip().splitlines()]
+    if "" in lines:
+        raise Refused(f"{files[0]}: line {1 + lines.index('')} is empty; each number has a name")
     if len(lines) < 2:
         raise Refused(f"{files[0]}: {len(lines)} names; the ground and a class at least")
     return tuple(lines[1:])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise Refused(f"{path} is no UTF-8 text") from None
 
 
 # ---------------------------------------------------------------- both
@@ -332,7 +353,7 @@ def _examples(scenes: list[_Scene]) -> EncodedExamples:
         partial(_read, scenes),
         len(scenes),
         partial(_where, scenes),
-        objects=partial(_labels, scenes) if scenes and scenes[0].mask is None else None,
+        object_labels=partial(_labels, scenes) if scenes and scenes[0].mask is None else None,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from cnnjax.core.errors import Failed
 from cnnjax.data.decode import decode
@@ -136,10 +136,7 @@ class SceneView:
 
     def fixed(self, encoded: bytes, known: Objects) -> dict[str, np.ndarray]:
         image = decode(encoded)
-        frame = self._whole(image.shape[:2])
-        ground = self._ground(GREY)
-        frame.pasted(_antialiased(image, frame.resized), ground)
-        return {"images": ground, **self._known(known, frame)}
+        return {"images": self._seen(image), **self._known(known, self._whole(image.shape[:2]))}
 
     def random(
         self, encoded: bytes, known: Objects, generator: np.random.Generator
@@ -155,17 +152,23 @@ class SceneView:
         return {"images": ground, **self._known(known, frame)}
 
     def image(self, encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
-        image = decode(encoded)
-        frame, ground = self._whole(image.shape[:2]), self._ground(GREY)
-        frame.pasted(_antialiased(image, frame.resized), ground)
-        return ground
+        return self._seen(decode(encoded))
 
     def part(self, original: tuple[int, int]) -> tuple[float, float, float, float]:
         height, width = self.size / self._whole(original).scale
         return 0.0, 0.0, float(width), float(height)
 
     def check(self, encoded: bytes, known: Objects) -> None:
-        self.fixed(encoded, known)
+        frame = self._whole(decode(encoded).shape[:2])
+        _check_size(known, frame)
+        if known.class_map is not None:
+            self._classes(known.class_map, frame)
+
+    def _seen(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
+        """The whole of it, as a test image is seen."""
+        frame, ground = self._whole(image.shape[:2]), self._ground(GREY)
+        frame.pasted(_antialiased(image, frame.resized), ground)
+        return ground
 
     def _ground(self, colour: Any) -> UInt8[np.ndarray, "..."]:
         shape = (self.size, self.size, *np.shape(colour))
@@ -185,7 +188,8 @@ class SceneView:
             resized = self._fitted(original, generator.uniform(*JITTER))
             free = [self.size - side for side in resized]
             offset = _pair([generator.integers(min(one, 0), max(one, 0) + 1) for one in free])
-        return _Frame(_pair(original), resized, offset, bool(generator.random() < 0.5))
+        flipped = self.augmentation != "none" and bool(generator.random() < 0.5)
+        return _Frame(_pair(original), resized, offset, flipped)
 
     def _known(self, known: Objects, frame: _Frame) -> dict[str, np.ndarray]:
         """The fields beside the image.
@@ -193,11 +197,7 @@ class SceneView:
         Raises:
           Failed: they are of another image.
         """
-        if known.size is not None and known.size != frame.original:
-            raise Failed(
-                f"the image is of {_by(frame.original)}, its annotations are of one of"
-                f" {_by(known.size)} (height x width)"
-            )
+        _check_size(known, frame)
         found, kept = {}, np.arange(0)
         if self.most:
             boxes, kept = self._boxes(known.boxes, frame)
@@ -229,32 +229,19 @@ class SceneView:
         """The class of each pixel, and its object; what is small lies above what is large."""
         if known.class_map is not None:
             return {"class_map": self._classes(known.class_map, frame)}
-        drawn = [self._mask(mask, frame) for mask in known.masks]
-        areas = [int(mask.sum()) for mask in drawn]
+        drawn = [_part_of(mask, frame) for mask in known.masks]
         place = {int(index): 1 + number for number, index in enumerate(kept)}
-        classes, objects = self._ground(NOT_COUNTED), self._ground(0)
-        rows, columns = frame.visible(self.size)
-        classes[rows, columns] = 0
-        if frame.flipped:
-            classes = classes[:, ::-1].copy()
+        ground = np.zeros(frame.resized, np.uint8)
+        classes, objects = ground, ground.copy()
         for mask in known.crowds:
-            classes[self._mask(mask, frame)] = NOT_COUNTED
-        for index in sorted(range(len(drawn)), key=lambda one: -areas[one]):
-            classes[drawn[index]] = 1 + known.labels[index]
-            objects[drawn[index]] = place.get(index, 0)
-        return {"class_map": classes} | ({"object_map": objects} if self.most else {})
-
-    def _mask(self, mask: Mask, frame: _Frame) -> np.ndarray:
-        """Which pixels of the view are of it."""
-        if isinstance(mask, RunLengths):
-            resized = _nearest(mask.decoded().astype(np.uint8), frame)
-        else:
-            scale = frame.scale[::-1]
-            corners = [(np.reshape(part, (-1, 2)) * scale).ravel().tolist() for part in mask]
-            resized = RunLengths.of_polygons(frame.resized, corners).decoded()
-        ground = self._ground(0)
-        frame.pasted(resized.astype(np.uint8), ground)
-        return ground > 0
+            _paint(classes, _part_of(mask, frame), NOT_COUNTED)
+        for index in sorted(range(len(drawn)), key=lambda one: -int(drawn[one][1].sum())):
+            _paint(classes, drawn[index], 1 + int(known.labels[index]))
+            _paint(objects, drawn[index], place.get(index, 0))
+        found = {"class_map": self._ground(NOT_COUNTED), "object_map": self._ground(0)}
+        frame.pasted(classes, found["class_map"])
+        frame.pasted(objects, found["object_map"])
+        return {name: found[name] for name in self.fields if name in found}
 
     def _classes(self, encoded: bytes, frame: _Frame) -> UInt8[np.ndarray, "s s"]:
         classes = class_numbers(encoded)
@@ -272,6 +259,14 @@ class SceneView:
         ground = self._ground(NOT_COUNTED)
         frame.pasted(_nearest(classes, frame), ground)
         return ground
+
+
+def _check_size(known: Objects, frame: _Frame) -> None:
+    if known.size is not None and known.size != frame.original:
+        raise Failed(
+            f"the image is of {_by(frame.original)}, its annotations are of one of"
+            f" {_by(known.size)} (height x width)"
+        )
 
 
 def class_numbers(encoded: bytes) -> UInt8[np.ndarray, "h w"]:
@@ -299,6 +294,34 @@ def _antialiased(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> np
     from PIL import Image
 
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+Part = tuple[tuple[slice, slice], Bool[np.ndarray, "a b"]]
+
+
+def _part_of(mask: Mask, frame: _Frame) -> Part:
+    """Which pixels of the resized photograph are of a mask: a part of it, and which of that."""
+    if isinstance(mask, RunLengths):
+        whole = (slice(0, frame.resized[0]), slice(0, frame.resized[1]))
+        return whole, _nearest(mask.decoded().astype(np.uint8), frame) > 0
+    scale = frame.scale[::-1]
+    corners = [np.reshape(part, (-1, 2)) * scale for part in mask]
+    every = np.concatenate(corners)
+    low = np.floor(every.min(0)).astype(int).clip(0) - 1
+    high = np.ceil(every.max(0)).astype(int) + 1
+    left, top = (int(value) for value in low.clip(0))
+    right, bottom = np.minimum(high, frame.resized[::-1]).tolist()
+    if right <= left or bottom <= top:
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool)
+    # By whole pixels, so that the outline falls on the same ones as in the whole.
+    moved = [(part - [left, top]).ravel().tolist() for part in corners]
+    drawn = RunLengths.of_polygons((bottom - top, right - left), moved).decoded()
+    return (slice(top, bottom), slice(left, right)), drawn
+
+
+def _paint(ground: UInt8[np.ndarray, "h w"], part: Part, value: int) -> None:
+    where, mask = part
+    ground[where][mask] = value
 
 
 def _nearest(array: UInt8[np.ndarray, "h w"], frame: _Frame) -> UInt8[np.ndarray, "a b"]:

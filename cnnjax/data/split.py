@@ -147,7 +147,7 @@ def _taken(
     trained = taken if name == "train_examples" else ~taken
     left = np.bincount(labels[trained], minlength=len(sizes))
     if len(lost := np.flatnonzero((sizes > 0) & (left == 0))):
-        first = label_names[lost[0]] if label_names else "all"
+        first = label_names[lost[0]] if label_names and len(sizes) > 1 else "all"
         raise Refused(
             f"{where}: class {first} ({sizes[lost[0]]:,} of {len(labels):,} training examples)"
             f" would have none to train on; set {'more' if name == 'train_examples' else 'less'}"

@@ -63,7 +63,7 @@ def training_stream(
 
         mask = np.ones(len(indices), np.float32)
         return {
-            **_load(examples, indices, len(indices), look),
+            **_load(examples, indices, len(indices), view, look),
             "indices": indices,
             "mask": mask,
         }
@@ -92,7 +92,7 @@ def evaluation_stream(
         indices = whole[whole < len(examples)]
         mask = (whole < len(examples)).astype(np.float32)
         look = lambda index, encoded, known: view.fixed(encoded, known)  # noqa: E731
-        stored = _load(examples, indices, len(whole), look)
+        stored = _load(examples, indices, len(whole), view, look)
         padded = np.pad(indices, (0, len(whole) - len(indices)))
         return {**stored, "mask": mask, "indices": padded}
 
@@ -103,18 +103,21 @@ def _load(
     examples: EncodedExamples,
     indices: np.ndarray,
     batch_size: int,
+    view: AnyView,
     look: Callable[[int, bytes, Any], dict[str, np.ndarray]],
 ) -> Batch:
-    """The fields of the examples at `indices`; zeros behind them."""
-    stored: Batch = {}
+    """The fields of the examples at `indices`; zeros behind them, also where there is none."""
+    stored = {
+        name: np.zeros((batch_size, *field.shape), field.dtype)
+        for name, field in view.fields.items()
+    }
+    stored["images"] = np.zeros((batch_size, view.pixels, view.pixels, 3), np.uint8)
     for place, index in enumerate(indices):
         try:
             found = look(int(index), *examples.read(int(index)))
         except Failed as error:
             raise Failed(f"{examples.where(int(index))}: {error}") from error
         for name, value in found.items():
-            if place == 0:
-                stored[name] = np.zeros((batch_size, *value.shape), value.dtype)
             stored[name][place] = value
     return stored
 

@@ -5,7 +5,7 @@ torchvision does not have, keep our names, joined by dots.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cnnjax.interop.layout import (
@@ -31,6 +31,13 @@ from cnnjax.models.ssd import SSD300
 from cnnjax.models.vgg import VGG
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+# Names of torchvision before 0.13, by those of today.
+_BEFORE_BLOCKS: tuple[tuple[str, Any], ...] = (
+    (r"(inner_blocks|layer_blocks)\.(\d+)\.0\.", r"\1.\2."),
+    (r"rpn\.head\.conv\.0\.0\.", "rpn.head.conv."),
+    (r"mask_head\.(\d+)\.0\.", lambda found: f"mask_head.mask_fcn{int(found[1]) + 1}."),
+    (r"(_head)\.conv\.(\d+)\.0\.", lambda found: f"{found[1]}.conv.{2 * int(found[2])}."),
+)
 _TRANSPOSED = ("mask_up",)  # convolutions
 _LONE = ("l2_scale",)  # parameters that lie in the network itself
 
@@ -51,32 +58,49 @@ def family_arrays(
         name = name_of(model, module)
         if leaf not in _LONE:
             name = f"{name}.{_LEAVES.get(leaf, leaf)}"
-        transposed = len(shape) == 4 and module in _TRANSPOSED
-        layout = _layout(shape, flattened_of(model, module))
-        if transposed:
+        if len(shape) == 4 and module in _TRANSPOSED:
             layout = transposed_convolution(2, transpose_kernel=False)
+        else:
+            layout = _layout(shape, flattened_of(model, module))
         arrays[path] = Torch(name, layout)
     return arrays
 
 
-def timm_names(model: Any) -> dict[str, str]:
-    """torchvision's name by timm's, where they differ: the dense layers of VGG.
+def other_names(model: Any, names: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """torchvision's name of today by another one that files have: timm's, or torchvision's before
+    0.13.
 
-    timm has the first two as convolutions over 7x7 and 1x1 pixels: the same numbers in the same
-    order. Its ResNets have torchvision's names.
+    timm has the first two dense layers of VGG as convolutions over 7x7 and 1x1 pixels: the same
+    numbers in the same order; its ResNets have torchvision's names. Published detectors were
+    written before their convolutions stood in blocks.
+
+    Args:
+      names: of the arrays of `model`.
+
+    Returns:
+      Whose names they are, and the names.
     """
-    if type(model) is not VGG:
-        return {}
-    layers = {
-        "pre_logits.fc1": "classifier.0",
-        "pre_logits.fc2": "classifier.3",
-        "head.fc": "classifier.6",
-    }
-    return {
-        f"{timm}.{leaf}": f"{torchvision}.{leaf}"
-        for timm, torchvision in layers.items()
-        for leaf in ("weight", "bias")
-    }
+    if type(model) is VGG:
+        layers = {
+            "pre_logits.fc1": "classifier.0",
+            "pre_logits.fc2": "classifier.3",
+            "head.fc": "classifier.6",
+        }
+        return "timm's", {
+            f"{timm}.{leaf}": f"{torchvision}.{leaf}"
+            for timm, torchvision in layers.items()
+            for leaf in ("weight", "bias")
+        }
+    if not isinstance(model, FasterRCNN | RetinaNet):
+        return "", {}
+    older = {}
+    for name in names:
+        before = name
+        for pattern, form in _BEFORE_BLOCKS:
+            before = re.sub(pattern, form, before)
+        if before != name:
+            older[before] = name
+    return "older torchvision's", older
 
 
 def trained_only(model: Any) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from cnnjax.data.normalization import FixedNormalization, fixed_normalization
 from cnnjax.interop.layout import Torch, as_it_is
 from cnnjax.interop.mapping import Head, Taken, arrays_in_torch, take
 from cnnjax.interop.state_dict import read_state_dict
-from cnnjax.interop.torch_names import timm_names
+from cnnjax.interop.torch_names import other_names
 from cnnjax.interop.unwrapping import Unwrapped, grouped, some, unwrap
 from cnnjax.interop.variables import VariablePath, flat, nested, template
 from cnnjax.models.googlenet import GoogLeNet
@@ -80,9 +80,11 @@ def read_variables(
         _, leaves = _read_folder(path)
         return carry_over(nested(leaves), module, image_shape, str(path), head=head, fresh=fresh)
     found = arrays_in_torch(module, wanted, image_shape)
-    arrays, notes, timm = found.arrays, found.notes, timm_names(module)
+    arrays, notes = found.arrays, found.notes
     names = {torch.name for torch in arrays.values()}
-    unwrapped = _renamed(unwrap(read_state_dict(path), names | set(timm), path, key), timm)
+    whose, other = other_names(module, names)
+    unwrapped = unwrap(read_state_dict(path), names | set(other), path, key)
+    unwrapped = _renamed(unwrapped, other, whose)
     taken = take(module, image_shape, arrays, unwrapped.arrays, head, fresh, source=str(path))
     return nested(taken.variables), (*_done(unwrapped, taken), *notes)
 
@@ -194,15 +196,16 @@ def usual_normalization(module: Any, image_shape: tuple[int, int, int]) -> Fixed
     return "imagenet" if image_shape[2] == 3 else "none"
 
 
-def _renamed(unwrapped: Unwrapped, names: Mapping[str, str]) -> Unwrapped:
-    """With other names by theirs; a dense layer that is a convolution there loses its places."""
+def _renamed(unwrapped: Unwrapped, names: Mapping[str, str], whose: str) -> Unwrapped:
+    """With other names by theirs; a dense layer that is a convolution there (timm's VGG) loses its
+    places."""
     arrays = {}
     for name, array in unwrapped.arrays.items():
-        if name in names and array.ndim == 4:
+        if array.ndim == 4 and names.get(name, "").startswith("classifier."):
             array = array.reshape(len(array), -1)
         arrays[names.get(name, name)] = array
     met = any(name in names for name in unwrapped.arrays)
-    return replace(unwrapped, arrays=arrays, renamed="timm's" if met else "")
+    return replace(unwrapped, arrays=arrays, renamed=whose if met else "")
 
 
 def _done(unwrapped: Unwrapped, taken: Taken) -> tuple[str, ...]:

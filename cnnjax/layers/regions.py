@@ -73,10 +73,12 @@ class OnRegions(Detector, kw_only=True):
         regions = jax.lax.stop_gradient(regions)
         classes, moves = self.judge(seen, regions, train=train)
         found |= {"regions": regions, "there": there, "classes": classes, "moves": moves}
-        return found | self.more(found, seen, (images.shape[1], images.shape[2]), boxes, box_labels)
+        return found | self.further_heads(
+            found, seen, (images.shape[1], images.shape[2]), boxes, box_labels
+        )
 
     @nn.nowrap
-    def more(
+    def further_heads(
         self,
         found: dict[str, Array],
         seen: Any,

@@ -240,7 +240,7 @@ class FasterRCNN(OnRegions, kw_only=True):
     def judge(
         self, seen: dict[int, Array], regions: Float[Array, "n r 4"], *, train: bool
     ) -> tuple[Float[Array, "n r k"], Float[Array, "n r k 4"]]:
-        x = self.look(seen, regions, self.region_size).reshape(*regions.shape[:2], -1)
+        x = self.pooled(seen, regions, self.region_size).reshape(*regions.shape[:2], -1)
         for index in range(1, len(self.hidden) + 1):
             x = nn.relu(getattr(self, f"dense{index}")(x))
         x = x.astype(float)
@@ -248,7 +248,7 @@ class FasterRCNN(OnRegions, kw_only=True):
         return self.classes(x), moves.reshape(*moves.shape[:2], -1, 4)
 
     @nn.nowrap
-    def look(
+    def pooled(
         self, seen: dict[int, Array], regions: Float[Array, "n r 4"], size: int
     ) -> Float[Array, "n r {size} {size} c"]:
         """The features of each region, on the map for its size."""

@@ -15,6 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from cnnjax.core.architectures import Variant, register_models
+from cnnjax.core.errors import Refused
 from cnnjax.layers.conv_norm import Conv, ConvTranspose
 from cnnjax.layers.regions import assigned
 from cnnjax.models.faster_rcnn import LARGE, TINY, FasterRCNN
@@ -34,7 +35,7 @@ from cnnjax.ops.roi_align import align_masks
             44_401_393,
             "torchvision's documentation: resnet50, pyramid, 90 classes",
             departs="as faster_rcnn; the samples of RoIAlign are 2x2 in each bin for the masks that"
-            " are learnt, too",
+            " are learnt, too; a mask is continued to the border of its box",
         ),
         Variant(
             "tiny_mask_rcnn",
@@ -65,6 +66,11 @@ class MaskRCNN(FasterRCNN, kw_only=True):
     mask_features: int = 256
     mask_size: int = 14
 
+    def __post_init__(self):
+        if min(self.mask_convolutions, default=1) < 1:
+            raise Refused(f"mask_convolutions={list(self.mask_convolutions)}: 1 or more")
+        super().__post_init__()
+
     def setup(self):
         super().setup()
         for index, width in enumerate(self.mask_convolutions, start=1):
@@ -73,7 +79,7 @@ class MaskRCNN(FasterRCNN, kw_only=True):
         self.masks = Conv(self.num_classes + 1, 1, use_bias=True, **self.numerics)
 
     @nn.nowrap
-    def more(
+    def further_heads(
         self,
         found: dict[str, Array],
         seen: dict[int, Array],
@@ -102,7 +108,7 @@ class MaskRCNN(FasterRCNN, kw_only=True):
         """The regions of one image whose masks are learnt: as many as there can be."""
         chosen = assigned(regions, boxes, labels)
         positive = chosen.positive & there
-        few = min(max(1, int(self.sampled * self.positives)), len(regions))
+        few = min(max(1, round(self.sampled * self.positives)), len(regions))
         order = jnp.argsort(~positive, stable=True)[:few]
         own = jnp.where(positive, labels[chosen.objects], -1)[order]
         return {"boxes": regions[order], "labels": own, "scores": jnp.zeros(few, regions.dtype)}
@@ -111,7 +117,7 @@ class MaskRCNN(FasterRCNN, kw_only=True):
         self, seen: dict[int, Array], boxes: Float[Array, "n q 4"]
     ) -> Float[Array, "n q s s k"]:
         """Of each class."""
-        x = self.look(seen, boxes, self.mask_size)
+        x = self.pooled(seen, boxes, self.mask_size)
         x = x.reshape(-1, *x.shape[2:])
         for index in range(1, len(self.mask_convolutions) + 1):
             x = nn.relu(getattr(self, f"mask_conv{index}")(x))
@@ -139,7 +145,7 @@ class MaskRCNN(FasterRCNN, kw_only=True):
             places: Array, own: Array, logits: Array, boxes: Array, labels: Array, numbers: Array
         ) -> Array:
             chosen = assigned(places, boxes, labels)
-            learnt = chosen.positive & (own >= 0) & (labels[chosen.objects] == own)
+            alike = chosen.positive & (own >= 0) & (labels[chosen.objects] == own)
             truth = align_masks(
                 numbers,
                 places,
@@ -147,6 +153,7 @@ class MaskRCNN(FasterRCNN, kw_only=True):
                 output_size=logits.shape[-1],
                 aligned=self.aligned,
             )
+            learnt = alike & (truth > 0).any((1, 2))  # one that is covered whole has no mask
             entropy = binary_cross_entropy(logits, truth).mean((1, 2))
             return jnp.where(learnt, entropy, 0.0).sum() / jnp.maximum(learnt.sum(), 1)
 

@@ -120,14 +120,14 @@ def minus(title: str) -> str:
 
 def metric_table(outcome: Outcome) -> Table:
     """Final metrics of each variant over its seeds."""
-    rows, measures = [], outcome.plan.measures
+    rows, measures, single = [], outcome.plan.measures, False
     for variant in outcome.plan.variants:
         row = [variant.name, f"{_count(outcome, variant)} of {variant.seeds}"]
         for metric in outcome.plan.metrics:
             found = summarize(values(outcome, variant, metric))
             mean, sd, interval = summary_cells(measures[metric], found)
             if found.n == 1 and (foretold := foretold_sd(outcome, variant, metric)) is not None:
-                sd = f"≈ {shown(measures[metric], foretold)}"
+                sd, single = f"≈ {shown(measures[metric], foretold)}", True
             row += [mean, sd, interval]
         rows.append(tuple(row))
     head = ["variant", "seeds"]
@@ -136,7 +136,8 @@ def metric_table(outcome: Outcome) -> Table:
         head += [f"{metric} ({unit})" if unit else metric, "sd", "95 % interval"]
     return Table(
         "Final figures, evaluation mode, whole split: mean over seeds, standard deviation (n - 1)"
-        f" and {INTERVAL}.{no_interval(outcome)} {worst_values(outcome)}{_noise_floor(rows)}",
+        f" and {INTERVAL}.{no_interval(outcome)} {worst_values(outcome)}"
+        f"{_NOISE_FLOOR if single else ''}",
         tuple(head),
         rows,
         numeric=tuple(range(1, len(head))),
@@ -152,10 +153,8 @@ def spread_table(outcome: Outcome) -> Table | None:
         measure, found = outcome.plan.measures[metric], summarize(values(outcome, variant, metric))
         if found.sd is None:
             continue
-        (low, high), foretold = (
-            sd_interval(found.sd, found.n),
-            foretold_sd(outcome, variant, metric),
-        )
+        low, high = sd_interval(found.sd, found.n)
+        foretold = foretold_sd(outcome, variant, metric)
         rows.append(
             (
                 *((metric,) if len(metrics) > 1 else ()),
@@ -192,13 +191,10 @@ def foretold_sd(outcome: Outcome, variant: Variant, metric: str) -> float | None
     return sum(expected_sd(error, number) for error in found) / len(found)
 
 
-def _noise_floor(rows: list[tuple[str, ...]]) -> str:
-    if not any(cell.startswith("≈") for row in rows for cell in row):
-        return ""
-    return (
-        " Of a single seed sd is foretold (≈), from its error and the number of test images"
-        " (docs/statistics.md): what differs by less may be chance."
-    )
+_NOISE_FLOOR = (
+    " Of a single seed sd is foretold (≈), from its error and the number of test images"
+    " (docs/statistics.md): two runs of the same differ by up to 2.8 times as much by chance."
+)
 
 
 def cost_table(outcome: Outcome) -> Table:

@@ -51,7 +51,9 @@ class Classification(NetworkTask):
     """
 
     metrics: ClassVar = (
-        Metric("top1_error", "%", "lower", "images whose first class is wrong", 100.0, True),
+        Metric(
+            "top1_error", "%", "lower", "images whose first class is wrong", 100.0, decisions=True
+        ),
         Metric("top5_error", "%", "lower", "images whose first five classes are wrong", 100.0),
         Metric("loss", "nats", "lower", "mean cross-entropy"),
     )

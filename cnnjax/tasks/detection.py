@@ -110,6 +110,9 @@ class Detection(NetworkTask):
         boxes, scores, labels = (getattr(found.get(k), "shape", None) for k in _FOUND)
         if not boxes or len(boxes) != 3 or boxes[::2] != (examples, 4) or scores != boxes[:2]:
             raise Refused(f"{name}.detections: {_FORM}, not {_forms(found)}")
+        masks = getattr(found.get("masks"), "shape", ())
+        if self.masked and (masks[:2] != scores or len(masks) != 4 or masks[2] != masks[3]):
+            raise Refused(f"{name}.detections: masks [n, k, s, s] are needed, not {_forms(found)}")
         if labels != scores or not jnp.issubdtype(found["labels"].dtype, jnp.integer):
             raise Refused(f"{name}.detections: {_FORM}, not {_forms(found)}")
 
@@ -158,11 +161,12 @@ class FoundObjects:
         truth = _rows(indices, outputs["true_boxes"], outputs["true_labels"])
         found = _rows(indices, outputs["boxes"], outputs["labels"])
         scores = outputs["scores"][outputs["labels"] >= 0].astype(np.float64)
-        crowd = np.zeros(len(truth["images"]), bool)
         for kind, parts in self._parts.items():
             if kind == "mask_":
-                truth, found = _masked(truth, _true_masks(outputs)), _masked(found, _masks(outputs))
-            truths = Truths(**truth, crowd=crowd)
+                # An object that is covered whole has no mask to be found.
+                truth = _masked(truth, _true_masks(outputs), seen=True)
+                found = _masked(found, _masks(outputs))
+            truths = Truths(**truth, crowd=np.zeros(len(truth["images"]), bool))
             detections = Detections(**found, scores=scores)
             parts.append(match(truths, detections, self._num_classes, "coco"))
 
@@ -212,11 +216,18 @@ def _true_masks(outputs: Mapping[str, np.ndarray]) -> list[RunLengths]:
     ]
 
 
-def _masked(rows: dict[str, Any], masks: list[RunLengths]) -> dict[str, Any]:
-    """Objects by their masks: areas are those, boxes their extents."""
+def _masked(rows: dict[str, Any], masks: list[RunLengths], *, seen: bool = False) -> dict[str, Any]:
+    """Objects by their masks: areas are those, boxes their extents.
+
+    Args:
+      seen: leave out those of no pixel.
+    """
+    kept = [index for index, mask in enumerate(masks) if mask.area or not seen]
+    masks = [masks[index] for index in kept]
     boxes = np.array([mask.box for mask in masks], np.float64).reshape(-1, 4)
     areas = np.array([mask.area for mask in masks], np.float64)
-    return {**rows, "boxes": boxes, "areas": areas, "masks": masks}
+    own = {name: rows[name][kept] for name in ("images", "categories")}
+    return {**own, "boxes": boxes, "areas": areas, "masks": masks}
 
 
 def _forms(found: Mapping[str, Any]) -> str:

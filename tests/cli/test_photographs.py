@@ -91,8 +91,21 @@ def test_a_detector_learns_from_a_coco_folder(cli, coco, tmp_path):  # noqa: F81
     assert (boxes[:, 1] + boxes[:, 3] <= 30 + 1e-6).all()
     code, _, err = cli("data", "info", f"coco:{coco}")
     assert code == 0
-    code, _, err = cli("visualize", "--data", f"coco:{coco}", "--out", tmp_path / "v")
-    assert code in (0, 2), err
+    again = "predict", run, image, "--out", tmp_path / "ids", "--threshold", "0", "--json"
+    truth = coco / "annotations" / "instances_val2017.json"
+    found = json.loads(cli(*again, "--ids", truth)[1])["detections"]
+    numbers = {(one["category"], one["category_id"]) for one in found}
+    assert numbers <= {("cat", 3), ("dog", 7)}
+    assert {one["image_id"] for one in found} == {1}
+    scored = cli("score", "--truth", truth, "--detections", tmp_path / "ids" / "detections.json")
+    assert scored[0] == 0, scored
+    whole = json.loads(truth.read_text())
+    whole["images"][0]["file_name"] = "other.jpg"
+    (tmp_path / "other.json").write_text(json.dumps(whole))
+    code, _, err = cli(*again, "--ids", tmp_path / "other.json")
+    assert code == 2
+    assert "--ids" in err
+    assert "image 000000000001.jpg is there 0 times" in err
 
 
 def test_a_segmentation_learns_from_a_folder_of_masks(cli, masked, tmp_path):  # noqa: F811

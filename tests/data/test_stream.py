@@ -69,6 +69,17 @@ def test_the_rows_of_two_processes_are_the_batch(dataset, digits, kind):
             np.testing.assert_array_equal(whole, np.concatenate([first[name], second[name]]))
 
 
+def test_a_process_whose_rows_are_all_padding_hands_in_as_much(dataset):
+    few = dataset.test.at(np.arange(2))
+    first, second = (
+        next(evaluation_stream(few, dataset.view, 4, rows)) for rows in (slice(0, 2), slice(2, 4))
+    )
+    assert {n: (a.shape, a.dtype) for n, a in first.items()} == {
+        n: (a.shape, a.dtype) for n, a in second.items()
+    }
+    assert not second["mask"].any()
+
+
 def test_a_folder_says_what_it_holds(dataset):
     assert isinstance(dataset, StreamedDataset)
     assert dataset.label_names == ("cat", "dog")

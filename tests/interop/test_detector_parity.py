@@ -1,5 +1,7 @@
 """torchvision's weights of detectors and of FCN, imported: logits and moves are PyTorch's."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed; it is an or
 
 from cnnjax import create_model  # noqa: E402
 from cnnjax.interop.mapping import from_torch, to_torch  # noqa: E402
-from cnnjax.interop.weights import usual_normalization  # noqa: E402
+from cnnjax.interop.weights import read_variables, usual_normalization  # noqa: E402
 from cnnjax.ops.roi_align import pyramid_levels, pyramid_roi_align  # noqa: E402
 from tests.interop import torch_detector_nets as nets  # noqa: E402
 from tests.interop.test_parity import randomised  # noqa: E402
@@ -88,6 +90,35 @@ def test_two_stages(name, class_of):
         assert (np.asarray(found["mask_labels"][0]) >= 0).any()
         masks = net.masks(pooled(found["mask_boxes"][0], 14))
         close(found["mask_logits"][0], masks[np.arange(10), 1 + labels])
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "retinanet"])
+def test_files_that_torchvision_published_have_older_names(name, tmp_path):
+    fields = {**SMALL, "num_classes": 3}
+    model = create_model(name, **fields)
+    net = nets.MaskRCNN(3) if name == "mask_rcnn" else nets.RetinaNet(3, "p5")
+    state = randomised(net).state_dict()
+    today = {key: value for key, value in state.items() if "num_batches" not in key}
+
+    def older(key):
+        for pattern, form in (
+            (r"(inner_blocks|layer_blocks)\.(\d)\.0", r"\1.\2"),
+            (r"rpn\.head\.conv\.0\.0", "rpn.head.conv"),
+            (r"mask_head\.(\d)\.0", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}"),
+            (r"head\.conv\.(\d)\.0", lambda m: f"head.conv.{2 * int(m[1])}"),
+        ):
+            key = re.sub(pattern, form, key)
+        return key
+
+    before = {older(key): value for key, value in today.items()}
+    assert len(set(before) - set(today)) > 10
+    found = []
+    for number, state in enumerate((today, before)):
+        torch.save(state, tmp_path / f"{number}.pth")
+        read = read_variables(tmp_path / f"{number}.pth", model, (128, 128, 3))
+        found.append(read[0])
+    assert "older torchvision's names" in " ".join(read[1])
+    assert all((a == b).all() for a, b in zip(*map(jax.tree.leaves, found), strict=True))
 
 
 def test_ssd300():

@@ -1,6 +1,6 @@
 """Detectors of two stages: which regions they learn on, and what they make of them."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import jax
@@ -11,9 +11,10 @@ import pytest
 from cnnjax import Refused, create_model
 from cnnjax.core.recipe import Optimizer
 from cnnjax.layers.context import Context, in_context
+from cnnjax.models.mask_rcnn import MaskRCNN
 from cnnjax.ops import boxes as box
 from cnnjax.ops.roi_align import align_masks
-from cnnjax.tasks.detection import Detection
+from cnnjax.tasks.detection import Detection, FoundObjects
 from cnnjax.tasks.optimizers import update_of
 from cnnjax.tasks.state import set_hyperparams
 from tests.tasks.test_detection import DATA, batch, figures
@@ -160,6 +161,8 @@ def test_the_losses_of_one_image_by_hand():
         ("tiny_faster_rcnn", {"strides": (4, 16)}, "each twice the one before"),
         ("tiny_faster_rcnn", {"strides": ()}, "each twice the one before"),
         ("faster_rcnn", {"sizes": ((8.0, 9.0), *((1.0,),) * 4)}, "as many on each map"),
+        ("tiny_mask_rcnn", {"mask_convolutions": (0,)}, r"mask_convolutions=\[0\]: 1 or more"),
+        ("tiny_mask_rcnn", {"mask_size": 0}, "mask_size=0: 1 or more"),
         ("tiny_faster_rcnn", {"region_size": 0}, "region_size=0: 1 or more"),
         ("tiny_faster_rcnn", {"asked": 0}, "asked=0: 1 or more"),
         ("tiny_faster_rcnn", {"hidden": (0,)}, "1 or more"),
@@ -236,3 +239,50 @@ def test_the_loss_of_masks_by_hand():
     other = loss(jnp.zeros((1, 1, 4, 4)), label=0)  # of another class: nothing is learnt of it
     assert loss(jnp.zeros((1, 1, 4, 4))) - other == pytest.approx(np.log(2), rel=1e-5)
     assert loss(200 * truth - 100) - other == pytest.approx(0, abs=1e-5)
+
+
+def test_every_drawn_object_has_a_mask_to_learn():
+    """Shares are rounded in both places alike."""
+    for sampled, positives in ((6, 0.25), (14, 0.25), (100, 0.29)):
+        model = create_model(
+            "tiny_mask_rcnn",
+            **{**SMALL, **NETS["tiny_mask_rcnn"], "sampled": sampled, "positives": positives},
+        )
+        variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False)
+        found = jax.eval_shape(
+            lambda v, x, b, n, model=model: model.apply(
+                v, x, train=True, boxes=b, box_labels=n, rngs={"dropout": jax.random.key(0)},
+                mutable=["batch_stats"],
+            )[0],
+            variables, jnp.zeros((1, 32, 32, 1)), jnp.zeros((1, 90, 4)), jnp.zeros((1, 90), int),
+        )  # fmt: skip
+        assert found["mask_labels"].shape[1] == round(sampled * positives)
+
+
+def test_detections_without_masks_are_refused():
+    class Without(MaskRCNN):
+        def detections(self, outputs, image_size):
+            found = super().detections(outputs, image_size)
+            return {name: found[name] for name in ("boxes", "scores", "labels")}
+
+    task = task_of("tiny_mask_rcnn")
+    names = {field.name for field in fields(task.model)} - {"parent", "name"}
+    own = {name: getattr(task.model, name) for name in names}
+    with pytest.raises(Refused, match=r"masks \[n, k, s, s\] are needed"):
+        replace(task, model=Without(**own)).check(batch_size=2)
+
+
+def test_an_object_that_is_covered_whole_is_no_mask_to_find():
+    found = FoundObjects(2, False, True)
+    boxes = np.array([[[0, 0, 8, 8], [2, 2, 4, 4]]], np.float32)
+    whole = np.zeros((1, 16, 16), np.uint8)
+    whole[:, :8, :8] = 1
+    outputs = {
+        "true_boxes": boxes, "true_labels": np.array([[0, 1]]), "true_map": whole,
+        "boxes": boxes[:, :1], "labels": np.array([[0]]), "scores": np.array([[0.9]], np.float32),
+        "masks": np.ones((1, 1, 7, 7), np.float32),
+    }  # fmt: skip
+    found.add(np.array([0]), outputs)
+    figures = found.finish()
+    assert figures["mask_ap"] == pytest.approx(100)
+    assert figures["ap"] == pytest.approx(50)
