@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from cnnjax.core.architectures import MODELS
 from cnnjax.core.config import full
 from cnnjax.core.errors import Failed, Refused, Say, one_line
 from cnnjax.core.recipe import Task
@@ -148,6 +149,12 @@ def load_predictor(folder: Path, data_dir: str | None, say: Say) -> Predictor:
     """
     if holds(folder) == "weights":
         described, network = described_weights(folder), load_weights(folder)
+        if (task := MODELS.find(network.model.name).task) != Task.name:
+            raise Refused(
+                f"{folder} holds weights of {network.model.name}, which is for {task}: what it"
+                " finds is told of a run, which may begin with them (cnnjax train --set"
+                f" init.weights={folder})"
+            )
         _require_pictures(network.image_shape)
         normal = fixed_normalization(described["normalization"], network.image_shape[2])
         see = partial(central_view, image_shape=network.image_shape)

@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from cnnjax import create_model
 from cnnjax.core.recipe import Data, Scenes
 from cnnjax.data.load import load_dataset
+from cnnjax.interop.mapping import to_torch
 from cnnjax.ops.rle import RunLengths
+from cnnjax.tasks.network import fresh_variables
 from tests.cli.test_scene_commands import SCENES
 from tests.data.test_scene_folders import coco, masked  # noqa: F401  (fixtures)
 
@@ -160,3 +164,22 @@ def test_sixteen_photographs_are_learnt_by_heart(cli, tmp_path):
     )  # fmt: skip
     found = json.loads(cli("eval", tmp_path / "run", "--split", "train", "--json")[1])
     assert found["ap50"] > 90
+
+
+def test_imported_weights_of_a_detector_are_for_a_run(cli, tmp_path):
+    fields = {"backbone": "resnet18", "backbone_fields": {"normalization": "frozen"}}
+    fields |= {"features": 4, "depth": 1, "num_classes": 3}
+    model = create_model("retinanet", **fields)
+    variables = fresh_variables(model, (64, 64, 3), jax.random.key(0))
+    np.savez(tmp_path / "w.npz", **to_torch(model, variables))
+    code, _, err = cli(
+        "import-weights", "retinanet", tmp_path / "w.npz", "--out", tmp_path / "weights",
+        "--input", 64, 64, 3,
+        *(f"--set=model.{name}={json.dumps(value)}" for name, value in fields.items()),
+    )  # fmt: skip
+    assert code == 0, err
+    Image.new("RGB", (40, 30)).save(tmp_path / "image.png")
+    arguments = "predict", tmp_path / "weights", tmp_path / "image.png", "--out", tmp_path / "out"
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert "retinanet, which is for detection: what it finds is told of a run" in err
