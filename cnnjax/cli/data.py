@@ -1,5 +1,6 @@
 """`cnnjax data info|preview|check|prepare`."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def preview(
     from cnnjax.core.files import atomic_write
     from cnnjax.data.preview import contact_sheet
 
-    path = Path(f"{name.replace('/', '-')}.png" if out is None else out)
+    path = Path(f"{re.sub(r'[^-.0-9A-Za-z_]+', '-', name)}.png" if out is None else out)
     if path.suffix != ".png":
         raise Refused(f"--out {path}: give a name that ends in .png")
     if not path.parent.is_dir():

@@ -214,13 +214,15 @@ def _detections(
         left, top, width, height = _part_looked_at(predictor, image, original)
         scale = np.array([width / seen.shape[1], height / seen.shape[0]] * 2)
         boxes = one["boxes"][shown].astype(np.float64) * scale + [left, top] * 2
+        cut = boxes.clip(0, [original.shape[1], original.shape[0]] * 2)  # what is laid round it
+        seen_of = (cut[:, 2:] > cut[:, :2]).all(1)
+        shown, whole, boxes = np.flatnonzero(shown)[seen_of], boxes[seen_of], cut[seen_of]
         masks: list[Any] = [None] * len(boxes)
         if "masks" in one:
             masks = [
                 paste_mask(mask, box, original.shape[:2])
-                for mask, box in zip(one["masks"][shown], boxes, strict=True)
+                for mask, box in zip(one["masks"][shown], whole, strict=True)
             ]
-        boxes = boxes.clip(0, [original.shape[1], original.shape[0]] * 2)  # what is laid round it
         labels, scores = one["labels"][shown].tolist(), one["scores"][shown].tolist()
         titles = [f"{names[label]} {s:.2f}" for label, s in zip(labels, scores, strict=True)]
         drawn = boxes_picture(original, boxes, titles, [m for m in masks if m is not None])

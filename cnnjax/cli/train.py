@@ -222,8 +222,9 @@ def _tell(result: dict, task: str, test_examples: int, as_json: bool) -> None:
             if metric.decisions and result["status"] == "done" and (error := result.get(name)):
                 say(
                     f"{name}: runs with other seeds scatter by about"
-                    f" {expected_sd(error, test_examples):.2f} points (foretold from it and from"
-                    f" {test_examples:,} test images; a study measures it)"
+                    f" {expected_sd(error, test_examples):.2f} points, if together they"
+                    f" are calibrated (foretold from it and {test_examples:,} test images:"
+                    " docs/statistics.md)"
                 )
     if result["status"] == "diverged":
         where = result["diverged"]

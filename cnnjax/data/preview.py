@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from cnnjax.core.errors import Failed
 from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
 from cnnjax.data.examples import Examples
 
@@ -125,7 +126,10 @@ def _scenes(dataset: AnyDataset, split: str) -> bytes:
                 one = {name: array[index] for name, array in examples.arrays.items()}
             else:
                 assert isinstance(dataset, StreamedDataset), "encoded examples are streamed"
-                one = dataset.view.fixed(*examples.read(index))
+                try:
+                    one = dataset.view.fixed(*examples.read(index))
+                except Failed as error:
+                    raise Failed(f"{examples.where(index)}: {error}") from error
             image = one["images"] / dataset.max_value
             drawn = overlay(image, one.get("class_map", np.zeros(image.shape[:2], np.uint8)))
             axes.imshow(drawn, vmin=0, vmax=1)

@@ -16,21 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.core.errors import Refused
+from cnnjax.core.errors import Failed, Refused
 from cnnjax.core.recipe import Data
 from cnnjax.core.user_code import located
 from cnnjax.data.coco_json import Annotation, Category, Counts, Image, Instances, read_instances
 from cnnjax.data.dataset import LeftOut, StreamedDataset
-from cnnjax.data.decode import SUFFIXES
+from cnnjax.data.decode import SUFFIXES, check_header
 from cnnjax.data.examples import EncodedExamples
 from cnnjax.data.folder import check_headers, contents_of, no_example, read_file
-from cnnjax.data.scene_views import Mask, Objects, SceneView
+from cnnjax.data.scene_views import Mask, Objects, SceneView, check_classes, class_numbers
 from cnnjax.ops.rle import RunLengths
 
 COCO, MASKS = "coco:", "masks:"
 PREFIXES = (COCO, MASKS)
 WRONG_BOXES = "boxes without area or outside their image"
 _TESTS = ("test", "val", "validation")  # where data.test_split is "test": the first that is there
+_CHECKED_MASKS = 1_000  # that are read before a run, spread over the set
 _MOST_CLASSES, _MOST_OBJECTS = 254, 254  # beside 0 and 255 in a byte
 _VOC = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -90,6 +91,7 @@ def load_scene_folder(
         )
     files = [(s.path, _bytes(s.path)) for part in parts for s in part.scenes]
     if data.unreadable == "refuse":
+        _check_masks(data.name, [s for part in parts for s in part.scenes], len(names))
         check_headers(data.name, files, [s.known.size for part in parts for s in part.scenes])
     for one in left_out:
         say(f"{data.name}: left out: {one}")
@@ -99,6 +101,7 @@ def load_scene_folder(
     )
     view = SceneView(size, most, maps, len(names))
     about = [names, most, maps, [part.identity for part in parts]]
+    files = [(path, size) for path, size in files if path.is_file()]  # others are left out
     rows = [
         [os.path.relpath(path, root), content]
         for (path, _), content in zip(files, contents_of(files), strict=True)
@@ -135,13 +138,16 @@ def _parts_named(data: Data, known: Sequence[str], what: str) -> list[str]:
     tests = _TESTS if data.test_split == "test" else (data.test_split,)
     test = next((name for name in map(called, tests) if name), None)
     train = called(data.train_split)
-    for name, found in ((data.train_split, train), (data.test_split, test)):
-        if found is None and not (name == data.test_split and data.test_share and train):
+    for setting, names, found in (
+        ("train_split", (data.train_split,), train),
+        ("test_split", tests, test),
+    ):
+        if found is None and not (setting == "test_split" and data.test_share):
             there = f"there is {', '.join(sorted(known))}" if known else "there is none"
+            out = ", or hold a share out: --set data.test_share=0.2" * (setting == "test_split")
             raise Refused(
-                f"--data {data.name}: no single {what.replace('{}', name)} ({there}); say which"
-                " part is meant, e.g. --set data.train_split=train2017, or hold a share out: --set"
-                " data.test_share=0.2"
+                f"--data {data.name}: no single {what.replace('{}', ' or '.join(names))} ({there});"
+                f" say which part is meant, --set data.{setting}=NAME{out}"
             )
     assert train is not None
     if test == train:
@@ -202,7 +208,8 @@ def _named(categories: list[Category]) -> list[tuple[int, str]]:
 
 def _folder_of(name: str, root: Path, split: str, images: list[Image]) -> Path:
     """Where the files of a part are named from: the first folder that holds one of them."""
-    if far := [image.file_name for image in images if Path(image.file_name).is_absolute()]:
+    names = [image.file_name for image in images]
+    if far := [one for one in names if os.path.isabs(one) or ".." in Path(one).parts]:
         raise Refused(
             f"--data {name}: {split} names {far[0]}, which is no file below {root}; name images"
             " from there"
@@ -380,6 +387,23 @@ def _check_there(name: str, scenes: list[_Scene]) -> None:
     if missing:
         more = f" (and {len(missing) - 1:,} more files)" if len(missing) > 1 else ""
         raise Refused(f"--data {name}: there is no {missing[0]}{more}")
+
+
+def _check_masks(name: str, scenes: list[_Scene], num_classes: int) -> None:
+    """Refuse masks that do not fit their images, or have classes that are not there: of a large set
+    some are looked at."""
+    chosen = np.linspace(0, len(scenes) - 1, min(len(scenes), _CHECKED_MASKS)).astype(int)
+    for scene in (scenes[index] for index in chosen.tolist()):
+        if scene.mask is None:
+            continue
+        try:
+            size, classes = check_header(scene.path), class_numbers(read_file(scene.mask))
+            check_classes(classes, size, num_classes)
+        except Failed as error:
+            raise Refused(
+                f"--data {name}: {scene.mask}: {error}; mend it, or leave such images out: --set"
+                f" data.unreadable=skip (cnnjax data check lists them)"
+            ) from None
 
 
 def _bytes(path: Path | None) -> int:

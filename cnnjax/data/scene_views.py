@@ -245,17 +245,7 @@ class SceneView:
 
     def _classes(self, encoded: bytes, frame: _Frame) -> UInt8[np.ndarray, "s s"]:
         classes = class_numbers(encoded)
-        if classes.shape != frame.original:
-            raise Failed(
-                f"the mask is of {_by(classes.shape)}, its image of {_by(frame.original)} (height x"
-                " width)"
-            )
-        wrong = classes[(classes > self.num_classes) & (classes != NOT_COUNTED)]
-        if len(wrong):
-            raise Failed(
-                f"its mask has pixels of class {wrong[0]}; they are 0 (the ground) to"
-                f" {self.num_classes}, or {NOT_COUNTED} (not counted)"
-            )
+        check_classes(classes, frame.original, self.num_classes)
         ground = self._ground(NOT_COUNTED)
         frame.pasted(_nearest(classes, frame), ground)
         return ground
@@ -266,6 +256,25 @@ def _check_size(known: Objects, frame: _Frame) -> None:
         raise Failed(
             f"the image is of {_by(frame.original)}, its annotations are of one of"
             f" {_by(known.size)} (height x width)"
+        )
+
+
+def check_classes(
+    classes: UInt8[np.ndarray, "h w"], size: tuple[int, int], num_classes: int
+) -> None:
+    """
+    Raises:
+      Failed: a mask is not of its image's size, or has a class that is not there.
+    """
+    if classes.shape != size:
+        raise Failed(
+            f"the mask is of {_by(classes.shape)}, its image of {_by(size)} (height x width)"
+        )
+    wrong = classes[(classes > num_classes) & (classes != NOT_COUNTED)]
+    if len(wrong):
+        raise Failed(
+            f"its mask has pixels of class {wrong[0]}; they are 0 (the ground) to {num_classes}, or"
+            f" {NOT_COUNTED} (not counted)"
         )
 
 

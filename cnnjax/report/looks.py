@@ -248,6 +248,7 @@ def _detections(
         for kind in kinds:
             counts[kind] += 1
     line = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    line += f" in {len(images)} images, with scores of {SCORE:g} and more and an IoU of .5"
     heading = f"{heading}: scores of {SCORE:g} and more, IoU of .5"
     return Look(detections_picture(seen, heading), counts, (line,))
 

@@ -17,8 +17,9 @@ from cnnjax.data.preview import class_colours, overlay
 from cnnjax.report.canvas import COLOURS, drawing, fitted
 
 _INCHES = 5.0  # of the longer side
+_LEGEND_ROWS = 5
 _KINDS = {"TP": (COLOURS[2], "-"), "FP": (COLOURS[1], "--"), "FN": (COLOURS[0], ":")}
-_MEANT = {"TP": "found", "FP": "nothing is there", "FN": "missed"}
+_MEANT = {"TP": "found", "FP": "wrong", "FN": "missed"}
 
 
 def boxes_picture(
@@ -115,16 +116,7 @@ def segmentations_picture(
                 grid[row][column].imshow(overlay(image, class_map), vmin=0, vmax=1)
         grid[0][0].set_ylabel("true")
         grid[1][0].set_ylabel("predicted")
-        there = np.unique(np.concatenate([one.ravel() for both in maps for one in both]))
-        colours = class_colours(256) / 255
-        handles = [
-            Rectangle((0, 0), 1, 1, fc=colours[one], label=names[one])
-            for one in there.tolist()
-            if 0 < one < len(names)
-        ]
-        if handles:
-            columns = max(1, min(len(handles), 2 * len(images)))
-            figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        _name_classes(figure, [one for both in maps for one in both], names)
         figure.suptitle(fitted(heading, figure.get_figwidth() - 0.4), fontsize=9)
         return _png(figure)
 
@@ -138,12 +130,29 @@ def classes_picture(
     with drawing():
         figure, axes = _canvas(image.shape[0], image.shape[1])
         axes.imshow(overlay(image / 255, class_map), vmin=0, vmax=1)
-        there = [one for one in np.unique(class_map).tolist() if one]
-        colours = class_colours(256) / 255
-        handles = [Rectangle((0, 0), 1, 1, fc=colours[one], label=names[one]) for one in there]
-        if handles:
-            figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
+        _name_classes(figure, [class_map], names)
         return _png(figure)
+
+
+def _name_classes(
+    figure: Figure, maps: Sequence[UInt8[np.ndarray, "..."]], names: Sequence[str]
+) -> None:
+    """A legend of the classes that fill most pixels, as many as there is room for."""
+    counts = np.bincount(np.concatenate([one.ravel() for one in maps]), minlength=256)
+    there = [one for one in np.argsort(-counts, kind="stable").tolist() if counts[one]]
+    there = [one for one in there if 0 < one < len(names)]
+    if not there:
+        return
+    colours, wide = class_colours(256) / 255, 1.5  # inches of an entry
+    columns = max(1, int(figure.get_figwidth() / wide))
+    shown = there[: _LEGEND_ROWS * columns]
+    handles = [
+        Rectangle((0, 0), 1, 1, fc=colours[one], label=fitted(str(names[one]), wide - 0.5, 7.0))
+        for one in shown
+    ]
+    rest = f"{len(there) - len(shown)} more are not named" if len(there) > len(shown) else None
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)),
+                  fontsize=7, title=rest, title_fontsize=7)  # fmt: skip
 
 
 def mask_png(class_map: UInt8[np.ndarray, "h w"]) -> bytes:

@@ -74,9 +74,10 @@ def write_page(page: Path, fresh: Mapping[str, dict[str, Any]] = NOTHING) -> Non
 
 def begin_page(page: Path, summary: dict[str, Any], path: str) -> None:
     """A page with every block of a summary, for its author to go on from."""
+    spreads = ("spreads",) * any(one["unit"].endswith("²") for one in summary["contrasts"])
     blocks = "\n".join(
         f"<!-- {path} {kind} -->\n<!-- end -->\n"
-        for kind in ("run", "figures", "contrasts", "verdicts", "costs")
+        for kind in ("run", "figures", *spreads, "contrasts", "verdicts", "costs")
     )
     text = (
         f"# `{summary['study']}`\n\n**Question.** {summary['question']}\n\n"
@@ -155,7 +156,7 @@ def _contrasts(summary: dict[str, Any]) -> str:
                 minus(one["title"]),
                 equal or one["expect"] or "different",
                 words(one["metric"]),
-                NO_VALUE if mean is None else shown_step(metric, mean),
+                NO_VALUE if mean is None else shown_step(metric, mean) + _squared(one),
                 _interval(one, metric) or NO_VALUE,
                 NO_VALUE if one["p_holm"] is None else probability(one["p_holm"]),
                 one["verdict"],
@@ -163,6 +164,11 @@ def _contrasts(summary: dict[str, Any]) -> str:
         )
     head = ["contrast", "declared", "metric", "difference", "95 % interval", "p (Holm)", "verdict"]
     return f"\n{_table(head, rows, right=(3, 5))}\n"
+
+
+def _squared(one: dict[str, Any]) -> str:
+    """The unit of a difference of variances, which stands beside deviations."""
+    return f" {one['unit']}" if one["unit"].endswith("²") else ""
 
 
 def _verdicts(summary: dict[str, Any]) -> str:

@@ -172,7 +172,8 @@ def spread_table(outcome: Outcome) -> Table | None:
         "How far seeds scatter: standard deviation (n - 1), its interval for normal errors"
         " (chi-squared), and what a single run foretells, mean over the runs: √(error / 2 test"
         " images), of runs that err on each image by themselves and together are calibrated"
-        " (Jordan 2023, arXiv:2304.01910; with more than two classes at most that).",
+        " (Jordan 2023, arXiv:2304.01910; calibrated networks of more than two classes scatter at"
+        " most so far, others farther).",
         (*(("metric",) if len(metrics) > 1 else ()), *head),
         rows,
         numeric=tuple(range(len(rows[0]) - 4, len(rows[0]))),

@@ -94,7 +94,7 @@ def augmentation_of(data: Data, dataset: AnyDataset) -> str:
         if chosen not in ("none", *allowed):
             raise Refused(
                 f"data.augmentation={chosen}: {dataset.name} is streamed; use"
-                f" {' or '.join(allowed)}"
+                f" {' or '.join(allowed)}, or none"
             )
     smallest = min(dataset.image_shape[:2])
     if str(chosen).startswith("pad_crop") and data.crop_padding >= smallest:

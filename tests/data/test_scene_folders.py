@@ -124,7 +124,9 @@ def test_a_part_is_named_or_held_out(coco):
     dataset, _ = load(coco, train_split="val2017", test_split="train2017")
     assert (len(dataset.train), len(dataset.test)) == (3, 5)
     (coco / "annotations" / "instances_val2017.json").unlink()
-    with pytest.raises(Refused, match=r"no single file instances_test\.json.*data.test_share=0.2"):
+    with pytest.raises(
+        Refused, match=r"instances_test or val or validation\.json.*data.test_share=0.2"
+    ):
         load(coco)
 
 
@@ -180,6 +182,7 @@ def no_jpeg(root):
             ),
             "annotation 4 has neither bbox nor segmentation",
         ),
+        (changed(lambda w: w["images"][1].update(file_name="../2.jpg")), "names ../2.jpg, which"),
         (changed(lambda w: w["images"][1].update(file_name="/far/2.jpg")), "names /far/2.jpg, whi"),
         (changed(lambda w: w["images"][2].update(width=41)), "3.jpg is of 30x40 .*, and its ann"),
         (rename("train2017", "2017"), "no single file instances_train.json"),
@@ -310,6 +313,20 @@ def test_a_folder_of_masks_that_lacks_something_is_refused(masked, break_it, lin
         load(masked, "masks")
 
 
+@pytest.mark.parametrize(
+    ("mask", "line"),
+    [
+        (np.zeros((8, 8), np.uint8), "the mask is of 8x8, its image of 30x40"),
+        (np.full((30, 40), 77, np.uint8), "pixels of class 77; they are 0 .the ground. to 2"),
+        (np.zeros((30, 40, 3), np.uint8), "its mask is an image of mode RGB"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused_before_a_run(masked, mask, line):
+    write(masked / "masks" / "val" / "2.png", mask)
+    with pytest.raises(Refused, match=f"val/2.png: .*{line}.*data.unreadable=skip"):
+        load(masked, "masks")
+
+
 def test_a_check_finds_masks_that_do_not_fit(masked, cli):
     write(masked / "masks" / "val" / "2.png", np.zeros((8, 8), np.uint8))
     write(masked / "masks" / "train" / "0.png", np.full((30, 40), 77, np.uint8))
@@ -328,6 +345,14 @@ def test_photographs_of_coco(tmp_path):
     instances = json.loads((REAL / "instances_train2017.json").read_text())["annotations"]
     counted = images_per_class(dataset.train, 80).sum()
     assert counted == sum(not one["iscrowd"] for one in instances)
+
+
+def test_a_check_names_an_image_that_is_missing(coco, cli):
+    remove_image(coco)
+    code, out, _ = cli("data", "check", f"coco:{coco}", "--json")
+    assert code == 1
+    (one,) = json.loads(out)["unreadable"]
+    assert one["where"].endswith("train2017/000000000002.jpg")
 
 
 def test_a_check_finds_wrong_boxes(coco, cli):
