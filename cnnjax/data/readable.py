@@ -92,10 +92,7 @@ def without_unreadable(
         for position, _ in bad.get(split, [])
     ]
     out = LeftOut(len(places), "images that cannot be decoded", places[0])
-    say(
-        f"{dataset.name}: left out: {out}; to list them: cnnjax data check {dataset.name},"
-        " with the same data.train_split and data.test_split"
-    )
+    say(f"{dataset.name}: left out: {out}; to list them: cnnjax data check {dataset.name}")
     left = with_examples(dataset, train, test, left_out=(*dataset.left_out, out))
     _check_classes(dataset, left, out)
     return left
