@@ -10,6 +10,7 @@ import math
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -67,8 +68,15 @@ def network(name: str, **fields) -> tuple[nn.Module, int, int]:
     """A network with the size of its images and its number of classes."""
     if name.startswith("cifar_resnet"):
         return ResNetCifar(int(name.removeprefix("cifar_resnet")), **fields), 32, 10
-    import torchvision
+    try:
+        import torchvision
+    except (ImportError, RuntimeError):  # RuntimeError: it was built for another PyTorch
+        sys.path.insert(0, str(Path(__file__).parents[1]))
+        from tests.interop.torch_nets import ResNet  # equal to torchvision's: test_parity.py
 
+        assert name == "resnet50", f"{name}: install torchvision, or take resnet50"
+        widths = (64, 128, 256, 512)
+        return ResNet((3, 4, 6, 3), widths, "B", True, False, 7, 1000), 224, 1000
     return getattr(torchvision.models, name)(), 224, 1000
 
 

@@ -18,7 +18,7 @@ from cnnjax.core.environment import bits, configure_xla, cores, machine, version
 
 configure_xla()
 
-CASES = ("cifar_resnet20:128", "cifar_resnet56:128")  # resnet50:16, where torchvision is, too
+CASES = ("cifar_resnet20:128", "cifar_resnet56:128")  # and resnet50:16
 ROUND_SECONDS = 2.0
 
 

@@ -24,7 +24,7 @@ HEARTBEAT_SECONDS = 10  # without a sign of life for so long a process is lost
 # What jax says, as one kind of error or another, when a collective fails for want of a peer.
 _FAULTS = re.compile(
     r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|FAILED_PRECONDITION|DEADLINE_EXCEEDED): .*"
-    r"(gloo|nccl|rccl|collective|connection|heartbeat)",
+    r"(gloo|nccl|rccl|collective|connection|heartbeat|barrier)",
     re.IGNORECASE | re.DOTALL,
 )
 _CHUNK = 2**26  # bytes
@@ -136,6 +136,20 @@ def everyone(values: Sequence[float | int]) -> np.ndarray:
     return np.ascontiguousarray(rows).view(np.float64)
 
 
+def from_all(value: T) -> list[T]:
+    """What each process says, in all of them: plain, as numbers, text, lists, dicts, None."""
+    if process_count() == 1:
+        return [value]
+    mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = everyone([len(mine)])[:, 0].astype(int)
+    from jax.experimental import multihost_utils
+
+    with waiting():
+        rows = multihost_utils.process_allgather(np.pad(mine, (0, lengths.max() - len(mine))))
+    pairs = zip(np.asarray(rows), lengths, strict=True)
+    return [json.loads(bytes(row[:length])) for row, length in pairs]
+
+
 def in_all(function: Callable[[], T]) -> T:
     """What `function` gives here, once it has given something in every process.
 
@@ -241,10 +255,15 @@ def peers_named() -> Iterator[None]:
     try:
         yield
     except (JaxRuntimeError, ValueError) as error:
-        if process_count() == 1 or not _FAULTS.match(str(error)):
+        if not is_peer_fault(error):
             raise
         time.sleep(HEARTBEAT_SECONDS + 2)
         raise PeerLost(lost("a process")) from error
+
+
+def is_peer_fault(error: BaseException) -> bool:
+    """Whether it is what a collective or a barrier raises when a peer is gone."""
+    return process_count() > 1 and bool(_FAULTS.match(str(error)))
 
 
 def lost(who: str) -> str:

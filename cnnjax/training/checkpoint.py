@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import shutil
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.arrays import pack, unpack
-from cnnjax.core.distributed import broadcast, from_first, process_count
+from cnnjax.core.distributed import is_peer_fault, process_count
 from cnnjax.core.environment import quiet_absl
 from cnnjax.core.errors import Failed, Refused, Say, one_line
 from cnnjax.core.files import atomic_write, read_sealed, write_sealed
@@ -39,6 +40,7 @@ class OrbaxSaves:
     """
 
     keeps_last = True
+    in_parts = False
 
     def __init__(
         self,
@@ -49,33 +51,13 @@ class OrbaxSaves:
         seconds: float = 60.0,
         read_only: bool = False,
     ):
-        import orbax.checkpoint as ocp
-
-        quiet_absl()
         self.folder, self.identity, self.say = folder, identity, say
         self.seconds, self.read_only = seconds, read_only
-        self._args = ocp.args
         self._last = time.monotonic()
-        processes = {}
-        if process_count() > 1:  # the first one alone saves; see `FirstSaves`
-            mine = ocp.options.MultiprocessingOptions(
-                primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
-            )
-            processes = {"multiprocessing_options": mine}
-        # A deletion of orbax is not atomic; renamed away first, a half-deleted step is no step.
-        writing = {"max_to_keep": 3, "todelete_subdir": "deleted", "cleanup_tmp_directories": True}
         if not read_only:
             folder.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                read_only=read_only,
-                create=not read_only and not processes,  # orbax makes it with all of them or not
-                **processes,
-                enable_async_checkpointing=False,
-                **({} if read_only else writing),
-            ),
-        )
+        # Of several processes the one that has this alone takes part; see `shared_saves`.
+        self._manager, self._args = manager(folder, [0], read_only=read_only)
 
     def due(self) -> bool:
         return time.monotonic() - self._last >= self.seconds
@@ -92,23 +74,14 @@ class OrbaxSaves:
             return
         arrays = named_arrays(tree)
         about = {"run": self.identity, "leaves": describe(arrays)}
-        args = self._args
-        try:
-            self._manager.save(
-                step,
-                args=args.Composite(state=args.StandardSave(arrays), about=args.JsonSave(about)),
-                force=True,
-            )
-            self._manager.wait_until_finished()
+        with written(self.folder / str(step)):
+            write(self._manager, step, arrays, about)
             self._write_seal(step, about)
-        except Exception as error:  # orbax wraps what the disk says in kinds of its own
-            raise Failed(
-                f"{self.folder / str(step)} cannot be written: {one_line(error)}"
-            ) from error
-        shutil.rmtree(self.folder / "deleted", ignore_errors=True)
-        for seal in self.folder.glob("*.json"):
-            if not (self.folder / seal.stem).is_dir():
-                seal.unlink(missing_ok=True)
+        tidy(self.folder)
+        self.was_saved()
+
+    def was_saved(self) -> None:
+        """From now on the time to the next save is counted."""
         self._last = time.monotonic()
 
     def restore(self, template: Any) -> Any | None:
@@ -142,8 +115,7 @@ class OrbaxSaves:
         return self.folder / f"{step}.json"
 
     def _write_seal(self, step: int, about: dict[str, Any]) -> None:
-        files = file_digests(self.folder / str(step))
-        write_sealed(self._seal(step), {**about, "files": files})
+        seal(self.folder, step, about, file_digests(self.folder / str(step)))
 
     def _read_unsealed(
         self, step: int, wanted: dict[str, np.ndarray]
@@ -214,43 +186,6 @@ class OrbaxSaves:
         return arrays
 
 
-class FirstSaves:
-    """Saves of the first process, for all that train together: only it sees the folder.
-
-    Args:
-      saves: its own; None in the others.
-    """
-
-    keeps_last = True
-
-    def __init__(self, saves: OrbaxSaves | None):
-        self._saves = saves
-
-    def due(self) -> bool:
-        return self._saves is not None and self._saves.due()
-
-    def save(self, step: int, tree: Any, *, force: bool = False) -> None:
-        def save() -> None:
-            assert self._saves
-            self._saves.save(step, tree, force=force)
-
-        from_first(save)
-
-    def restore(self, template: Any) -> Any | None:
-        found: list[Any] = []
-
-        def restore() -> bool:
-            assert self._saves
-            found.append(self._saves.restore(template))
-            return found[0] is not None
-
-        if not from_first(restore):
-            return None
-        arrays = named_arrays(found[0] if found else template)
-        mine = np.frombuffer(pack(arrays), np.uint8)
-        return refill(template, unpack(broadcast(mine).tobytes()))
-
-
 class LightSaves:
     """One file, replaced at each save: for runs where orbax's 150 ms and 15 files cost too much.
 
@@ -262,6 +197,7 @@ class LightSaves:
     """
 
     keeps_last = False
+    in_parts = False
 
     def __init__(self, path: Path, identity: str, say: Say, seconds: float = 30.0):
         self.path, self.say, self.seconds = path, say, seconds
@@ -292,6 +228,68 @@ class LightSaves:
             return None
 
 
+def manager(folder: Path, processes: Sequence[int], *, read_only: bool = False) -> tuple[Any, Any]:
+    """orbax's CheckpointManager of a folder, and its module of arguments.
+
+    Args:
+      processes: those that make and use it, all of them at the same times; alone there is but 0.
+    """
+    import orbax.checkpoint as ocp
+
+    quiet_absl()
+    apart = {}
+    if process_count() > 1:
+        mine = ocp.options.MultiprocessingOptions(
+            primary_host=processes[0],
+            active_processes=set(processes),
+            barrier_sync_key_prefix=f"saves_of_{len(processes)}",
+        )
+        apart = {"multiprocessing_options": mine}
+    # A deletion of orbax is not atomic; renamed away first, a half-deleted step is no step.
+    writing = {"max_to_keep": 3, "todelete_subdir": _DELETED, "cleanup_tmp_directories": True}
+    options = ocp.CheckpointManagerOptions(
+        read_only=read_only,
+        create=not read_only and not apart,  # orbax makes it with all of them or not
+        **apart,
+        enable_async_checkpointing=False,
+        **({} if read_only else writing),
+    )
+    return ocp.CheckpointManager(folder.absolute(), options=options), ocp.args
+
+
+def write(manager: Any, step: int, arrays: Mapping[str, Any], about: dict[str, Any]) -> None:
+    """Save arrays, and of what they are, at `step`."""
+    from orbax.checkpoint import args
+
+    saved = args.Composite(state=args.StandardSave(arrays), about=args.JsonSave(about))
+    manager.save(step, args=saved, force=True)
+    manager.wait_until_finished()
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Around the writing of a save: what fails is `Failed`, but for a peer that is gone."""
+    try:
+        yield
+    except Exception as error:  # orbax wraps what the disk says in kinds of its own
+        if is_peer_fault(error):
+            raise
+        raise Failed(f"{path} cannot be written: {one_line(error)}") from error
+
+
+def seal(folder: Path, step: int, about: dict[str, Any], files: dict[str, str]) -> None:
+    """Say of what save `step` is, and the SHA-256 of each of its files: from here on it is one."""
+    write_sealed(folder / f"{step}.json", {**about, "files": files})
+
+
+def tidy(folder: Path) -> None:
+    """Remove what the saves that are not kept have left."""
+    shutil.rmtree(folder / _DELETED, ignore_errors=True)
+    for path in folder.glob("*.json"):
+        if not (folder / path.stem).is_dir():
+            path.unlink(missing_ok=True)
+
+
 def owners(folder: Path) -> set[str]:
     """The identities of the runs whose sealed saves lie in `folder`."""
     found = set()
@@ -301,18 +299,23 @@ def owners(folder: Path) -> set[str]:
     return found
 
 
+_COLUMNS = "columns:"  # before the digest of an array that was saved in parts
+_DELETED = "deleted"  # orbax's saves on their way out
 _RUN = "run"  # the name of the identity among the arrays
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file below `folder`, by its path there."""
+def file_digests(folder: Path, names: Iterable[Path] | None = None) -> dict[str, str]:
+    """SHA-256 of each file below `folder`, or of these of them, by its path there."""
     found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[str(path.relative_to(folder))] = digest
+    for name in files_below(folder) if names is None else names:
+        with (folder / name).open("rb") as file:
+            found[str(name)] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Their paths there."""
+    return [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -330,13 +333,25 @@ def refill(template: Any, arrays: dict[str, np.ndarray]) -> Any:
 def describe(arrays: dict[str, np.ndarray]) -> dict[str, list]:
     """Dtype, shape and SHA-256 of each array."""
     return {
-        name: [
-            array.dtype.name,
-            list(array.shape),
-            hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest(),
-        ]
+        name: [array.dtype.name, list(array.shape), content_digest(array)]
         for name, array in arrays.items()
     }
+
+
+def content_digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def column_digests(array: np.ndarray) -> list[str]:
+    """SHA-256 of what each index of the last axis has: of an array that is divided along it, the
+    digests of the whole are those of its parts, one after the other."""
+    columns = np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    return [hashlib.sha256(column.tobytes()).hexdigest() for column in columns]
+
+
+def digest_of_columns(digests: Iterable[str]) -> str:
+    """What stands for an array that was saved in parts, whatever the parts were."""
+    return _COLUMNS + hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def check_form(found: dict[str, list], wanted: dict[str, np.ndarray]) -> None:
@@ -354,6 +369,8 @@ def check_form(found: dict[str, list], wanted: dict[str, np.ndarray]) -> None:
 
 def check_digests(expected: dict[str, list], arrays: dict[str, np.ndarray]) -> None:
     """Raises ValueError if the content of an array is not what was saved."""
-    for name, (_, _, digest) in describe(arrays).items():
-        if digest != expected[name][2]:
+    for name, array in arrays.items():
+        of_columns = expected[name][2].startswith(_COLUMNS)
+        found = digest_of_columns(column_digests(array)) if of_columns else content_digest(array)
+        if found != expected[name][2]:
             raise ValueError(f"{name} is damaged")

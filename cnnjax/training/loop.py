@@ -28,11 +28,16 @@ DISPATCH_SECONDS = 1.0
 
 @runtime_checkable
 class Saves(Protocol):
-    """Where a run keeps its state: `OrbaxSaves` or `LightSaves`."""
+    """Where a run keeps its state: `OrbaxSaves`, `LightSaves`, those of `shared_saves`."""
 
     @property
     def keeps_last(self) -> bool:
         """Whether the state at the end of a run is kept, or only what a run goes on from."""
+        ...
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether it takes arrays as they lie on the devices, or whole ones on the host."""
         ...
 
     def due(self) -> bool:
@@ -228,9 +233,10 @@ def _save(
     force: bool = False,
 ) -> None:
     check_agreement(training.placement, state)
-    fetch = training.placement.fetch
-    ordinary = training.task.unpack(fetch(state, "state"))
-    saves.save(step, saved_tree(ordinary, fetch(sums, "whole"), seconds), force=force)
+    if not saves.in_parts:
+        fetch = training.placement.fetch
+        state, sums = fetch(state, "state"), fetch(sums, "whole")
+    saves.save(step, saved_tree(training.task.unpack(state), sums, seconds), force=force)
 
 
 def _judge(

@@ -20,7 +20,6 @@ from cnnjax.core.distributed import (
     in_all,
     is_first,
     peers_named,
-    process_count,
 )
 from cnnjax.core.environment import bits, machine, start_backend, versions
 from cnnjax.core.errors import Refused, Say
@@ -35,7 +34,7 @@ from cnnjax.core.values import differences, digest, plain
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.order import check_batch, total_steps
 from cnnjax.tasks.task import Accumulator
-from cnnjax.training.checkpoint import FirstSaves, OrbaxSaves, owners
+from cnnjax.training.checkpoint import OrbaxSaves, owners
 from cnnjax.training.events import Events
 from cnnjax.training.loop import evaluate, fit
 from cnnjax.training.make import data_spec, make_task, sources_of
@@ -45,6 +44,7 @@ from cnnjax.training.pretrained import check_weights, weights_digest
 from cnnjax.training.progress import Progress
 from cnnjax.training.restore import check_format, dataset_of, read_run, restore_run
 from cnnjax.training.setup import prepare
+from cnnjax.training.shared_saves import shared_saves
 
 
 def train_run(
@@ -63,7 +63,8 @@ def train_run(
 ) -> dict:
     """Train in `workdir`, going on from what is there; the result as plain data.
 
-    Of several processes that train together the first alone sees the folder and speaks.
+    Of several processes that train together the first alone speaks, and writes all but its part of
+    the saves; of these too where the others do not see the folder.
 
     Args:
       data_dir: where `dataset` lies: remembered for `evaluate_run`.
@@ -104,11 +105,11 @@ def train_run(
             recipe, seed, dataset, task=task, placement=placement, on_progress=on_progress, say=say
         )
         from_first(lambda: None)  # all have compiled: from here on they move together
-        saves = folder.saves if folder else None
+        saves = shared_saves(folder.saves if folder else None, workdir / "checkpoints")
         with Watch(peer_seconds, tell):
             ended = fit(
                 training,
-                saves=saves if process_count() == 1 else FirstSaves(saves),
+                saves=saves,
                 on_start=folder.log.start if folder else lambda step: None,
                 on_progress=on_progress,
                 on_epoch=folder.record if folder else lambda record: None,

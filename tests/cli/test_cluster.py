@@ -22,7 +22,9 @@ LONG = ("--epochs", "60", "--save-every", "0", "--set", "optimizer.learning_rate
 class Cluster:
     """The processes of one training in `folder`."""
 
-    def __init__(self, command, folder, count, *arguments, coordinator=None, ids=None, each=None):
+    def __init__(
+        self, command, folder, count, *arguments, coordinator=None, ids=None, each=None, below=None
+    ):
         if coordinator is None:
             with socket.socket() as free:
                 free.bind(("localhost", 0))
@@ -30,7 +32,8 @@ class Cluster:
         self.folder = folder
         self.members = [
             subprocess.Popen(
-                [*command, *ARGUMENTS, "--workdir", str(folder), "--coordinator", coordinator,
+                [*(below[number] if below else ()), *command, *ARGUMENTS,
+                 "--workdir", str(folder), "--coordinator", coordinator,
                  "--num-processes", str(count), "--process-id", str(number), *arguments,
                  *(each[number] if each else ())],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -80,6 +83,50 @@ def test_two_processes_are_one_of_two_devices_to_the_bit(command, tmp_path):
     first, second = json.loads(ended[0][1]), json.loads(one.stdout)
     assert first["bits"] == second["bits"]
     assert first["test_error"] == second["test_error"]
+
+
+def test_each_process_saves_what_lies_with_it_and_one_goes_on_from_that(command, tmp_path):
+    divided = ("--model-shards", "2", *LONG)
+    both = Cluster(command, tmp_path, 2, *divided)
+    both.trains()
+    both.members[0].terminate()
+    assert [code for code, _, _ in both.ended()] == [143, 143]
+    newest = max((tmp_path / "checkpoints").glob("*.json"), key=lambda path: int(path.stem))
+    writers = {path.name for path in newest.with_suffix("").joinpath("state").iterdir()}
+    assert {"ocdbt.process_0", "ocdbt.process_1"} <= writers
+    in_parts = {name for name, (*_, said) in leaves(tmp_path).items() if ":" in said}
+    assert any(name.endswith("params.Conv_0.kernel") for name in in_parts), in_parts
+    assert not any(name.endswith("step") for name in in_parts)
+    alone = subprocess.run(
+        [*command, *ARGUMENTS, "--workdir", str(tmp_path), *LONG, "--json"],
+        env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(alone.stdout)["status"] == "done"
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == sorted(set(steps))
+    assert "checkpoint" not in alone.stderr  # none was found damaged
+
+
+@pytest.mark.long
+def test_a_folder_that_one_alone_sees_is_saved_by_it(command, tmp_path):
+    each = [[], ["--workdir", str(tmp_path / "elsewhere")]]
+    ended = Cluster(command, tmp_path / "run", 2, "--model-shards", "2", each=each).ended()
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert not (tmp_path / "elsewhere").exists()
+    assert not any(":" in digest for *_, digest in leaves(tmp_path / "run").values())
+    load_run(tmp_path / "run")
+
+
+@pytest.mark.long
+def test_a_disk_that_fails_another_is_said_there_and_a_lost_peer_here(command, tmp_path):
+    full = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]  # it can write no byte
+    both = Cluster(command, tmp_path, 2, "--model-shards", "2", *LONG, below=[[], full])
+    first, second = both.ended()
+    assert (first[0], second[0]) == (75, 1), first[2]
+    assert "process 1" in first[2].splitlines()[-1]
+    assert "cannot be written" in second[2].splitlines()[-1]
 
 
 @pytest.mark.long

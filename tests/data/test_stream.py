@@ -142,6 +142,7 @@ class Memory:
     """Saves that keep the last state and stop a run after its first dispatch."""
 
     keeps_last = False
+    in_parts = False
 
     def __init__(self):
         self.kept = None

@@ -1,15 +1,23 @@
 """Damage is noticed, named, and walked back from; another network's state is never loaded."""
 
+import itertools
 import shutil
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from cnnjax import Refused
 from cnnjax.core.errors import Failed
-from cnnjax.training.checkpoint import LightSaves, OrbaxSaves
+from cnnjax.training.checkpoint import (
+    LightSaves,
+    OrbaxSaves,
+    check_digests,
+    column_digests,
+    digest_of_columns,
+)
 
 pytestmark = pytest.mark.core  # also on every other Python: make test-core
 
@@ -223,3 +231,16 @@ def test_seals_go_with_their_saves(saved):
     assert sorted(p.name for p in saves.folder.iterdir()) == [
         "3", "3.json", "4", "4.json", "5", "5.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 6, 12])
+def test_a_digest_of_columns_is_that_of_any_division(parts):
+    kernel = np.random.default_rng(0).normal(size=(3, 5, 12)).astype(np.float32)
+    whole = digest_of_columns(column_digests(kernel))
+    cut = [column_digests(part) for part in np.split(kernel, parts, axis=-1)]
+    assert digest_of_columns(itertools.chain(*cut)) == whole
+    expected = {"kernel": ["float32", [3, 5, 12], whole]}
+    check_digests(expected, {"kernel": kernel})
+    kernel[1, 2, 3] = np.nextafter(kernel[1, 2, 3], np.float32(9))
+    with pytest.raises(ValueError, match="kernel is damaged"):
+        check_digests(expected, {"kernel": kernel})

@@ -25,6 +25,7 @@ class Recorder:
     """Keeps the newest state; asks to stop after so many dispatches."""
 
     keeps_last = True
+    in_parts = False
 
     def __init__(self, stop_after=10**9):
         self.tree, self.asked, self.stop_after = None, 0, stop_after
