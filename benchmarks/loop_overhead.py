@@ -14,8 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from cnnjax.core.environment import configure_xla, machine, versions
+from cnnjax.core.environment import begin_with_huge_pages, configure_xla, machine, versions
 
+begin_with_huge_pages()
 configure_xla()
 
 

@@ -14,8 +14,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from cnnjax.core.environment import bits, configure_xla, cores, machine, versions
+from cnnjax.core.environment import (
+    begin_with_huge_pages,
+    bits,
+    configure_xla,
+    cores,
+    machine,
+    versions,
+)
 
+begin_with_huge_pages()
 configure_xla()
 
 CASES = ("cifar_resnet20:128", "cifar_resnet56:128")  # and resnet50:16

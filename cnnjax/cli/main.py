@@ -40,6 +40,7 @@ COMMANDS = {
 }
 
 
+_COMPUTE = ("train", "eval", "bench", "study", "analyze")
 _HARMLESS = ("JAX_PLATFORMS",)  # of the variables that jax reads
 
 
@@ -146,4 +147,8 @@ def main() -> None:
         from cnnjax.cli.supervisor import begin
 
         begin()
+    if sys.argv[1:2] and sys.argv[1] in _COMPUTE:
+        from cnnjax.core.environment import begin_with_huge_pages
+
+        begin_with_huge_pages()
     run(cnnjax)

@@ -48,7 +48,7 @@ class Detector(OnBackbone, kw_only=True):
     @nn.nowrap
     def best(
         self, scores: Float[Array, "b {self.num_classes}"]
-    ) -> tuple[Float[Array, " k"], Int[Array, " k"], Int[Array, " k"]]:
+    ) -> tuple[Float[Array, "*c k"], Int[Array, "*c k"], Int[Array, "*c k"]]:
         """The candidates of an image by falling score: scores, which boxes, and their classes."""
         top, which = jax.lax.top_k(scores.reshape(-1), min(self.candidates, scores.size))
         return top, which // self.num_classes, which % self.num_classes
@@ -56,13 +56,13 @@ class Detector(OnBackbone, kw_only=True):
     @nn.nowrap
     def answer(
         self,
-        boxes: Float[Array, "k 4"],
-        scores: Float[Array, " k"],
-        labels: Int[Array, " k"],
+        boxes: Float[Array, "*c k 4"],
+        scores: Float[Array, "*c k"],
+        labels: Int[Array, "*c k"],
         image_size: tuple[int, int],
     ) -> dict[str, Array]:
-        """Of an image's candidates by falling score: `boxes` [most, 4] within the image, `scores`
-        and `labels` [most]; labels of -1 are padding."""
+        """Of an image's candidates `boxes` [most, 4] within the image, `scores` and `labels` [most]
+        by falling score; labels of -1 are padding."""
         boxes = box.clip(boxes, *image_size)
         valid = (scores > self.score_threshold) & (box.area(boxes) > 0)
         return best_of_each(boxes, scores, labels, valid, self.nms_threshold, self.most)

@@ -1,5 +1,7 @@
 """Non-maximum suppression with fixed shapes: of boxes that overlap, the one of highest score."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -39,23 +41,28 @@ def non_max_suppression(
 
 
 def best_of_each(
-    boxes: Float[Array, "k 4"],
-    scores: Float[Array, " k"],
-    classes: Int[Array, " k"],
-    valid: Bool[Array, " k"],
+    boxes: Float[Array, "*c k 4"],
+    scores: Float[Array, "*c k"],
+    classes: Int[Array, "*c k"],
+    valid: Bool[Array, "*c k"],
     threshold: float,
     most: int,
 ) -> dict[str, Array]:
     """A detector's answer for an image: what non-maximum suppression leaves of each class.
 
     Args:
-      scores: falling.
+      boxes: with a row for each class only those of a row can oust each other.
 
     Returns:
-      `boxes` [most, 4], `scores` and `labels` [most] by falling score; labels of -1 are padding.
+      `boxes` [most, 4], `scores` and `labels` [most] by falling score, of equal ones the earlier
+      first; labels of -1 are padding.
     """
-    kept = non_max_suppression(boxes, scores, classes, valid, threshold)
-    order = jnp.argsort(~kept, stable=True)[:most]
+    suppress = partial(non_max_suppression, threshold=threshold)
+    if scores.ndim > 1:
+        suppress = jax.vmap(suppress)
+    kept = suppress(boxes, scores, classes, valid).reshape(-1)
+    boxes, scores, classes = boxes.reshape(-1, 4), scores.reshape(-1), classes.reshape(-1)
+    order = jnp.argsort(-jnp.where(kept, scores, -jnp.inf), stable=True)[:most]
     there = kept[order]
     return {
         "boxes": jnp.where(there[:, None], boxes[order], 0.0),

@@ -111,3 +111,42 @@ def test_workers_that_cannot_be_are_refused(monkeypatch, asked, message):
     monkeypatch.setattr(environment, "has_accelerator", lambda: False)
     with pytest.raises(Refused, match=message):
         worker_environments(**asked)
+
+
+PAGES = "glibc.malloc.hugetlb=1"
+
+
+@pytest.mark.parametrize(
+    ("given", "kernel", "expected"),
+    [
+        ("", "always [madvise] never", PAGES),
+        ("glibc.malloc.check=1", "always [madvise] never", f"glibc.malloc.check=1:{PAGES}"),
+        ("glibc.malloc.hugetlb=0", "always [madvise] never", ""),  # a user's own wish
+        ("", "[always] madvise never", ""),
+        ("", "always madvise [never]", ""),
+    ],
+)
+def test_huge_pages_are_asked_for_where_the_kernel_gives_them_on_demand(
+    monkeypatch, tmp_path, given, kernel, expected
+):
+    monkeypatch.setattr(environment, "has_accelerator", lambda: False)
+    monkeypatch.setattr(environment.os, "confstr_names", {"CS_GNU_LIBC_VERSION": 2})
+    monkeypatch.setenv("GLIBC_TUNABLES", given)
+    assert environment.huge_pages_tunables(tmp_path / "absent") == ""
+    (tmp_path / "enabled").write_text(kernel)
+    assert environment.huge_pages_tunables(tmp_path / "enabled") == expected
+
+
+def test_a_command_that_computes_begins_once_more_with_its_arguments(command, tmp_path):
+    if not environment.huge_pages_tunables():
+        pytest.skip("the kernel has no huge pages on demand, or they are asked for already")
+    (tmp_path / "own.py").write_text(
+        "import os, sys\nprint('begun with', os.environ['GLIBC_TUNABLES'], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [*command, "train", "--model", "own.py:Absent", "--workdir", "run"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"begun with {PAGES}" in done.stderr
+    assert "Absent" in done.stderr

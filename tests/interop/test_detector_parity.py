@@ -38,6 +38,28 @@ def close(found, expected):
     assert np.abs(np.asarray(found) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+def tensors(*arrays):
+    return [torch.from_numpy(np.array(array)) for array in arrays]
+
+
+def same_answer(found, expected, most):
+    """Of one image: the same boxes in the same order, within the rounding of the logits.
+
+    torchvision's one-stage detectors also give boxes that the image's edge leaves without area.
+    """
+    boxes, scores, labels = expected
+    some = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    boxes, scores, labels = (values[some][:most] for values in (boxes, scores, labels))
+    count = len(labels)
+    assert count > 1
+    there = np.asarray(found["labels"][0]) >= 0
+    assert there.sum() == count
+    assert there[:count].all()
+    np.testing.assert_array_equal(found["labels"][0][:count], labels)
+    np.testing.assert_allclose(found["scores"][0][:count], scores, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found["boxes"][0][:count], boxes, rtol=1e-3, atol=0.02)
+
+
 def test_fcn_resnet50():
     model = create_model("fcn_resnet50", num_classes=5, dropout=0.0)
     net, variables, images, same = both(nets.FCN(5), model, 64)
@@ -60,8 +82,14 @@ def test_retinanet(extra):
     model = create_model("retinanet", num_classes=3, extra=extra, **SMALL)
     net, variables, images, same = both(nets.RetinaNet(3, extra), model, 128)
     found = model.apply(variables, images, train=False)
-    for name, expected in net(same).items():
+    outputs = net(same)
+    for name, expected in outputs.items():
         close(found[name], expected)
+    (anchors,) = tensors(model.anchor_boxes(128, 128))
+    counts = [9 * (128 // stride) ** 2 for stride in (8, 16, 32, 64, 128)]
+    classes, moves = (outputs[name][0].detach() for name in ("classes", "boxes"))
+    expected = nets.retinanet_boxes(classes, moves, anchors, counts, (128, 128))
+    same_answer(model.detections(found, (128, 128)), expected, 300)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +113,15 @@ def test_two_stages(name, class_of):
     classes, moves = net.judged(pooled(found["regions"][0], 7))
     close(found["classes"][0], classes)
     close(found["moves"][0], moves)
+    counts = [3 * (128 // stride) ** 2 for stride in (4, 8, 16, 32, 64)]
+    (anchors,) = tensors(model.anchor_boxes(128, 128))
+    proposed = (x[0].detach() for x in net.proposed(same))
+    regions = nets.proposals(*proposed, anchors, counts, (128, 128), most=20)
+    close(found["regions"][0][: len(regions)], regions)
+    assert int(found["there"].sum()) == len(regions)
+    judged = classes.detach()[: len(regions)], moves.detach()[: len(regions)]
+    expected = nets.region_boxes(*judged, regions, (128, 128))
+    same_answer(model.detections(found, (128, 128)), expected, model.most)
     if name == "mask_rcnn":
         labels = np.maximum(found["mask_labels"][0], 0)
         assert (np.asarray(found["mask_labels"][0]) >= 0).any()
@@ -131,3 +168,7 @@ def test_ssd300():
     assert usual_normalization(model, (300, 300, 3)) == "caffe"
     for name, values in expected.items():
         close(found[name], values)
+    (anchors,) = tensors(model.anchors(300, 300))
+    outputs = (expected[name][0] for name in ("classes", "boxes"))
+    boxes = nets.ssd_boxes(*outputs, anchors, (300, 300))
+    same_answer(model.detections(found, (300, 300)), boxes, 200)

@@ -1,4 +1,7 @@
-"""torchvision's detectors and FCN written out in PyTorch with its names, up to logits and moves."""
+"""torchvision's detectors and FCN written out in PyTorch with its names, up to logits and moves;
+and what it makes boxes of them by, one image at a time."""
+
+import math
 
 import torch
 from torch import nn
@@ -252,3 +255,91 @@ class SSD300(nn.Module):
             outputs = [per_anchor(conv(m), size) for conv, m in zip(convs, maps, strict=True)]
             found[name] = torch.cat(outputs, 1)
         return {"classes": found["classification"], "boxes": found["regression"]}
+
+
+# ---------------------------------------------------------------- from logits to boxes
+
+SSD, UNIT = (10.0, 10.0, 5.0, 5.0), (1.0, 1.0, 1.0, 1.0)
+
+
+def decoded(moves, anchors, weights):
+    """torchvision's BoxCoder."""
+    sides = anchors[:, 2:] - anchors[:, :2]
+    centres = anchors[:, :2] + sides / 2
+    moves = moves / torch.tensor(weights)
+    centre = moves[:, :2] * sides + centres
+    half = torch.exp(moves[:, 2:].clamp(max=math.log(1000 / 16))) * sides / 2
+    return torch.cat([centre - half, centre + half], 1)
+
+
+def clipped(boxes, size):
+    height, width = size
+    return torch.stack([boxes[:, i].clamp(0, (width, height)[i % 2]) for i in range(4)], 1)
+
+
+def suppressed(boxes, scores, labels, threshold):
+    """Which stay, by falling score; each class by itself (batched_nms)."""
+    kept = []
+    for index in torch.argsort(scores, descending=True, stable=True).tolist():
+        rivals = [other for other in kept if labels[other] == labels[index]]
+        a, b = boxes[index], boxes[rivals]
+        low, high = torch.maximum(a[:2], b[:, :2]), torch.minimum(a[2:], b[:, 2:])
+        common = (high - low).clamp(min=0).prod(1)
+        union = (a[2:] - a[:2]).prod() + (b[:, 2:] - b[:, :2]).prod(1) - common
+        if not (common / union > threshold).any():
+            kept.append(index)
+    return torch.tensor(kept, dtype=torch.long)
+
+
+def answer(boxes, scores, labels, threshold):
+    kept = suppressed(boxes, scores, labels, threshold)
+    return boxes[kept], scores[kept], labels[kept]
+
+
+def ssd_boxes(classes, moves, anchors, size, *, least=0.01, few=400, threshold=0.45):
+    """Of one image: boxes, scores and labels, of which the first class is 0."""
+    boxes, scores = clipped(decoded(moves, anchors, SSD), size), classes.softmax(-1)
+    found = []
+    for label in range(1, scores.shape[1]):
+        which = (scores[:, label] > least).nonzero()[:, 0]
+        best, order = scores[which, label].topk(min(few, len(which)))
+        found.append((boxes[which[order]], best, torch.full_like(order, label - 1)))
+    return answer(*map(torch.cat, zip(*found, strict=True)), threshold)
+
+
+def retinanet_boxes(classes, moves, anchors, counts, size, *, least=0.05, few=1000, threshold=0.5):
+    """`counts`: anchors of each map."""
+    found = []
+    for logits, move, anchor in zip(*(x.split(counts) for x in (classes, moves, anchors)),
+                                    strict=True):  # fmt: skip
+        scores = logits.sigmoid().flatten()
+        which = (scores > least).nonzero()[:, 0]
+        best, order = scores[which].topk(min(few, len(which)))
+        which = which[order]
+        place, label = which // logits.shape[1], which % logits.shape[1]
+        found.append((clipped(decoded(move[place], anchor[place], UNIT), size), best, label))
+    return answer(*map(torch.cat, zip(*found, strict=True)), threshold)
+
+
+def proposals(scores, moves, anchors, counts, size, *, few=1000, threshold=0.7, most=1000):
+    """filter_proposals: without a class, each map by itself."""
+    found, start = [], 0
+    for level, count in enumerate(counts):
+        best, order = scores[start : start + count].topk(min(few, count))
+        order = order + start
+        boxes = clipped(decoded(moves[order], anchors[order], UNIT), size)
+        large = (boxes[:, 2:] - boxes[:, :2] >= 1e-3).all(1)
+        found.append((boxes[large], best[large], torch.full((int(large.sum()),), level)))
+        start += count
+    return answer(*map(torch.cat, zip(*found, strict=True)), threshold)[0][:most]
+
+
+def region_boxes(classes, moves, regions, size, *, least=0.05, threshold=0.5):
+    """postprocess_detections of RoIHeads."""
+    scores, found = classes.softmax(-1), []
+    for label in range(1, scores.shape[1]):
+        boxes = clipped(decoded(moves[:, label], regions, SSD), size)
+        good = (scores[:, label] > least) & (boxes[:, 2:] - boxes[:, :2] >= 1e-2).all(1)
+        labels = torch.full((int(good.sum()),), label - 1)
+        found.append((boxes[good], scores[good, label], labels))
+    return answer(*map(torch.cat, zip(*found, strict=True)), threshold)
