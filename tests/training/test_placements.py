@@ -19,7 +19,6 @@ from cnnjax.core.errors import Failed
 from cnnjax.core.place import Place
 from cnnjax.data.order import check_batch
 from cnnjax.tasks.network import NetworkTask, _over_parts
-from cnnjax.training.feed import memory_programs
 from cnnjax.training.loop import fit
 from cnnjax.training.placement import check_agreement, make_placement
 from cnnjax.training.pmap import Pmap
@@ -114,16 +113,6 @@ def test_an_average_and_frozen_layers_are_the_same_wherever_they_lie(place):
         )
         moved = state.average["params"]["Dense_0"]["kernel"] - state.params["Dense_0"]["kernel"]
         assert np.abs(moved).max() > 1e-6
-
-
-@pytest.fixture
-def float64():
-    """jax's 64-bit mode, in which these networks compute in float64; no command runs in it."""
-    jax.config.update("jax_enable_x64", True)
-    memory_programs.cache_clear()
-    yield
-    jax.config.update("jax_enable_x64", False)
-    memory_programs.cache_clear()
 
 
 def exact(net, place, batch_size=8):
