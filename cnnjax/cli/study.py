@@ -133,9 +133,17 @@ def report(workdir: str, as_json: bool) -> None:
 @study.command()
 @click.argument("workdir", metavar="DIR")
 @click.argument("cell", metavar="CELL")
+@click.option(
+    "--run",
+    "run_dir",
+    metavar="RUN",
+    help="Keep the network in this folder, a run for eval, analyze, predict.",
+)
 @data_dir_option
 @json_option
-def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None:
+def repeat(
+    workdir: str, cell: str, run_dir: str | None, data_dir: str | None, as_json: bool
+) -> None:
     """Train one CELL again and compare it bit by bit.
 
     A cell is a variant and a seed, e.g. plain-56-s3. Exit code 1 if a figure differs.
@@ -149,7 +157,8 @@ def repeat(workdir: str, cell: str, data_dir: str | None, as_json: bool) -> None
     from cnnjax.study.store import Store
 
     store = Store(Path(workdir))
-    found = repeat_cell(store, find_cell(store, cell), data_dir, say)
+    kept = None if run_dir is None else Path(run_dir)
+    found = repeat_cell(store, find_cell(store, cell), data_dir, say, kept)
     again, old, compared = found.again, found.earlier, found.compared
     if as_json:
         print_json({"cell": cell, "verdict": found.verdict, **{k: again[k] for k in compared},

@@ -14,6 +14,7 @@ from cnnjax.study.run import check_variants, describe_data, load_datasets
 from cnnjax.study.store import CellFiles, Store, place_of
 from cnnjax.study.worker import Datasets, Shared, train_cell
 from cnnjax.tasks.task import figures_in
+from cnnjax.training.run import train_run
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Repetition:
     @property
     def compared(self) -> tuple[str, ...]:
         """What is compared: all that training decides; `record`: of every epoch and probe."""
-        return ("status", "steps", *figures_in(self.again), "record")
+        record = ("record",) if "record" in self.again else ()
+        return ("status", "steps", *figures_in(self.again), *record)
 
     @property
     def differing(self) -> list[str]:
@@ -68,14 +70,18 @@ def done_cells(store: Store, say: Say) -> list[Cell]:
     return [cell for cell in plan.cells if (cell.variant.name, cell.seed) in results]
 
 
-def repeat_cell(store: Store, cell: Cell, data_dir: str | None, say: Say) -> Repetition:
+def repeat_cell(
+    store: Store, cell: Cell, data_dir: str | None, say: Say, workdir: Path | None = None
+) -> Repetition:
     """Train a cell of a study again, beside its folder.
 
     Args:
       data_dir: where prepared data sets lie; None: where the study had them.
+      workdir: where the network is kept, as the folder of a run; a run does not probe, so of a
+        study with probes its figures alone are compared.
 
     Raises:
-      Refused: the data, or a user's files, are not those of the study.
+      Refused: the data, or a user's files, are not those of the study, or `workdir` is another's.
     """
     plan, document = store.read()
     try:
@@ -92,20 +98,30 @@ def repeat_cell(store: Store, cell: Cell, data_dir: str | None, say: Say) -> Rep
             )
         _, sources = check_variants(plan, datasets)
         check_sources(document["sources"], sources, f"{store.folder} was run")
-        files = CellFiles(Path(folder))
-        files.begin(cell, document["identity"])
         place = place_of(old or document)
-        shared = Shared(
-            document["identity"],
-            {},
-            None,
-            sources,
-            located("."),
-            cached=False,
-            place=place,
-            probes=plan.probes,
-        )
         read = {reading(data): dataset for data, dataset in datasets.items()}
-        again = train_cell(cell, files, shared, Datasets(shared, read))
-        again = {**again, "record": files.record()}
+        if workdir is not None:
+            recipe = cell.variant.recipe
+            where = data_dir or document["data_dir"]
+            again = train_run(
+                recipe, cell.seed, read[reading(recipe.data)], workdir,
+                data_dir=where, place=place, say=say,
+            )  # fmt: skip
+            if not plan.probes:
+                again = {**again, "record": CellFiles(workdir).record()}
+        else:
+            files = CellFiles(Path(folder))
+            files.begin(cell, document["identity"])
+            shared = Shared(
+                document["identity"],
+                {},
+                None,
+                sources,
+                located("."),
+                cached=False,
+                place=place,
+                probes=plan.probes,
+            )
+            again = train_cell(cell, files, shared, Datasets(shared, read))
+            again = {**again, "record": files.record()}
     return Repetition(cell.name, again, old)

@@ -83,6 +83,31 @@ def test_its_cells_are_repeated_from_another_folder(finished, command, tmp_path)
     assert json.loads(done.stdout)["verdict"] == "same bits"
 
 
+def test_the_network_of_a_cell_is_kept_as_a_run(finished, command, tmp_path):
+    _, here, _, _ = finished
+    (tmp_path / "run").mkdir()
+
+    def typed(*arguments):
+        done = subprocess.run(
+            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout and json.loads(done.stdout), done.stderr
+
+    code, told, error = typed(
+        "study", "repeat", here / "work", "low-s1", "--run", "run/low", "--json"
+    )
+    assert (code, told and told["verdict"]) == (0, "same bits"), error
+    assert "record" in told
+    code, judged, error = typed("eval", "run/low", "--json")
+    assert code == 0, error
+    assert judged["top1_error"] == told["test_error"]
+    again = typed("study", "repeat", here / "work", "low-s1", "--run", "run/low", "--json")
+    assert again[0] == 0
+    code, _, error = typed("study", "repeat", here / "work", "low-s0", "--run", "run/low", "--json")
+    assert code == 2
+    assert "holds another run" in error
+
+
 def test_an_edit_makes_it_another_study_and_a_repetition_is_refused(finished, command):
     there, here, _, run = finished
     try:
