@@ -17,7 +17,10 @@ from cnnjax.cli.output import (
     set_option,
 )
 
-WHAT = ("filters", "maps", "gradcam", "erf", "landscape", "confusion", "predictions")
+WHAT = (
+    *("filters", "maps", "gradcam", "erf", "landscape", "confusion"),
+    *("predictions", "precision_recall"),
+)
 
 
 @click.command()
@@ -50,6 +53,11 @@ WHAT = ("filters", "maps", "gradcam", "erf", "landscape", "confusion", "predicti
 )
 @seed_option
 @click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Of a detector's predictions: the score from which on they are drawn.  [default: 0.5]",
+)
+@click.option(
     "--out", type=Folder(), metavar="FILE.png", help="[default: WHAT.png in the first DIR]"
 )
 @set_option
@@ -65,6 +73,7 @@ def analyze(
     points: int,
     reach: float,
     seed: int,
+    threshold: float | None,
     out: str | None,
     settings: tuple[str, ...],
     as_json: bool,
@@ -80,6 +89,7 @@ def analyze(
       confusion  which class is taken for which
       predictions  of a detector its boxes, found (TP), wrong (FP) and missed (FN); of a
                  segmentation the classes of pixels, above the true ones
+      precision_recall  of a detector, class by class, with IoU and score thresholds marked
 
     \b
       cnnjax analyze runs/plain runs/residual --what landscape
@@ -97,6 +107,8 @@ def analyze(
     _refuse_idle(what)
     if points % 2 == 0:
         raise Refused(f"--points {points}: an odd number has the network itself in the middle")
+    if threshold is not None and math.isnan(threshold):
+        raise Refused(f"--threshold {threshold}: 0 to 1")
     if not math.isfinite(reach):
         raise Refused(f"--reach {reach}: must be a number")
     places = [Path(folder) for folder in folders]
@@ -131,7 +143,7 @@ def analyze(
                 " {stride: map}); landscape and confusion need none"
             )
     with refused(f"--what {what}: {', '.join(folders)} cannot be looked at so"):
-        look = LOOKS[what](subjects, Chosen(split, index, count, points, reach, seed))
+        look = LOOKS[what](subjects, Chosen(split, index, count, points, reach, seed, threshold))
     atomic_write(target, look.png)
     if as_json:
         print_json({"what": what, "picture": str(target), **look.found})
@@ -148,6 +160,7 @@ _OPTIONS = {
     "points": ("landscape",),
     "reach": ("landscape",),
     "seed": ("landscape",),
+    "threshold": ("predictions",),
 }
 
 

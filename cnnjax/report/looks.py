@@ -23,6 +23,7 @@ from cnnjax.report.analyses import (
     influence_picture,
     landscape_picture,
 )
+from cnnjax.report.detection import curve_picture
 from cnnjax.report.scenes import Seen, detections_picture, segmentations_picture
 from cnnjax.report.visualize import (
     filters_picture,
@@ -31,10 +32,11 @@ from cnnjax.report.visualize import (
     network_maps,
     stored_image,
 )
+from cnnjax.tasks.detection import FoundObjects
 from cnnjax.training.loop import evaluate
 from cnnjax.training.subject import Subject
 
-SCORE = 0.5  # of a detection that is drawn
+SCORE = 0.5  # of a detection that is drawn, at least
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Chosen:
       points: of the landscape, along each direction; odd, so that the network is in the middle.
       reach: of the landscape; 1 is as far as the filters are long.
       seed: of the landscape's directions.
+      threshold: score from which on a detection is drawn; None: `SCORE`.
     """
 
     split: str = "test"
@@ -54,6 +57,7 @@ class Chosen:
     points: int = 21
     reach: float = 1.0
     seed: int = 0
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,22 @@ def confusion(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     )
 
 
+def precision_recall(subjects: Sequence[Subject], chosen: Chosen) -> Look:
+    """Of a detector over a whole split: precision over recall of each class, and COCO's AP."""
+    (subject,) = subjects
+    task, dataset = subject.task, subject.dataset
+    found = task.accumulator(detailed=True)
+    if not isinstance(found, FoundObjects):
+        raise Refused(f"{named(subject)} finds no objects; confusion is for classes")
+    figures = evaluate(task, subject.data, subject.state, dataset, chosen.split, accumulator=found)
+    names = list(dataset.label_names)
+    png = curve_picture(found.matches(), names, "coco").png
+    judged = {name: figures[name] for name in ("ap", "ap50", "ap75")}
+    classes = dict(zip(names, figures["class_ap"], strict=True))
+    line = ", ".join(f"{name.upper()} {value:.1f} %" for name, value in judged.items())
+    return Look(png, {**judged, "class_ap": classes}, (line,))
+
+
 def predictions(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     """What a detector or a segmentation makes of some images, beside what is there."""
     (subject,) = subjects
@@ -197,6 +217,8 @@ def predictions(subjects: Sequence[Subject], chosen: Chosen) -> Look:
             f"{named(subject)} predicts neither boxes nor the classes of pixels; gradcam and"
             " confusion are for classes of images"
         )
+    if kind != "boxes" and chosen.threshold is not None:
+        raise Refused(f"{named(subject)} has no scores; leave --threshold out")
     stored, batch = subject.batch(chosen.split, chosen.index, chosen.count or 8)
     model, state = task.model, subject.state
 
@@ -209,7 +231,9 @@ def predictions(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     images = stored / dataset.max_value
     heading = f"{named(subject)}, {dataset.name} {chosen.split}"
     if kind == "boxes":
-        return _detections(images, jax.device_get(batch), found, dataset.label_names, heading)
+        least = SCORE if chosen.threshold is None else chosen.threshold
+        names = dataset.label_names
+        return _detections(images, jax.device_get(batch), found, names, heading, least)
     truth, seen = np.asarray(batch["class_map"]), found[..., 0].astype(np.uint8)
     top, left = ((a - b) // 2 for a, b in zip(truth.shape[1:], seen.shape[1:], strict=True))
     rows, columns = slice(top, top + seen.shape[1]), slice(left, left + seen.shape[2])
@@ -227,13 +251,14 @@ def _detections(
     found: Any,
     names: Sequence[str],
     heading: str,
+    least: float,
 ) -> Look:
-    """Detections with a score of `SCORE` and more."""
+    """Detections with a score of `least` and more."""
     seen: list[Seen] = []
     counts: dict[str, int] = {"TP": 0, "FP": 0, "FN": 0}
     for index, image in enumerate(images):
         there = batch["box_labels"][index] >= 0
-        shown = (found["labels"][index] >= 0) & (found["scores"][index] >= SCORE)
+        shown = (found["labels"][index] >= 0) & (found["scores"][index] >= least)
         truth = batch["boxes"][index][there], batch["box_labels"][index][there]
         detected = found["boxes"][index][shown], found["labels"][index][shown]
         hits, missed = found_and_missed(truth, detected)
@@ -248,8 +273,8 @@ def _detections(
         for kind in kinds:
             counts[kind] += 1
     line = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    line += f" in {len(images)} images, with scores of {SCORE:g} and more and an IoU of .5"
-    heading = f"{heading}: scores of {SCORE:g} and more, IoU of .5"
+    line += f" in {len(images)} images, with scores of {least:g} and more and an IoU of .5"
+    heading = f"{heading}: scores of {least:g} and more, IoU of .5"
     return Look(detections_picture(seen, heading), counts, (line,))
 
 
@@ -260,6 +285,7 @@ LOOKS: dict[str, Callable[[Sequence[Subject], Chosen], Look]] = {
     "erf": erf,
     "landscape": landscape,
     "confusion": confusion,
+    "precision_recall": precision_recall,
     "predictions": predictions,
 }
 OF_MAPS = ("maps", "gradcam", "erf")  # what needs a network's feature maps

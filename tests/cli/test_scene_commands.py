@@ -219,16 +219,37 @@ def test_scenes_are_shown(cli, tmp_path):
     assert sum(found["train_per_class"].values()) > 32
 
 
+def test_precision_over_recall_is_drawn_and_its_ap_is_that_of_eval(cli, run, tmp_path):
+    task, folder = run
+    arguments = ("analyze", folder, "--what", "precision_recall", "--out", tmp_path / "p.png")
+    code, out, err = cli(*arguments, "--split", "train", "--json")
+    if task == "segmentation":
+        assert (code, "finds no objects" in err) == (2, True)
+        return
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    _, judged, _ = cli("eval", folder, "--split", "train", "--json")
+    found, judged = json.loads(out), json.loads(judged)
+    assert found["ap"] == judged["ap"] > 0
+    assert list(found["class_ap"].values()) == judged["class_ap"]
+
+
 def test_predictions_are_drawn_beside_what_is_there(cli, run, tmp_path):
     task, folder = run
     arguments = ("analyze", folder, "--what", "predictions", "--out", tmp_path / "p.png")
-    code, out, err = cli(*arguments, "--split", "train", "--count", "6", "--json")
+    arguments = (*arguments, "--split", "train", "--count", "6")
+    code, out, err = cli(*arguments, "--json")
     assert (code, err) == (0, "")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(out)
     if task == "segmentation":
         assert 0 < found["pixel_accuracy"] < 100
+        code, _, err = cli(*arguments, "--threshold", "0.2")
+        assert (code, "has no scores" in err) == (2, True)
         return
+    code, out, _ = cli(*arguments, "--threshold", "1", "--json")
+    assert code == 0
+    none = json.loads(out)
+    assert (none["TP"], none["FP"], none["FN"]) == (0, 0, found["TP"] + found["FN"])
     scenes = load_dataset(Data("scattered_digits", scenes=Scenes(**SCENES)))
     objects = (scenes.train.arrays["box_labels"][:6] >= 0).sum()
     assert found["TP"] + found["FN"] == objects
