@@ -77,8 +77,10 @@ def landscape_picture(
         return _png(figure)
 
 
-def confusion_picture(counts: Int[np.ndarray, "k k"], names: Sequence[str], title: str) -> bytes:
-    """Of each label's examples the share that is taken for each class, in per cent."""
+def confusion_picture(
+    counts: Int[np.ndarray, "k k"], names: Sequence[str], title: str, counted: str = "examples"
+) -> bytes:
+    """Of each label's examples, or pixels, the share that is taken for each class, in per cent."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with drawing():
         side = min(2.2 + 0.34 * len(names), 11.0)
@@ -95,7 +97,7 @@ def confusion_picture(counts: Int[np.ndarray, "k k"], names: Sequence[str], titl
                                fontsize=7, color=colour)  # fmt: skip
         place.set(xlabel="predicted", ylabel="label")
         place.set_title(fitted(title, side), fontsize=9)
-        figure.colorbar(drawn, ax=place, label="% of the label's examples", shrink=0.7)
+        figure.colorbar(drawn, ax=place, label=f"% of the label's {counted}", shrink=0.7)
         return _png(figure)
 
 

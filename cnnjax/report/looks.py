@@ -178,7 +178,8 @@ def confusion(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     if "confusion" not in figures:
         raise Refused(f"task of {subject.name} has no classes to confuse")
     counts = np.asarray(figures["confusion"])
-    title = f"{named(subject)}, {dataset.name} {chosen.split}, {counts.sum():,} examples"
+    counted = "pixels" if "class_map" in task.needs else "examples"
+    title = f"{named(subject)}, {dataset.name} {chosen.split}, {counts.sum():,} {counted}"
     wrong = counts - np.diag(np.diag(counts))
     worst = np.argsort(-wrong, axis=None, kind="stable")[:5]
     names = _class_names(subject)
@@ -186,9 +187,8 @@ def confusion(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     lines = [
         f"{names[row]} taken for {names[column]}: {wrong[row, column]:,}" for row, column in pairs
     ]
-    return Look(
-        confusion_picture(counts, names, title), {"confusion": counts.tolist()}, tuple(lines)
-    )
+    png = confusion_picture(counts, names, title, counted)
+    return Look(png, {"confusion": counts.tolist()}, tuple(lines))
 
 
 def precision_recall(subjects: Sequence[Subject], chosen: Chosen) -> Look:
