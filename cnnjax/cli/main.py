@@ -147,7 +147,7 @@ def main() -> None:
         from cnnjax.cli.supervisor import begin
 
         begin()
-    if sys.argv[1:2] and sys.argv[1] in _COMPUTE:
+    elif sys.argv[1:2] and sys.argv[1] in _COMPUTE and not {"-h", "--help"} & {*sys.argv}:
         from cnnjax.core.environment import begin_with_huge_pages
 
         begin_with_huge_pages()

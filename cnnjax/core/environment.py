@@ -30,8 +30,10 @@ _FUSION_FLAGS = f"--{_FUSIONS}=-reduce"
 # faster, and with 0.10 others change the bits (benchmarks/optimisation_level.py).
 _PROGRAM_LEVELS = {(0, 12): "2"}
 # glibc asks the kernel for pages of 2 MiB. Each dispatch of XLA on a processor takes its memory
-# anew: a step of cifar_resnet20 is a tenth faster so, and a dispatch begins in 10 ms for 60.
+# anew: steps of cifar_resnet20 are a tenth faster so, and a dispatch begins in 10 ms for 60.
 _HUGE_PAGES = "glibc.malloc.hugetlb"
+_FIRST_WITH_HUGE_PAGES = (2, 35)
+_BEGUN = "CNNJAX_BEGUN_WITH_HUGE_PAGES"  # by which process
 _KERNEL_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 _DECIDING = ("cnnjax", "jax", "jaxlib", "flax", "optax")  # of a result's bits
@@ -114,8 +116,10 @@ def begin_with_huge_pages() -> None:
 
     glibc looks at its tunables when a program begins; children have them from their parent.
     """
-    if tunables := huge_pages_tunables():
-        os.environ["GLIBC_TUNABLES"] = tunables
+    tunables = huge_pages_tunables()
+    # Where glibc drops the tunables (a program with capabilities) it is begun again only once.
+    if tunables and os.environ.get(_BEGUN) != str(os.getpid()):
+        os.environ |= {"GLIBC_TUNABLES": tunables, _BEGUN: str(os.getpid())}
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
@@ -126,13 +130,23 @@ def huge_pages_tunables(kernel: Path = _KERNEL_PAGES) -> str:
       kernel: its setting: whether it gives them to all, to those that ask, or to none.
     """
     given = os.environ.get("GLIBC_TUNABLES", "")
-    if has_accelerator() or _HUGE_PAGES in given or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+    if has_accelerator() or _HUGE_PAGES in given or _glibc_version() < _FIRST_WITH_HUGE_PAGES:
         return ""
     try:
         asked_for = "[madvise]" in kernel.read_text()
     except OSError:
         return ""
     return ":".join(filter(None, [given, f"{_HUGE_PAGES}=1"])) if asked_for else ""
+
+
+def _glibc_version() -> tuple[int, ...]:
+    """() where the C library is another."""
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (AttributeError, ValueError, OSError):
+        return ()
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if name == "glibc" and found else ()
 
 
 def processor_flags(flags: str) -> str:

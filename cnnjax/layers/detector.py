@@ -41,15 +41,21 @@ class Detector(OnBackbone, kw_only=True):
         for name in self.counts:
             if getattr(self, name) < 1:
                 raise Refused(f"{name}={getattr(self, name)}: 1 or more")
-        if self.most > self.candidates:
-            raise Refused(f"most={self.most}: 1 to candidates={self.candidates}")
+        if self.most > self.all_candidates:
+            raise Refused(f"most={self.most}: 1 to candidates={self.all_candidates}")
         super().__post_init__()
+
+    @property
+    def all_candidates(self) -> int:
+        """In an image, at most."""
+        return self.candidates
 
     @nn.nowrap
     def best(
         self, scores: Float[Array, "b {self.num_classes}"]
     ) -> tuple[Float[Array, "*c k"], Int[Array, "*c k"], Int[Array, "*c k"]]:
-        """The candidates of an image by falling score: scores, which boxes, and their classes."""
+        """The candidates of an image: scores, which boxes, and their classes; by falling score, or
+        a row for each class."""
         top, which = jax.lax.top_k(scores.reshape(-1), min(self.candidates, scores.size))
         return top, which // self.num_classes, which % self.num_classes
 

@@ -191,14 +191,16 @@ class SSD(Detector, kw_only=True):
             {"backbone_fields": {"ceil_mode": True}},
             26_285_486,
             "the sum over its layers: 20 classes",
-            departs="scales of the anchors are those for COCO",
+            departs="scales of the anchors are those for COCO; non-maximum suppression is given"
+            " each class's 400 best (torchvision's)",
         ),
     ),
 )
 class SSD300(SSD):
     """Float images [n, 300, 300, c] to what an `SSD` gives, of 8,732 anchors.
 
-    candidates: of each class (section 2.2: the paper's are all above a score of .01).
+    candidates: detections of each class that non-maximum suppression is given (section 3.7: the
+      paper's are all above a score of .01).
 
     Raises:
       Refused: the images are of another size, the backbone has no maps of strides 8 and 16 or not
@@ -260,6 +262,10 @@ class SSD300(SSD):
     def anchors(self, height: int, width: int) -> Float[np.ndarray, "a 4"]:
         """Corners in pixels, in the order of the outputs."""
         return ssd300_anchors()
+
+    @property
+    def all_candidates(self) -> int:
+        return self.num_classes * self.candidates
 
     @nn.nowrap
     def best(

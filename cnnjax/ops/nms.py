@@ -1,7 +1,5 @@
 """Non-maximum suppression with fixed shapes: of boxes that overlap, the one of highest score."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -51,16 +49,19 @@ def best_of_each(
     """A detector's answer for an image: what non-maximum suppression leaves of each class.
 
     Args:
-      boxes: with a row for each class only those of a row can oust each other.
+      boxes: [k, 4], in any order, or [c, k, 4], each row of one class alone: one row at a time, as
+        k x k values of every class at once fill the memory.
 
     Returns:
       `boxes` [most, 4], `scores` and `labels` [most] by falling score, of equal ones the earlier
       first; labels of -1 are padding.
     """
-    suppress = partial(non_max_suppression, threshold=threshold)
-    if scores.ndim > 1:
-        suppress = jax.vmap(suppress)
-    kept = suppress(boxes, scores, classes, valid).reshape(-1)
+
+    def stay(row: tuple[Array, Array, Array, Array]) -> Array:
+        return non_max_suppression(row[0], row[1], row[2], row[3], threshold)
+
+    given = (boxes, scores, classes, valid)
+    kept = stay(given) if scores.ndim == 1 else jax.lax.map(stay, given).reshape(-1)
     boxes, scores, classes = boxes.reshape(-1, 4), scores.reshape(-1), classes.reshape(-1)
     order = jnp.argsort(-jnp.where(kept, scores, -jnp.inf), stable=True)[:most]
     there = kept[order]

@@ -81,8 +81,11 @@ def repeat_cell(
         study with probes its figures alone are compared.
 
     Raises:
-      Refused: the data, or a user's files, are not those of the study, or `workdir` is another's.
+      Refused: the data, or a user's files, are not those of the study, or `workdir` holds another
+        run or one that has ended.
     """
+    if workdir is not None and (workdir / "result.json").exists():
+        raise Refused(f"--run {workdir}: a run has ended there; give a new folder")
     plan, document = store.read()
     try:
         old = store.files(cell).read(document["identity"])

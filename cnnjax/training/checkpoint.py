@@ -57,7 +57,7 @@ class OrbaxSaves:
         if not read_only:
             folder.mkdir(parents=True, exist_ok=True)
         # Of several processes the one that has this alone takes part; see `shared_saves`.
-        self._manager, self._args = manager(folder, [0], read_only=read_only)
+        self._manager = manager(folder, [0], read_only=read_only)
 
     def due(self) -> bool:
         return time.monotonic() - self._last >= self.seconds
@@ -121,7 +121,8 @@ class OrbaxSaves:
         self, step: int, wanted: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray] | None:
         """A save whose process was killed before it was sealed; None if it is not whole."""
-        args = self._args
+        from orbax.checkpoint import args
+
         try:
             read = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))
             about = read["about"]
@@ -177,7 +178,8 @@ class OrbaxSaves:
             check_form(about["leaves"], wanted)
         except ValueError as error:
             raise Refused(f"{self.folder / str(step)}: {error}") from None
-        args = self._args
+        from orbax.checkpoint import args
+
         restored = self._manager.restore(
             step, args=args.Composite(state=args.StandardRestore(wanted))
         )
@@ -228,8 +230,8 @@ class LightSaves:
             return None
 
 
-def manager(folder: Path, processes: Sequence[int], *, read_only: bool = False) -> tuple[Any, Any]:
-    """orbax's CheckpointManager of a folder, and its module of arguments.
+def manager(folder: Path, processes: Sequence[int], *, read_only: bool = False) -> Any:
+    """orbax's CheckpointManager of a folder.
 
     Args:
       processes: those that make and use it, all of them at the same times; alone there is but 0.
@@ -254,7 +256,7 @@ def manager(folder: Path, processes: Sequence[int], *, read_only: bool = False) 
         enable_async_checkpointing=False,
         **({} if read_only else writing),
     )
-    return ocp.CheckpointManager(folder.absolute(), options=options), ocp.args
+    return ocp.CheckpointManager(folder.absolute(), options=options)
 
 
 def write(manager: Any, step: int, arrays: Mapping[str, Any], about: dict[str, Any]) -> None:
@@ -272,7 +274,7 @@ def written(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # orbax wraps what the disk says in kinds of its own
-        if is_peer_fault(error):
+        if isinstance(error, jax.errors.JaxRuntimeError) and is_peer_fault(error):
             raise
         raise Failed(f"{path} cannot be written: {one_line(error)}") from error
 
@@ -288,6 +290,8 @@ def tidy(folder: Path) -> None:
     for path in folder.glob("*.json"):
         if not (folder / path.stem).is_dir():
             path.unlink(missing_ok=True)
+    for path in folder.glob(f"{MARK}*"):  # of processes that were killed
+        path.unlink(missing_ok=True)
 
 
 def owners(folder: Path) -> set[str]:
@@ -299,13 +303,14 @@ def owners(folder: Path) -> set[str]:
     return found
 
 
+MARK = ".seen-"  # of the files by which processes see that they share the folder
 _COLUMNS = "columns:"  # before the digest of an array that was saved in parts
 _DELETED = "deleted"  # orbax's saves on their way out
 _RUN = "run"  # the name of the identity among the arrays
 
 
 def file_digests(folder: Path, names: Iterable[Path] | None = None) -> dict[str, str]:
-    """SHA-256 of each file below `folder`, or of these of them, by its path there."""
+    """SHA-256 of each file below `folder`, or of those named, by its path relative to it."""
     found = {}
     for name in files_below(folder) if names is None else names:
         with (folder / name).open("rb") as file:
@@ -314,7 +319,7 @@ def file_digests(folder: Path, names: Iterable[Path] | None = None) -> dict[str,
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Their paths there."""
+    """Paths relative to `folder`."""
     return [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
@@ -339,6 +344,7 @@ def describe(arrays: dict[str, np.ndarray]) -> dict[str, list]:
 
 
 def content_digest(array: np.ndarray) -> str:
+    """SHA-256 of its numbers in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 

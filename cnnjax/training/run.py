@@ -63,8 +63,8 @@ def train_run(
 ) -> dict:
     """Train in `workdir`, going on from what is there; the result as plain data.
 
-    Of several processes that train together the first alone speaks, and writes all but its part of
-    the saves; of these too where the others do not see the folder.
+    Of several processes that train together the first alone speaks and writes the results; saves
+    are written by all where they share the folder, else by the first.
 
     Args:
       data_dir: where `dataset` lies: remembered for `evaluate_run`.
@@ -105,8 +105,8 @@ def train_run(
             recipe, seed, dataset, task=task, placement=placement, on_progress=on_progress, say=say
         )
         from_first(lambda: None)  # all have compiled: from here on they move together
-        saves = shared_saves(folder.saves if folder else None, workdir / "checkpoints")
         with Watch(peer_seconds, tell):
+            saves = shared_saves(folder.saves if folder else None, workdir / "checkpoints")
             ended = fit(
                 training,
                 saves=saves,
@@ -135,7 +135,7 @@ def _checked(
 
 
 class _Folder:
-    """What is written while a run is trained, by the process that sees its folder."""
+    """What is written while a run is trained, by the first process."""
 
     def __init__(self, workdir: Path, identity: str, save_seconds: float, say: Say):
         self.identity = identity

@@ -4,9 +4,8 @@ Where all see the folder, each writes what lies on its devices; else the first g
 Either way the first restores and tells the others, and one process reads the files as its own.
 """
 
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,14 +15,17 @@ import numpy as np
 from cnnjax.core.arrays import pack, unpack
 from cnnjax.core.distributed import (
     broadcast,
+    everyone,
     from_all,
     from_first,
     is_first,
     process_count,
     waiting,
 )
+from cnnjax.core.errors import Failed
 from cnnjax.tasks.state import leaf_names
 from cnnjax.training.checkpoint import (
+    MARK,
     OrbaxSaves,
     column_digests,
     content_digest,
@@ -42,7 +44,7 @@ from cnnjax.training.checkpoint import (
 T = TypeVar("T")
 
 
-def shared_saves(saves: OrbaxSaves | None, folder: Path) -> "OrbaxSaves | FirstSaves":
+def shared_saves(saves: OrbaxSaves | None, folder: Path) -> "OrbaxSaves | GatheredSaves":
     """The saves that all processes call together.
 
     Args:
@@ -51,11 +53,11 @@ def shared_saves(saves: OrbaxSaves | None, folder: Path) -> "OrbaxSaves | FirstS
     if process_count() == 1:
         assert saves
         return saves
-    return AllSave(saves, folder) if seen_by_all(folder) else FirstSaves(saves)
+    return ShardedSaves(saves, folder) if is_shared(folder) else GatheredSaves(saves)
 
 
-class FirstSaves:
-    """Saves of the first process, for all that train together: only it sees the folder.
+class GatheredSaves:
+    """Saves that the first process writes for all, and reads for all.
 
     Args:
       saves: its own; None in the others.
@@ -92,7 +94,7 @@ class FirstSaves:
         return refill(template, unpack(broadcast(mine).tobytes()))
 
 
-class AllSave(FirstSaves):
+class ShardedSaves(GatheredSaves):
     """Saves of all processes in a folder that all see: nothing is gathered to be saved.
 
     Args:
@@ -110,21 +112,26 @@ class AllSave(FirstSaves):
     def save(self, step: int, tree: Any, *, force: bool = False) -> None:
         """Save a tree of arrays as they lie on the devices; all processes must come.
 
+        Args:
+          force: or not, it is saved: all have agreed that it is time.
+
         Raises:
-          Failed: this process cannot write its part; the others lose a peer.
+          Failed: this process cannot write its part, or an array is divided otherwise than along
+            its last axis; the others lose a peer.
         """
         path = self._folder / str(step)
         if from_first(path.exists):  # restored from it and nothing was done since
             return
         if self._manager is None:  # after the first has restored, and set aside what is damaged
-            self._manager, _ = manager(self._folder, range(process_count()))
+            self._manager = manager(self._folder, range(process_count()))
         arrays = {name: _global(leaf) for name, leaf in _named(tree)}
         whose = from_first(lambda: self._saves.identity if self._saves else "")
         about = {"run": whose, "leaves": _described(arrays)}
         with written(path), waiting():
             write(self._manager, step, arrays, about)
         names = from_first(lambda: [str(file) for file in files_below(path)])
-        digests = file_digests(path, map(Path, names[jax.process_index() :: process_count()]))
+        with written(path):
+            digests = file_digests(path, map(Path, names[jax.process_index() :: process_count()]))
         files = dict(sorted(_merged(from_all(digests)).items()))
 
         def finish() -> None:
@@ -137,20 +144,27 @@ class AllSave(FirstSaves):
         from_first(finish)
 
 
-def seen_by_all(folder: Path) -> bool:
-    """Whether the first process's `folder` is the one that every other has under that name."""
-    name = from_first(lambda: _marked(folder))
+def is_shared(folder: Path) -> bool:
+    """Whether all processes see and write one `folder` under that name."""
+    token = from_first(lambda: secrets.token_hex(8))
+
+    def mark(process: int) -> Path:
+        return folder / f"{MARK}{token}-{process}"
+
+    everyone([_does(mark(jax.process_index()).touch)])
+    others = range(process_count()) if is_first() else [0]
+    seen = all(from_all(all(_does(mark(other).stat) for other in others)))
+    _does(mark(jax.process_index()).unlink)
+    return seen
+
+
+def _does(call: Callable[[], Any]) -> bool:
+    """Whether the file system does it: what it raises in one process must not keep the others."""
     try:
-        return all(from_all((folder / name).exists()))
-    finally:
-        from_first(lambda: (folder / name).unlink(missing_ok=True))
-
-
-def _marked(folder: Path) -> str:
-    """The name of a new file in `folder`, which no other has."""
-    descriptor, path = tempfile.mkstemp(prefix=".seen-", dir=folder)
-    os.close(descriptor)
-    return Path(path).name
+        call()
+    except OSError:
+        return False
+    return True
 
 
 def _named(tree: Any) -> Iterator[tuple[str, Any]]:
@@ -173,7 +187,9 @@ def _described(arrays: Mapping[str, Any]) -> dict[str, list]:
             if turn % process_count() == jax.process_index():
                 mine["whole"][name] = content_digest(np.asarray(array.addressable_data(0)))
         else:
-            parts = (shard for shard in array.addressable_shards if shard.replica_id == 0)
+            _check_division(name, array)
+            replica = turn % _replicas(array)
+            parts = (shard for shard in array.addressable_shards if shard.replica_id == replica)
             mine["parts"][name] = [
                 [shard.index[-1].start or 0, column_digests(np.asarray(shard.data))]
                 for shard in parts
@@ -187,6 +203,18 @@ def _described(arrays: Mapping[str, Any]) -> dict[str, list]:
     return {
         name: [array.dtype.name, list(array.shape), digests[name]] for name, array in arrays.items()
     }
+
+
+def _replicas(array: jax.Array) -> int:
+    """How many devices hold each part."""
+    indices = array.sharding.devices_indices_map(array.shape).values()
+    return len(indices) // len(set(map(str, indices)))
+
+
+def _check_division(name: str, array: jax.Array) -> None:
+    for shard in array.addressable_shards:
+        if shard.data.shape[:-1] != array.shape[:-1]:
+            raise Failed(f"{name} is divided along another axis than its last; nothing was saved")
 
 
 def _merged(dicts: Iterable[dict[str, T]]) -> dict[str, T]:

@@ -120,6 +120,25 @@ def test_a_folder_that_one_alone_sees_is_saved_by_it(command, tmp_path):
 
 
 @pytest.mark.long
+def test_four_processes_save_replicas_and_scanned_blocks_and_go_on(command, tmp_path):
+    """Two replicas of two parts each; of the blocks two are stacked on the devices."""
+    model = ("--model", "cifar_resnet20", "--set", "model.width=0.25", "--model-shards", "2")
+    more = (*model, "--set", "steps=60", *LONG[2:])
+    four = Cluster(command, tmp_path / "four", 4, *more)
+    four.trains()
+    four.members[2].terminate()
+    assert [code for code, _, _ in four.ended(240)] == [143] * 4
+    newest = max((tmp_path / "four/checkpoints").glob("*.json"), key=lambda path: int(path.stem))
+    newest.unlink()  # as if it had been killed before it was sealed: the digests are compared
+    again = Cluster(command, tmp_path / "four", 4, *more)
+    assert [code for code, _, _ in again.ended(240)] == [0] * 4
+    network = load_run(tmp_path / "four").network.variables
+    whole = Cluster(command, tmp_path / "whole", 4, *more)
+    assert [code for code, _, _ in whole.ended(240)] == [0] * 4
+    chex.assert_trees_all_equal(network, load_run(tmp_path / "whole").network.variables)
+
+
+@pytest.mark.long
 def test_a_disk_that_fails_another_is_said_there_and_a_lost_peer_here(command, tmp_path):
     full = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]  # it can write no byte
     both = Cluster(command, tmp_path, 2, "--model-shards", "2", *LONG, below=[[], full])

@@ -130,11 +130,28 @@ def test_huge_pages_are_asked_for_where_the_kernel_gives_them_on_demand(
     monkeypatch, tmp_path, given, kernel, expected
 ):
     monkeypatch.setattr(environment, "has_accelerator", lambda: False)
-    monkeypatch.setattr(environment.os, "confstr_names", {"CS_GNU_LIBC_VERSION": 2})
+    monkeypatch.setattr(environment, "_glibc_version", lambda: (2, 35))
     monkeypatch.setenv("GLIBC_TUNABLES", given)
     assert environment.huge_pages_tunables(tmp_path / "absent") == ""
     (tmp_path / "enabled").write_text(kernel)
     assert environment.huge_pages_tunables(tmp_path / "enabled") == expected
+    monkeypatch.setattr(environment, "_glibc_version", lambda: (2, 34))
+    assert environment.huge_pages_tunables(tmp_path / "enabled") == ""
+    monkeypatch.setattr(environment, "_glibc_version", lambda: (2, 36))
+    monkeypatch.setattr(environment, "has_accelerator", lambda: True)
+    assert environment.huge_pages_tunables(tmp_path / "enabled") == ""
+
+
+def test_a_program_is_begun_again_once_with_all_its_arguments(monkeypatch):
+    begun = []
+    monkeypatch.setattr(environment, "huge_pages_tunables", lambda: PAGES)
+    monkeypatch.setattr(environment.os, "execv", lambda *call: begun.append(call))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "dev", "a b", "--set", "c=d e"])
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    environment.begin_with_huge_pages()
+    environment.begin_with_huge_pages()  # glibc has dropped them
+    monkeypatch.delenv("CNNJAX_BEGUN_WITH_HUGE_PAGES")
+    assert begun == [(sys.executable, [sys.executable, "-X", "dev", "a b", "--set", "c=d e"])]
 
 
 def test_a_command_that_computes_begins_once_more_with_its_arguments(command, tmp_path):
