@@ -149,6 +149,7 @@ def repeat(
     A cell is a variant and a seed, e.g. plain-56-s3. Exit code 1 if a figure differs.
     """
     from cnnjax.core.environment import configure_xla, start_backend
+    from cnnjax.core.errors import Refused
 
     configure_xla(threads=1)
     start_backend()
@@ -158,7 +159,10 @@ def repeat(
 
     store = Store(Path(workdir))
     kept = None if run_dir is None else Path(run_dir)
-    found = repeat_cell(store, find_cell(store, cell), data_dir, say, kept)
+    try:
+        found = repeat_cell(store, find_cell(store, cell), data_dir, say, kept)
+    except Refused as error:  # of a run, whose folder has another option here
+        raise Refused(str(error).replace("another --workdir", "another --run")) from error
     again, old, compared = found.again, found.earlier, found.compared
     if as_json:
         print_json({"cell": cell, "verdict": found.verdict, **{k: again[k] for k in compared},

@@ -197,7 +197,7 @@ def precision_recall(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     task, dataset = subject.task, subject.dataset
     found = task.accumulator(detailed=True)
     if not isinstance(found, FoundObjects):
-        raise Refused(f"{named(subject)} finds no objects; confusion is for classes")
+        raise Refused(f"{named(subject)} finds no objects; of classes show --what confusion")
     figures = evaluate(task, subject.data, subject.state, dataset, chosen.split, accumulator=found)
     names = list(dataset.label_names)
     png = curve_picture(found.matches(), names, "coco").png

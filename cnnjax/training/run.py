@@ -106,7 +106,8 @@ def train_run(
         )
         from_first(lambda: None)  # all have compiled: from here on they move together
         with Watch(peer_seconds, tell):
-            saves = shared_saves(folder.saves if folder else None, workdir / "checkpoints")
+            own = folder.saves if folder else None
+            saves = shared_saves(own, workdir / "checkpoints", say)
             ended = fit(
                 training,
                 saves=saves,

@@ -22,7 +22,7 @@ from cnnjax.core.distributed import (
     process_count,
     waiting,
 )
-from cnnjax.core.errors import Failed
+from cnnjax.core.errors import Failed, Say
 from cnnjax.tasks.state import leaf_names
 from cnnjax.training.checkpoint import (
     MARK,
@@ -44,7 +44,7 @@ from cnnjax.training.checkpoint import (
 T = TypeVar("T")
 
 
-def shared_saves(saves: OrbaxSaves | None, folder: Path) -> "OrbaxSaves | GatheredSaves":
+def shared_saves(saves: OrbaxSaves | None, folder: Path, say: Say) -> "OrbaxSaves | GatheredSaves":
     """The saves that all processes call together.
 
     Args:
@@ -53,7 +53,10 @@ def shared_saves(saves: OrbaxSaves | None, folder: Path) -> "OrbaxSaves | Gather
     if process_count() == 1:
         assert saves
         return saves
-    return ShardedSaves(saves, folder) if is_shared(folder) else GatheredSaves(saves)
+    if is_shared(folder):
+        return ShardedSaves(saves, folder)
+    say(f"not every process sees and writes {folder}: process 0 gathers and saves all")
+    return GatheredSaves(saves)
 
 
 class GatheredSaves:

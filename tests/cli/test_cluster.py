@@ -114,6 +114,7 @@ def test_a_folder_that_one_alone_sees_is_saved_by_it(command, tmp_path):
     each = [[], ["--workdir", str(tmp_path / "elsewhere")]]
     ended = Cluster(command, tmp_path / "run", 2, "--model-shards", "2", each=each).ended()
     assert [code for code, _, _ in ended] == [0, 0], ended
+    assert "process 0 gathers and saves all" in ended[0][2]
     assert not (tmp_path / "elsewhere").exists()
     assert not any(":" in digest for *_, digest in leaves(tmp_path / "run").values())
     load_run(tmp_path / "run")
