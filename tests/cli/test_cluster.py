@@ -61,6 +61,15 @@ class Cluster:
         return int(path.read_text().split()[0])
 
 
+def one_process(command, folder, devices, *arguments):
+    """The same training by one process of so many devices, to its end."""
+    return subprocess.run(
+        [*command, *ARGUMENTS, "--workdir", str(folder), *arguments, "--json"],
+        env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": str(devices)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+
 def leaves(folder):
     """Digests of the newest state."""
     newest = max((folder / "checkpoints").glob("*.json"), key=lambda path: int(path.stem))
@@ -74,11 +83,7 @@ def test_two_processes_are_one_of_two_devices_to_the_bit(command, tmp_path):
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert json.loads(ended[0][1])["status"] == "done"
     assert ended[1][1] == ended[1][2] == ""  # the first alone speaks
-    one = subprocess.run(
-        [*command, *ARGUMENTS, "--workdir", str(tmp_path / "one"), "--epochs", "2", "--json"],
-        env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": "2"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    one = one_process(command, tmp_path / "one", 2, "--epochs", "2")
     assert leaves(tmp_path / "two") == leaves(tmp_path / "one")
     first, second = json.loads(ended[0][1]), json.loads(one.stdout)
     assert first["bits"] == second["bits"]
@@ -97,11 +102,7 @@ def test_each_process_saves_what_lies_with_it_and_one_goes_on_from_that(command,
     in_parts = {name for name, (*_, said) in leaves(tmp_path).items() if ":" in said}
     assert any(name.endswith("params.Conv_0.kernel") for name in in_parts), in_parts
     assert not any(name.endswith("step") for name in in_parts)
-    alone = subprocess.run(
-        [*command, *ARGUMENTS, "--workdir", str(tmp_path), *LONG, "--json"],
-        env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": "1"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    alone = one_process(command, tmp_path, 1, *LONG)
     assert json.loads(alone.stdout)["status"] == "done"
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
@@ -160,11 +161,7 @@ def test_of_a_streamed_set_each_process_reads_its_own(command, tmp_path):
             "--batch-size", "8", "--epochs", "2", "--json")  # fmt: skip
     ended = Cluster(command, tmp_path / "two", 2, *more).ended()
     assert [code for code, _, _ in ended] == [0, 0], ended
-    one = subprocess.run(
-        [*command, *ARGUMENTS, "--workdir", str(tmp_path / "one"), *more],
-        env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": "2"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    one = one_process(command, tmp_path / "one", 2, *more)
     assert json.loads(ended[0][1])["test_error"] == json.loads(one.stdout)["test_error"]
     networks = [load_run(tmp_path / name).network.variables for name in ("one", "two")]
     # To rounding, measured 4e-8; to the bit only where the set lies in memory.
@@ -181,11 +178,7 @@ def test_a_killed_peer_ends_the_other_and_the_same_command_goes_on(command, tmp_
     assert time.monotonic() - start < 15
     assert code == 75, error
     assert error.splitlines()[-1].startswith(f"Error: process {lost}"), error
-    alone = subprocess.run(  # on another number of devices
-        [*command, *ARGUMENTS, "--workdir", str(tmp_path), *LONG, "--json"],
-        env={**os.environ, "PJRT_NPROC": "1", "JAX_NUM_CPU_DEVICES": "1"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    alone = one_process(command, tmp_path, 1, *LONG)
     assert json.loads(alone.stdout)["status"] == "done"
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     epochs = [json.loads(line)["epoch"] for line in lines]
