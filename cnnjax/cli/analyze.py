@@ -18,8 +18,14 @@ from cnnjax.cli.output import (
 )
 
 WHAT = (
-    *("filters", "maps", "gradcam", "erf", "landscape", "confusion"),
-    *("predictions", "precision_recall"),
+    "filters",
+    "maps",
+    "gradcam",
+    "erf",
+    "landscape",
+    "confusion",
+    "predictions",
+    "precision_recall",
 )
 
 

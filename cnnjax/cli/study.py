@@ -131,25 +131,23 @@ def report(workdir: str, as_json: bool) -> None:
 
 
 @study.command()
-@click.argument("workdir", metavar="DIR")
+@click.argument("folder", metavar="DIR")
 @click.argument("cell", metavar="CELL")
 @click.option(
-    "--run",
-    "run_dir",
+    "--workdir",
     metavar="RUN",
     help="Keep the network in this folder, a run for eval, analyze, predict.",
 )
 @data_dir_option
 @json_option
 def repeat(
-    workdir: str, cell: str, run_dir: str | None, data_dir: str | None, as_json: bool
+    folder: str, cell: str, workdir: str | None, data_dir: str | None, as_json: bool
 ) -> None:
     """Train one CELL again and compare it bit by bit.
 
     A cell is a variant and a seed, e.g. plain-56-s3. Exit code 1 if a figure differs.
     """
     from cnnjax.core.environment import configure_xla, start_backend
-    from cnnjax.core.errors import Refused
 
     configure_xla(threads=1)
     start_backend()
@@ -157,12 +155,9 @@ def repeat(
     from cnnjax.study.repeat import find_cell, repeat_cell
     from cnnjax.study.store import Store
 
-    store = Store(Path(workdir))
-    kept = None if run_dir is None else Path(run_dir)
-    try:
-        found = repeat_cell(store, find_cell(store, cell), data_dir, say, kept)
-    except Refused as error:  # of a run, whose folder has another option here
-        raise Refused(str(error).replace("another --workdir", "another --run")) from error
+    store = Store(Path(folder))
+    kept = None if workdir is None else Path(workdir)
+    found = repeat_cell(store, find_cell(store, cell), data_dir, say, kept)
     again, old, compared = found.again, found.earlier, found.compared
     if as_json:
         print_json({"cell": cell, "verdict": found.verdict, **{k: again[k] for k in compared},

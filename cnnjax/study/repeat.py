@@ -85,7 +85,7 @@ def repeat_cell(
         run or one that has ended.
     """
     if workdir is not None and (workdir / "result.json").exists():
-        raise Refused(f"--run {workdir}: a run has ended there; give a new folder")
+        raise Refused(f"{workdir}: a run has ended there; give another --workdir")
     plan, document = store.read()
     try:
         old = store.files(cell).read(document["identity"])

@@ -297,9 +297,9 @@ def tidy(folder: Path) -> None:
 def owners(folder: Path) -> set[str]:
     """The identities of the runs whose sealed saves lie in `folder`."""
     found = set()
-    for seal in folder.glob("*.json"):
+    for path in folder.glob("*.json"):
         with contextlib.suppress(ValueError, KeyError):
-            found.add(read_sealed(seal)["run"])
+            found.add(read_sealed(path)["run"])
     return found
 
 
@@ -337,9 +337,13 @@ def refill(template: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 def describe(arrays: dict[str, np.ndarray]) -> dict[str, list]:
     """Dtype, shape and SHA-256 of each array."""
+    return entries(arrays, {name: content_digest(array) for name, array in arrays.items()})
+
+
+def entries(arrays: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, list]:
+    """Dtype, shape and digest of each array, whole or divided."""
     return {
-        name: [array.dtype.name, list(array.shape), content_digest(array)]
-        for name, array in arrays.items()
+        name: [array.dtype.name, list(array.shape), digests[name]] for name, array in arrays.items()
     }
 
 

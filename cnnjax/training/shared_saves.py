@@ -30,6 +30,7 @@ from cnnjax.training.checkpoint import (
     column_digests,
     content_digest,
     digest_of_columns,
+    entries,
     file_digests,
     files_below,
     manager,
@@ -203,9 +204,7 @@ def _described(arrays: Mapping[str, Any]) -> dict[str, list]:
         if name not in digests:
             parts = sorted(part for one in said for part in one["parts"][name])
             digests[name] = digest_of_columns(column for _, part in parts for column in part)
-    return {
-        name: [array.dtype.name, list(array.shape), digests[name]] for name, array in arrays.items()
-    }
+    return entries(arrays, digests)
 
 
 def _replicas(array: jax.Array) -> int:

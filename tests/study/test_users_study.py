@@ -93,14 +93,16 @@ def test_the_network_of_a_cell_is_kept_as_a_run(finished, command, tmp_path):
         return done.returncode, done.stdout and json.loads(done.stdout), done.stderr
 
     code, told, error = typed(
-        "study", "repeat", here / "work", "low-s1", "--run", "run/low", "--json"
+        "study", "repeat", here / "work", "low-s1", "--workdir", "run/low", "--json"
     )
     assert (code, told and told["verdict"]) == (0, "same bits"), error
     assert "record" in told
     code, judged, error = typed("eval", "run/low", "--json")
     assert code == 0, error
     assert judged["top1_error"] == told["test_error"]
-    code, _, error = typed("study", "repeat", here / "work", "low-s1", "--run", "run/low", "--json")
+    code, _, error = typed(
+        "study", "repeat", here / "work", "low-s1", "--workdir", "run/low", "--json"
+    )
     assert code == 2
     assert "a run has ended there" in error
 
