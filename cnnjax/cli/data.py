@@ -26,8 +26,8 @@ def data() -> None:
 
     `digits` is embedded (8x8 grey, nothing is downloaded); `scattered_digits` is made of it: scenes
     with a box and a mask for each digit, to detect and to segment. Every set of
-    tensorflow-datasets with an image and a label is read from --data-dir, where it was prepared as
-    array_record.
+    tensorflow-datasets with an image and a label, or with a box and a class for each object (coco,
+    voc), is read from --data-dir, where it was prepared as array_record.
     `folder:DIR` is a folder of images: DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg (or val/);
     files that are no images and folders without images are left out with a word.
     `coco:DIR` is a folder in COCO's layout, with boxes and masks; `masks:DIR` has an image of
@@ -174,7 +174,7 @@ def check(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: b
     from cnnjax.core.errors import EXIT_DONE, EXIT_FAILED
     from cnnjax.data.load import load_encoded
     from cnnjax.data.readable import find_unreadable
-    from cnnjax.data.scene_folders import WRONG_BOXES
+    from cnnjax.data.scene_views import WRONG_BOXES
 
     dataset = load_encoded(_data(name, settings, _CHECKED), data_dir, say)
     began = time.monotonic()
@@ -210,7 +210,7 @@ def prepare(name: str, data_dir: str | None) -> None:
     """
     from cnnjax.core.errors import Refused
     from cnnjax.data.load import is_prepared
-    from cnnjax.data.tfds import prepare as prepare_set
+    from cnnjax.data.prepared import prepare as prepare_set
 
     if not is_prepared(name):
         raise Refused(f"{name} needs no preparation; it is read as it is")

@@ -157,8 +157,8 @@ class Data:
     train_split, test_split: a TFDS slice, e.g. "train[:80%]"; of coco:DIR and masks:DIR the name of
       a part, with or without its year.
     image_size: pixels; needed where the sizes vary, or to resize.
-    streaming: "auto" holds a set in memory if it fits; "always" reads encoded images, as RGB, while
-      training; "never" refuses to.
+    streaming: "auto" holds a set in memory if it fits and has no boxes; "always" reads encoded
+      images, as RGB, while training; "never" refuses to.
     augmentation: "default" is the data's own. pad_crop_flip pads by `crop_padding`, crops and flips
       at random, pad_crop and flip do their part of it (in memory, on the device);
       random_resized_crop and scale_crop_flip are for streamed photographs (see `data.views`), flip
@@ -182,8 +182,8 @@ class Data:
     permute_pixels: seed of one permutation of the places of all pixels, the same for every image:
       what stood side by side no longer does (in memory only); None: as they are.
     unreadable: "skip" decodes every image once beforehand and leaves out what cannot be, with a
-      word (folder:DIR, coco:DIR, masks:DIR, and TFDS sets with streaming "always"), boxes without
-      area or outside their image too; "refuse" does not go on.
+      word (folder:DIR, coco:DIR, masks:DIR, and TFDS sets with boxes or with streaming "always"),
+      boxes without area or outside their image too; "refuse" does not go on.
     """
 
     name: str = "digits"

@@ -22,6 +22,7 @@ from cnnjax.data.views import AnyView
 UNNAMED = "arrays"  # a set of a user's own that was given no name
 # Fields that hold classes: the number of the first class, and what is none besides.
 CLASSES = {"labels": (0, None), "box_labels": (0, -1), "class_map": (1, 255)}
+
 PLACED = ("boxes", "class_map", "object_map")  # that go where the pixels go
 _AUGMENTATIONS = ("none", "pad_crop_flip")  # of a set in memory, on the device
 # Names of a batch and of what normalises it.
@@ -191,8 +192,13 @@ class Dataset(Described):
         outside = (values < 0) | (values >= first + self.num_classes)
         if none is not None:
             outside &= values != none
+        if field == "box_labels":
+            outside &= (uncounted(values) < 0) | (uncounted(values) >= self.num_classes)
         if outside.any():
-            besides = {255: ", 0 the ground, 255 what is not counted", -1: ", -1 no box"}
+            besides = {
+                255: ", 0 the ground, 255 what is not counted",
+                -1: ", -1 no box, -2 - class an object that does not count",
+            }
             raise Refused(
                 f"data set {self.name}: {int(outside.sum())} {field.replace('_', ' ')} of the"
                 f" {split} split are out of range (first: {int(values[outside][0])});"
@@ -212,7 +218,7 @@ class Dataset(Described):
             (~(high > low).all(-1), "has no area"),
             ((low < 0).any(-1) | (high > (width, height)).any(-1), "leaves its image"),
         ):
-            bad &= labels >= 0
+            bad &= labels != -1
             if bad.any():
                 image, place = (int(one) for one in np.argwhere(bad)[0])
                 numbers = ", ".join(f"{value:g}" for value in boxes[image, place])
@@ -308,13 +314,21 @@ def images_per_class(
     """
     if isinstance(examples, Examples):
         labels = examples.arrays.get("labels", examples.arrays.get("box_labels"))
-        labels = None if labels is None else labels[labels >= 0]
     elif examples.object_labels is not None:
         each = [examples.object_labels(position) for position in range(len(examples))]
         labels = np.concatenate(each) if each else np.zeros(0, np.int32)
     else:
         labels = examples.labels and examples.labels()
-    return None if labels is None else np.bincount(labels, minlength=num_classes)
+    return None if labels is None else np.bincount(labels[labels >= 0], minlength=num_classes)
+
+
+def uncounted(labels: Any) -> Any:
+    """The box labels of objects of these classes that do not count; and back again: -2 - class.
+
+    A detector does not learn them, and to find one, or not, is neither right nor wrong: a crowd, an
+    object that is hard to see.
+    """
+    return -2 - labels
 
 
 def allowed_labels(num_classes: int, first: int = 0) -> str:

@@ -6,21 +6,20 @@ from pathlib import Path
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Data
-from cnnjax.data.dataset import AnyDataset, StreamedDataset
+from cnnjax.data.dataset import AnyDataset, StreamedDataset, images_per_class
 from cnnjax.data.digits import load_digits
 from cnnjax.data.folder import PREFIX, load_folder
 from cnnjax.data.own import is_own, load_own
 from cnnjax.data.permutation import permuted
-from cnnjax.data.readable import without_unreadable
+from cnnjax.data.readable import nothing_to_skip, without_unreadable
 from cnnjax.data.scene_folders import PREFIXES as SCENE_FOLDERS
 from cnnjax.data.scene_folders import load_scene_folder
 from cnnjax.data.scenes import NAME as SCENES
 from cnnjax.data.scenes import load_scenes
 from cnnjax.data.split import divide
-from cnnjax.data.views import View
+from cnnjax.data.views import IMAGE_SIZE, View
 
 EMBEDDED = {"digits": load_digits}
-_IMAGE_SIZE = 224  # of a folder's images, where none is given
 # What a set looks like on the way to the network, and not what is read.
 _ON_THE_WAY = ("augmentation", "crop_padding", "normalization", "pca_colour", "mixup", "cutmix")
 # Which of a set's examples are taken, and where their pixels stand, whatever it is.
@@ -46,18 +45,28 @@ def load_dataset(
     """
     if isinstance(data, str):
         data = Data(name=data)
-    if data.unreadable == "skip" and not is_encoded(data):
-        raise Refused(
-            f"data.unreadable=skip has no effect: {data.name} is read into memory; it is for"
-            " folder:DIR, coco:DIR, masks:DIR, and for sets of tensorflow-datasets with"
-            " data.streaming=always"
-        )
+    if data.unreadable == "skip" and not (is_encoded(data) or is_prepared(data.name)):
+        raise nothing_to_skip(data.name)
     dataset = load_whole(data, directory, say)
     if data.unreadable == "skip" and isinstance(dataset, StreamedDataset):
         dataset = without_unreadable(dataset, say)
     dataset = divide(dataset, data)
+    _tell_without_objects(dataset, data, say)
     seed = data.permute_pixels
     return dataset if seed is None else permuted(dataset, seed)
+
+
+def _tell_without_objects(dataset: AnyDataset, data: Data, say: Callable[[str], None]) -> None:
+    """Of a set with boxes: it is legal that a part has none, and seldom meant."""
+    if "box_labels" not in dataset.fields:
+        return
+    for key, examples in (("train_split", dataset.train), ("test_split", dataset.test)):
+        counts = images_per_class(examples, dataset.num_classes)
+        if len(examples) and counts is not None and not counts.any():
+            say(
+                f"{dataset.name}: no image of {getattr(data, key)} has an object (a part whose"
+                f" annotations are not public?); another one is set by data.{key}"
+            )
 
 
 def load_whole(
@@ -70,11 +79,11 @@ def load_whole(
     if data.name.startswith(PREFIX):
         if data.streaming == "never":
             raise Refused(f"data.streaming=never: {data.name} is always streamed")
-        return load_folder(data, _view(data, data.image_size or _IMAGE_SIZE), say)
+        return load_folder(data, _view(data, data.image_size or IMAGE_SIZE), say)
     if data.name.startswith(SCENE_FOLDERS):
         if data.streaming == "never":
             raise Refused(f"data.streaming=never: {data.name} is always streamed")
-        return load_scene_folder(data, data.image_size or _IMAGE_SIZE, say)
+        return load_scene_folder(data, data.image_size or IMAGE_SIZE, say)
     if data.name in EMBEDDED:
         _as_it_is(data, "embedded")
         return EMBEDDED[data.name]()
@@ -95,7 +104,7 @@ def load_encoded(
     """The set with its images as they are stored, none of them looked at; what is held in memory
     anyway was decoded."""
     if is_prepared(data.name):
-        data = replace(data, streaming="always", image_size=data.image_size or _IMAGE_SIZE)
+        data = replace(data, streaming="always", image_size=data.image_size or IMAGE_SIZE)
     return load_whole(
         replace(data, unreadable="skip") if is_encoded(data) else data, directory, say
     )

@@ -36,6 +36,15 @@ class Unreadable:
     reason: str
 
 
+def nothing_to_skip(name: str) -> Refused:
+    """The error for data.unreadable=skip of a set whose images are decoded before."""
+    return Refused(
+        f"data.unreadable=skip has no effect: {name} is read into memory; it is for folder:DIR,"
+        " coco:DIR, masks:DIR, and for sets of tensorflow-datasets with boxes or with"
+        " data.streaming=always"
+    )
+
+
 def find_unreadable(
     dataset: AnyDataset,
     on_part: Callable[[int, int], None] = lambda done, of: None,

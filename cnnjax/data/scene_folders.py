@@ -20,16 +20,22 @@ from cnnjax.core.errors import Failed, Refused
 from cnnjax.core.recipe import Data
 from cnnjax.core.user_code import located
 from cnnjax.data.coco_json import Annotation, Category, Counts, Image, Instances, read_instances
-from cnnjax.data.dataset import LeftOut, StreamedDataset
+from cnnjax.data.dataset import LeftOut, StreamedDataset, uncounted
 from cnnjax.data.decode import SUFFIXES, check_header
 from cnnjax.data.examples import EncodedExamples
 from cnnjax.data.folder import check_headers, contents_of, no_example, read_file
-from cnnjax.data.scene_views import Mask, Objects, SceneView, check_classes, class_numbers
+from cnnjax.data.scene_views import (
+    WRONG_BOXES,
+    Mask,
+    Objects,
+    SceneView,
+    check_classes,
+    class_numbers,
+)
 from cnnjax.ops.rle import RunLengths
 
 COCO, MASKS = "coco:", "masks:"
 PREFIXES = (COCO, MASKS)
-WRONG_BOXES = "boxes without area or outside their image"
 _TESTS = ("test", "val", "validation")  # where data.test_split is "test": the first that is there
 _CHECKED_MASKS = 1_000  # that are read before a run, spread over the set
 _MOST_CLASSES, _MOST_OBJECTS = 254, 254  # beside 0 and 255 in a byte
@@ -241,17 +247,16 @@ def _coco_scenes(instances: Instances, folder: Path, categories: list[Category])
 def _known(
     image: Image, annotations: list[Annotation], label_of: dict[int, int], masks: bool
 ) -> Objects:
-    single = [one for one in annotations if not one.iscrowd]
     size = (image.height, image.width) if image.height and image.width else None
     sizes = [one.segmentation.size for one in annotations if isinstance(one.segmentation, Counts)]
     size = size or next(iter(sizes), None)
-    drawn = tuple(_mask(one) for one in single) if masks else ()
-    crowds = tuple(_mask(one) for one in annotations if one.iscrowd) if masks else ()
-    boxes = np.array([_corners(one) for one in single], np.float64).reshape(-1, 4)
-    labels = np.array([label_of[one.category_id] for one in single], np.int32)
+    drawn = tuple(_mask(one) for one in annotations) if masks else ()
+    boxes = np.array([_corners(one) for one in annotations], np.float64).reshape(-1, 4)
+    labels = np.array([label_of[one.category_id] for one in annotations], np.int32)
+    crowd = np.array([bool(one.iscrowd) for one in annotations], bool)
     if size is not None:  # files round
         boxes = boxes.clip(0, [size[1], size[0]] * 2)
-    return Objects(size, boxes, labels, drawn, crowds)
+    return Objects(size, boxes, np.where(crowd, uncounted(labels), labels), drawn)
 
 
 def _mask(one: Annotation) -> Mask:

@@ -17,6 +17,7 @@ from cnnjax.data.views import HostAugmentation
 from cnnjax.ops.rle import RunLengths
 
 GREY = (124, 116, 104)  # ImageNet's mean: about 0 once it is normalised
+WRONG_BOXES = "boxes without area or outside their image"  # that are left out
 NOT_COUNTED = 255  # of a map of classes
 JITTER = (0.5, 2.0)  # times the size at which the whole photograph is seen
 
@@ -31,9 +32,10 @@ class Objects:
     Attributes:
       size: height and width that it is said to have; None: not said.
       boxes: x and y of the near and of the far corner of each object.
-      labels: their classes.
+      labels: their classes; that of one that does not count (a crowd, one that is hard to see)
+        through `uncounted`.
       masks: of each object; none where the set has only boxes.
-      crowds: masks of regions whose objects are not told apart: they are not counted.
+      relative: boxes are in parts of the width and of the height.
       class_map: an encoded image of classes, 0 the ground, in the place of masks.
     """
 
@@ -41,7 +43,7 @@ class Objects:
     boxes: Float[np.ndarray, "k 4"] = field(default_factory=lambda: np.zeros((0, 4)))
     labels: Int[np.ndarray, " k"] = field(default_factory=lambda: np.zeros(0, np.int32))
     masks: tuple[Mask, ...] = ()
-    crowds: tuple[Mask, ...] = ()
+    relative: bool = False
     class_map: bytes | None = None
 
 
@@ -119,7 +121,8 @@ class SceneView:
     @property
     def fields(self) -> dict[str, Field]:
         """As of `scattered_digits`: a map has 0 on the ground, 1 + the class, or 1 + the object's
-        place, on an object; a label is -1 where there is no box."""
+        place, on an object; a label is -1 where there is no box, `uncounted` of an object that does
+        not count, whose pixels have class 255."""
         side, byte = (self.size, self.size), np.dtype(np.uint8)
         found = {"images": Field((*side, 3), byte)}
         if self.most:
@@ -200,7 +203,8 @@ class SceneView:
         _check_size(known, frame)
         found, kept = {}, np.arange(0)
         if self.most:
-            boxes, kept = self._boxes(known.boxes, frame)
+            extent = np.tile(frame.original[::-1], 2) if known.relative else 1
+            boxes, kept = self._boxes(known.boxes * extent, frame)
             found["boxes"] = np.zeros((self.most, 4), np.float32)
             found["box_labels"] = np.full(self.most, -1, np.int32)
             found["boxes"][: len(kept)] = boxes[kept]
@@ -233,10 +237,12 @@ class SceneView:
         place = {int(index): 1 + number for number, index in enumerate(kept)}
         ground = np.zeros(frame.resized, np.uint8)
         classes, objects = ground, ground.copy()
-        for mask in known.crowds:
-            _paint(classes, _part_of(mask, frame), NOT_COUNTED)
-        for index in sorted(range(len(drawn)), key=lambda one: -int(drawn[one][1].sum())):
-            _paint(classes, drawn[index], 1 + int(known.labels[index]))
+        # What does not count lies below all.
+        sizes = [int(pixels.sum()) for _, pixels in drawn]
+        above = [(label >= 0, -size) for label, size in zip(known.labels, sizes, strict=True)]
+        for index in sorted(range(len(drawn)), key=above.__getitem__):
+            label = int(known.labels[index])
+            _paint(classes, drawn[index], 1 + label if label >= 0 else NOT_COUNTED)
             _paint(objects, drawn[index], place.get(index, 0))
         found = {"class_map": self._ground(NOT_COUNTED), "object_map": self._ground(0)}
         frame.pasted(classes, found["class_map"])

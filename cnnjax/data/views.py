@@ -19,6 +19,7 @@ from cnnjax.data.examples import LABELS, Field
 HostAugmentation = Literal[
     "none", "random_resized_crop", "scale_crop_flip", "flip", "scale_jitter_flip"
 ]
+IMAGE_SIZE = 224  # of photographs, where none is given
 RESIZE = 256 / 224  # the shorter side over the crop's: Krizhevsky et al. 2012, section 4.1
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels

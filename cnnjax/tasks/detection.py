@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.user_code import refused
+from cnnjax.data.dataset import uncounted
 from cnnjax.metrics.average_precision import average_precision, match
 from cnnjax.metrics.matching import Matches
 from cnnjax.metrics.objects import Detections, Truths
@@ -36,8 +37,9 @@ class Detection(NetworkTask):
     `detection_losses(outputs, boxes, labels, image_size)`, one for each image, and
     `detections(outputs, image_size)`. One that is called with `boxes` and `box_labels` as well is
     given them while it is trained: the second stage of two learns on regions that are drawn by
-    them. One whose `detection_losses` take `object_map` tells masks, too: its detections have
-    `masks` [n, k, s, s], probabilities within the box. Judged by COCO's average precision.
+    them. An object that does not count (a crowd) has label -1 there, as where there is none. One
+    whose `detection_losses` take `object_map` tells masks, too: its detections have `masks`
+    [n, k, s, s], probabilities within the box. Judged by COCO's average precision.
     """
 
     metrics: ClassVar = (
@@ -118,12 +120,13 @@ class Detection(NetworkTask):
 
     def truths(self, batch: Batch) -> dict[str, Array]:
         wanted = inspect.signature(type(self.model).__call__).parameters
-        return {name: batch[name] for name in ("boxes", "box_labels") if name in wanted}
+        there = {"boxes": batch["boxes"], "box_labels": _learnt(batch["box_labels"])}
+        return {name: truth for name, truth in there.items() if name in wanted}
 
     def losses(self, outputs: Any, batch: Batch) -> Float[Array, " n"]:
         masks = {"object_map": batch["object_map"]} if self.masked else {}
         return self.model.detection_losses(
-            outputs, batch["boxes"], batch["box_labels"], self._image_size, **masks
+            outputs, batch["boxes"], _learnt(batch["box_labels"]), self._image_size, **masks
         )
 
     def figures(self, outputs: Any, batch: Batch) -> dict[str, Array]:
@@ -158,7 +161,10 @@ class FoundObjects:
         self._parts: dict[str, list[Matches]] = {"": [], **({"mask_": []} if masked else {})}
 
     def add(self, indices: Int[np.ndarray, " n"], outputs: Mapping[str, np.ndarray]) -> None:
-        truth = _rows(indices, outputs["true_boxes"], outputs["true_labels"])
+        given = outputs["true_labels"]
+        crowd = given < -1
+        truth = _rows(indices, outputs["true_boxes"], np.where(crowd, uncounted(given), given))
+        truth["crowd"] = crowd[given != -1]
         found = _rows(indices, outputs["boxes"], outputs["labels"])
         scores = outputs["scores"][outputs["labels"] >= 0].astype(np.float64)
         for kind, parts in self._parts.items():
@@ -166,7 +172,7 @@ class FoundObjects:
                 # An object that is covered whole has no mask to be found.
                 truth = _masked(truth, _true_masks(outputs), seen=True)
                 found = _masked(found, _masks(outputs))
-            truths = Truths(**truth, crowd=np.zeros(len(truth["images"]), bool))
+            truths = Truths(**truth)
             detections = Detections(**found, scores=scores)
             parts.append(match(truths, detections, self._num_classes, "coco"))
 
@@ -212,7 +218,7 @@ def _masks(outputs: Mapping[str, np.ndarray]) -> list[RunLengths]:
 def _true_masks(outputs: Mapping[str, np.ndarray]) -> list[RunLengths]:
     return [
         RunLengths.of_mask(outputs["true_map"][image] == 1 + place)
-        for image, place in zip(*np.nonzero(outputs["true_labels"] >= 0), strict=True)
+        for image, place in zip(*np.nonzero(outputs["true_labels"] != -1), strict=True)
     ]
 
 
@@ -226,8 +232,13 @@ def _masked(rows: dict[str, Any], masks: list[RunLengths], *, seen: bool = False
     masks = [masks[index] for index in kept]
     boxes = np.array([mask.box for mask in masks], np.float64).reshape(-1, 4)
     areas = np.array([mask.area for mask in masks], np.float64)
-    own = {name: rows[name][kept] for name in ("images", "categories")}
+    own = {name: rows[name][kept] for name in rows.keys() - {"boxes", "areas"}}
     return {**own, "boxes": boxes, "areas": areas, "masks": masks}
+
+
+def _learnt(labels: Int[Array, "n m"]) -> Int[Array, "n m"]:
+    """Without what does not count."""
+    return jnp.maximum(labels, -1)
 
 
 def _forms(found: Mapping[str, Any]) -> str:

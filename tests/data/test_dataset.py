@@ -168,3 +168,17 @@ def test_examples_that_were_put_together_by_hand_are_checked_too():
     ):
         with pytest.raises(Refused, match="data set arrays: the training split"):
             replace(good, train=Examples(arrays))
+
+
+def test_an_object_that_does_not_count_is_a_label_of_its_own():
+    boxes = np.array([[[0, 0, 2, 2], [1, 1, 3, 3], [0, 0, 0, 0]]], np.float32)
+    labels = np.array([[1, -2, -1]])
+
+    def scenes(labels):
+        arrays = {"images": IMAGES[:1], "boxes": boxes, "box_labels": labels}
+        return Dataset.from_arrays(arrays, arrays, label_names=("a", "b"))
+
+    assert images_per_class(scenes(labels).train, 2).tolist() == [0, 1]
+    assert scenes(labels - [[0, 1, 0]]).num_classes == 2
+    with pytest.raises(Refused, match=r"out of range .*-2 - class an object that does not count"):
+        scenes(labels - [[0, 2, 0]])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnjax import Data, Refused, load_dataset
-from cnnjax.data.dataset import images_per_class
+from cnnjax.data.dataset import images_per_class, uncounted
 from cnnjax.data.preview import contact_sheet
 from cnnjax.ops.rle import RunLengths
 from cnnjax.testing import check_dataset
@@ -81,14 +81,14 @@ def test_a_coco_folder_is_a_set_with_boxes_and_masks(coco):
     assert dataset.label_names == ("cat", "dog")  # by their ids, whatever the order in the file
     assert (len(dataset.train), len(dataset.test)) == (5, 3)
     one = dataset.view.fixed(*dataset.train.read(0))
-    np.testing.assert_allclose(one["boxes"], [[2, 3, 12, 13], [20, 5, 28, 25]])
-    assert one["box_labels"].tolist() == [1, 0]
+    np.testing.assert_allclose(one["boxes"], [[2, 3, 12, 13], [20, 5, 28, 25], [30, 0, 40, 5]])
+    assert one["box_labels"].tolist() == [1, 0, uncounted(0)]  # a crowd
     expected = np.full((40, 40), 255, np.uint8)
     expected[:30] = 0
     expected[:5, 30:] = 255  # the crowd
     expected[3:13, 2:12], expected[5:25, 20:28] = 2, 1
     np.testing.assert_array_equal(one["class_map"], expected)
-    assert np.unique(one["object_map"]).tolist() == [0, 1, 2]
+    assert np.unique(one["object_map"]).tolist() == [0, 1, 2, 3]
     empty = dataset.view.fixed(*dataset.train.read(4))
     assert (empty["box_labels"] == -1).all()
     assert images_per_class(dataset.train, 2).tolist() == [1, 2]
@@ -106,7 +106,8 @@ def test_without_masks_there_are_boxes_and_of_masks_alone_boxes_are_made(coco):
         del one["bbox"]
     file.write_text(json.dumps(whole))
     one = load(coco)[0]
-    np.testing.assert_allclose(one.train.read(0)[1].boxes, [[2, 3, 12, 13], [20, 5, 28, 25]])
+    boxes = [[2, 3, 12, 13], [20, 5, 28, 25], [30, 0, 40, 5]]
+    np.testing.assert_allclose(one.train.read(0)[1].boxes, boxes)
 
 
 def test_what_identifies_a_set_is_its_content(coco, tmp_path):

@@ -1,5 +1,7 @@
 """Boxes and masks go where the pixels go: drawn, moved, and measured in the picture."""
 
+from dataclasses import replace
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from cnnjax.core.errors import Failed
 from cnnjax.data.augment import Augmentation, augment
+from cnnjax.data.dataset import uncounted
 from cnnjax.data.scene_views import NOT_COUNTED, Objects, SceneView
 from cnnjax.data.views import example_generator
 from cnnjax.ops.rle import RunLengths
@@ -77,14 +80,19 @@ def test_a_rectangle_stays_in_its_box_and_its_mask(sides, corner, kind, how, num
 
 
 def test_what_is_small_lies_above_what_is_large_and_a_crowd_is_not_counted():
-    encoded, known = scene(32, 64, [(4, 4, 12, 12), (0, 0, 30, 30)], "runs")
-    crowd = RunLengths.of_mask(np.arange(32 * 64).reshape(32, 64) % 64 >= 50)
-    known = Objects(known.size, known.boxes, known.labels, known.masks, (crowd,))
-    found = SceneView(64, most=2, maps=True, num_classes=2).fixed(encoded, known)
+    boxes = [(4, 4, 12, 12), (0, 0, 30, 30), (26, 0, 64, 4)]
+    encoded, known = scene(32, 64, boxes, "runs")
+    crowd = np.array([0, 1, uncounted(0)], np.int32)
+    found = SceneView(64, most=3, maps=True, num_classes=2).fixed(
+        encoded, replace(known, labels=crowd)
+    )
+    assert found["box_labels"].tolist() == [0, 1, -2]
+    assert found["object_map"][2, 55] == 3
+    assert found["class_map"][2, 28] == 2  # a crowd lies below, though it is smaller
     assert found["class_map"][8, 8] == 1
     assert found["class_map"][20, 20] == 2
     assert found["object_map"][8, 8] == 1
-    assert found["class_map"][8, 55] == NOT_COUNTED
+    assert found["class_map"][2, 55] == NOT_COUNTED
     assert found["class_map"][8, 40] == 0
     assert (found["class_map"][32:] == NOT_COUNTED).all()  # below the photograph
 

@@ -8,11 +8,12 @@ import pytest
 
 from cnnjax import Data, Refused, load_dataset
 from cnnjax.core.random import stream_keys
+from cnnjax.data import prepared as prepared_module
 from cnnjax.data import tfds as tfds_module
 from cnnjax.data.dataset import StreamedDataset, images_per_class
 from cnnjax.data.decode import fit
+from cnnjax.data.prepared import find_prepared
 from cnnjax.data.stream import evaluation_stream, training_stream
-from cnnjax.data.tfds import find_prepared
 from cnnjax.testing import check_dataset
 from tests.data.prepared_set import write_prepared
 from tests.data.test_decode import halved, opencv, pillow
@@ -61,7 +62,7 @@ def test_a_name_is_never_a_path(name, tmp_path):
 
 @pytest.mark.parametrize("facts", [{"fileFormat": "tfrecord"}, {}])
 def test_a_tfrecord_set_without_tensorflow(tmp_path, facts, monkeypatch):
-    monkeypatch.setattr(tfds_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(prepared_module.importlib.util, "find_spec", lambda name: None)
     write_info(tmp_path, "cifar10", **facts)
     with pytest.raises(Refused, match=r"is prepared as tfrecord.*pip install tensorflow"):
         load_dataset("cifar10", tmp_path)
@@ -74,24 +75,24 @@ def test_the_newest_version_is_taken(tmp_path):
 
 
 def test_preparing_says_what_it_needs(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(prepared_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         Refused, match=r"needs tensorflow .*pip install tensorflow importlib_resources"
     ):
-        tfds_module.prepare("mnist", tmp_path)
+        prepared_module.prepare("mnist", tmp_path)
 
 
 def test_a_tfrecord_set_is_not_prepared_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_module.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(prepared_module.importlib.util, "find_spec", lambda name: object())
     write_info(tmp_path, "mnist")
     with pytest.raises(Refused, match=r"already prepared as tfrecord.*give another --data-dir"):
-        tfds_module.prepare("mnist", tmp_path)
+        prepared_module.prepare("mnist", tmp_path)
 
 
 def test_a_prepared_set_is_not_prepared_again(tmp_path):
     (tmp_path / "mnist" / "incomplete.X_3.0.1").mkdir(parents=True)
     folder = write_info(tmp_path, "mnist", fileFormat="array_record")
-    assert tfds_module.prepare("mnist", tmp_path) == folder
+    assert prepared_module.prepare("mnist", tmp_path) == folder
 
 
 def test_images_are_resized_by_the_shorter_side_and_cropped():
@@ -111,7 +112,7 @@ def test_real_mnist_is_read_and_cached(real_data, monkeypatch):
     assert (len(dataset.train), len(dataset.test)) == (200, 60)
     assert len(check_dataset(dataset)) == 6
     assert sum("decoding" in line for line in lines) == 2
-    monkeypatch.setattr(tfds_module, "_records", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(tfds_module, "all_records", lambda *args: pytest.fail("decoded again"))
     again = load_dataset(data, real_data, lines.append)
     assert again.fingerprint == dataset.fingerprint
     assert len(lines) == 2
@@ -265,6 +266,12 @@ def test_labels_out_of_range_are_refused(tmp_path, settings, label):
         load(tmp_path, **settings)
 
 
+def test_nothing_is_skipped_of_what_is_decoded_before(tmp_path):
+    write_prepared(tmp_path, "made", SPLITS)
+    with pytest.raises(Refused, match=r"data\.unreadable=skip has no effect: made is read into"):
+        load(tmp_path, unreadable="skip")
+
+
 @pytest.mark.parametrize("settings", [{}, STREAMED])
 @pytest.mark.parametrize("split", ["train[:0]", "train[5:5]", "train[:1%]", "nothing"])
 def test_a_split_without_examples_is_refused(tmp_path, split, settings):
@@ -347,6 +354,6 @@ def test_old_pixels_in_the_cache_are_not_taken(tmp_path, monkeypatch):
     keys = set()
     for decoder in (1, 2):
         monkeypatch.setattr(tfds_module, "_DECODER", decoder)
-        prepared = tfds_module._open("made", tmp_path)
-        keys.add(tfds_module._key(prepared, "train", (9, 9, 1)))
+        labelled = tfds_module._labelled(prepared_module.open_prepared("made", tmp_path))
+        keys.add(tfds_module._key(labelled, "train", (9, 9, 1)))
     assert len(keys) == 2

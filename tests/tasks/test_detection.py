@@ -7,14 +7,16 @@ import pytest
 
 from cnnjax import Refused, create_model
 from cnnjax.core.recipe import Optimizer
+from cnnjax.data.dataset import uncounted
 from cnnjax.models.ssd import SSD
 from cnnjax.ops import boxes as box
 from cnnjax.ops.assignment import assign
-from cnnjax.tasks.detection import Detection
+from cnnjax.tasks.detection import Detection, FoundObjects
 from cnnjax.tasks.network import NetworkTask
 from cnnjax.tasks.optimizers import update_of
 from cnnjax.tasks.state import set_hyperparams
 from cnnjax.tasks.task import DataSpec, figures_of
+from tests.metrics.coco import scene, summarized
 
 FIELDS = (
     ("images", (32, 32, 1), "uint8"),
@@ -89,6 +91,66 @@ def test_who_knows_the_truth_has_full_marks(class_loss):
     assert (task.losses(worse, whole) > task.losses(outputs, whole)).all()
     moved = {**outputs, "boxes": outputs["boxes"] + 3.0}
     assert figures(task, moved, whole)["ap"] < 60
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_does_not_count_is_no_error_as_pycocotools_has_it(seed):
+    pytest.importorskip(
+        "pycocotools", reason="pycocotools is not installed: an oracle of tests only"
+    )
+    truth, detections = scene(seed, images=4)
+    places = {one["id"]: place for place, one in enumerate(truth["categories"])}
+    for number, one in enumerate(truth["annotations"]):
+        one["area"] = one["bbox"][2] * one["bbox"][3]  # a batch has no other
+        one["iscrowd"] = int(one["iscrowd"] or not number)
+    expected = summarized(truth, detections, "bbox")
+    ids = [one["id"] for one in truth["images"]]
+    shape = (len(ids), 1 + max(len(truth["annotations"]), len(detections)))
+    there = {"boxes": np.zeros((*shape, 4)), "labels": np.full(shape, -1)}
+    seen = {**{name: array.copy() for name, array in there.items()}, "scores": np.zeros(shape)}
+    for arrays, listed in ((there, truth["annotations"]), (seen, detections)):
+        for place, one in enumerate(listed):
+            where = ids.index(one["image_id"]), place
+            x, y, width, height = one["bbox"]
+            arrays["boxes"][where] = x, y, x + width, y + height
+            label = places[one["category_id"]]
+            arrays["labels"][where] = uncounted(label) if one.get("iscrowd") else label
+            if "score" in one:
+                arrays["scores"][where] = one["score"]
+    accumulator = FoundObjects(len(places), detailed=True)
+    truths = {f"true_{name}": array for name, array in there.items()}
+    accumulator.add(np.array(ids), {**seen, **truths})
+    found = accumulator.finish()["coco"]
+    for name, value in expected.items():
+        assert found[name] == (None if value is None else pytest.approx(100 * value, abs=1e-7))
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny_ssd", "tiny_rcnn", "tiny_faster_rcnn", "tiny_mask_rcnn", "retinanet"]
+)
+def test_what_does_not_count_is_not_learnt(name):
+    """A crowd in the place of nothing changes no loss."""
+    fields = {"backbone": "cifar_resnet8", "strides": (1, 4)} if name == "retinanet" else {}
+    model = create_model(name, num_classes=2, **fields)
+    whole = batch(objects=(2, 1))
+    label = np.array(whole["box_labels"])
+    boxes = np.array(whole["boxes"])
+    label[1, 2], boxes[1, 2] = uncounted(1), (3, 3, 20, 20)
+    size = {name: jnp.asarray(value) for name, value in (("boxes", boxes), ("box_labels", label))}
+    data = DataSpec("scenes", (*FIELDS, ("object_map", (32, 32), "uint8")), 2)
+    task = Detection(model=model, data=data, update=update_of(Optimizer("adam")))
+    variables = jax.jit(lambda key: task.init(key))(jax.random.key(0))
+    losses = []
+    for one in (whole, {**whole, **size}):
+        outputs = task.model.apply(
+            {"params": variables.params, **variables.model_state},
+            whole["images"],
+            train=False,
+            **task.truths(one),
+            rngs={"dropout": jax.random.key(1)},
+        )
+        losses.append(task.losses(outputs, one))
+    np.testing.assert_array_equal(*losses)
 
 
 def test_shards_join_to_the_same_figures():
