@@ -103,7 +103,9 @@ def score(
         from cnnjax.core.files import atomic_write
         from cnnjax.report.detection import curve_picture
 
-        drawn = curve_picture(matches, [one.name for one in categories], protocol)
+        names = [one.name for one in categories]
+        heading = f"{Path(detections).name} beside {Path(truth).name}: {PROTOCOLS[protocol]}"
+        drawn = curve_picture(matches, names, protocol, heading)
         atomic_write(out, drawn.png if out.suffix == ".png" else drawn.svg)
     if as_json:
         about = {"protocol": protocol, "iou_type": iou_type}

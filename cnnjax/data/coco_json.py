@@ -127,11 +127,8 @@ def wrong_in(instances: Instances) -> Iterator[str]:
         else:
             if one.bbox is not None:
                 yield from _wrong_box(one.bbox, images[one.image_id], one.id)
-            wrong = list(_wrong_mask(one, images[one.image_id], f"annotation {one.id}"))
-            if not wrong and isinstance(one.segmentation, Counts):
-                runs = RunLengths.of_counts(one.segmentation.size, one.segmentation.counts)
-                wrong += [f"annotation {one.id}: its mask is empty"] * (runs.area == 0)
-            yield from wrong
+            words = f"annotation {one.id}"
+            yield from _wrong_mask(one, images[one.image_id], words, may_be_empty=False)
 
 
 def _with_right_boxes(
@@ -170,7 +167,7 @@ def _wrong_box(box: Box, image: Image, number: int) -> Iterator[str]:
             yield f"{words} leaves its image of {image.width}x{image.height}"
 
 
-def _wrong_mask(one: Any, image: Image, words: str) -> Iterator[str]:
+def _wrong_mask(one: Any, image: Image, words: str, *, may_be_empty: bool = True) -> Iterator[str]:
     """What is wrong with the mask of an annotation or a detection."""
     given = one.segmentation
     if isinstance(given, Counts):
@@ -182,7 +179,8 @@ def _wrong_mask(one: Any, image: Image, words: str) -> Iterator[str]:
             )
             return
         try:
-            RunLengths.of_counts((height, width), given.counts)
+            if not RunLengths.of_counts((height, width), given.counts).area and not may_be_empty:
+                yield f"{words}: its mask is empty"
         except Refused as error:
             yield f"{words}: {error}"
     elif given is not None and not all(len(part) >= 6 and len(part) % 2 == 0 for part in given):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
 
+from cnnjax.data.dataset import uncounted
 from cnnjax.metrics.objects import Detections, Objects, Truths
 
 TRUE, FALSE, IGNORED = 1, 0, -1  # a detection that finds an object, none, what does not count
@@ -91,15 +92,18 @@ def found_and_missed(
     truth: tuple[Float[np.ndarray, "m 4"], Int[np.ndarray, " m"]],
     detected: tuple[Float[np.ndarray, "k 4"], Int[np.ndarray, " k"]],
     threshold: float = 0.5,
-) -> tuple[Bool[np.ndarray, " k"], Bool[np.ndarray, " m"]]:
-    """Of one image: which detections find an object of their class, and which objects are missed.
+) -> tuple[Bool[np.ndarray, " k"], Bool[np.ndarray, " m"], Bool[np.ndarray, " k"]]:
+    """Of one image: which detections find an object of their class, which objects are missed, and
+    which of the other detections lie in what does not count.
 
     Args:
-      truth, detected: corners and classes; detections by falling score, each of which takes the
-        free object of highest IoU.
-      threshold: IoU from which on an object is found.
+      truth, detected: corners and labels (a data set's `box_labels`); detections by falling score,
+        each of which takes the free object of highest IoU.
+      threshold: IoU from which on an object is found; of what does not count, the share of the
+        detection that lies in it.
     """
-    free, found = np.ones(len(truth[0]), bool), np.zeros(len(detected[0]), bool)
+    free, found = truth[1] >= 0, np.zeros(len(detected[0]), bool)
+    out = found.copy()
     for row, (box, label) in enumerate(zip(*detected, strict=True)):
         low = np.maximum(truth[0][:, :2], box[:2])
         high = np.minimum(truth[0][:, 2:], box[2:])
@@ -107,10 +111,13 @@ def found_and_missed(
         own = np.prod(box[2:] - box[:2])
         whole = own + np.prod(truth[0][:, 2:] - truth[0][:, :2], axis=1) - common
         open_to_it = free & (truth[1] == label) & (common >= threshold * whole)
+        uncounted_there = (truth[1] == uncounted(label)) & (common >= threshold * own)
         if open_to_it.any():
             best = int(np.argmax(np.where(open_to_it, common / np.maximum(whole, 1e-12), -1)))
             free[best], found[row] = False, True
-    return found, free
+        else:
+            out[row] = uncounted_there.any()
+    return found, free, out
 
 
 def match_as_voc(

@@ -49,11 +49,14 @@ class RunLengths:
         """
         height, width = size
         given = _from_text(counts) if isinstance(counts, str) else counts
-        if outside := [int(run) for run in given if not 0 <= run <= height * width]:
-            raise Refused(
-                f"broken run lengths: a run of {outside[0]:,} pixels in a mask of {height}x{width}"
-            )
-        runs = np.asarray(given, np.int64)
+        try:
+            runs = np.asarray(given, np.int64)
+        except OverflowError:  # of a list
+            first = next(int(run) for run in given if not 0 <= int(run) <= height * width)
+            raise _broken(first, size) from None
+        outside = (runs < 0) | (runs > height * width)
+        if outside.any():
+            raise _broken(int(runs[outside][0]), size)
         if runs.size == 0 or runs.sum() != height * width:
             raise Refused(
                 f"run lengths that add up to {int(runs.sum()):,} are no mask of {height}x{width},"
@@ -146,6 +149,10 @@ def _between(size: tuple[int, ...], changes: Int[np.ndarray, " k"]) -> RunLength
     if len(counts) > 1 and counts[-1] == 0:  # the last pixel is set: nothing follows
         counts = counts[:-1]
     return RunLengths((height, width), counts)
+
+
+def _broken(run: int, size: tuple[int, int]) -> Refused:
+    return Refused(f"broken run lengths: a run of {run:,} pixels in a mask of {size[0]}x{size[1]}")
 
 
 def _from_text(text: str) -> Int[np.ndarray, " runs"]:

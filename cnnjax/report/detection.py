@@ -8,7 +8,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cnnjax.metrics.average_precision import THRESHOLDS, Curve, curves
+from cnnjax.metrics.average_precision import (
+    THRESHOLDS,
+    Curve,
+    ProtocolName,
+    average_precision,
+    curves,
+)
 from cnnjax.metrics.matching import Matches
 from cnnjax.report.canvas import COLOURS, Picture, drawing, fitted, picture
 
@@ -19,11 +25,16 @@ _SCORES = (0.9, 0.5, 0.1)  # score thresholds that are marked, and how
 _MARKERS = ("^", "o", "v")
 
 
-def curve_picture(matches: Matches, names: Sequence[str], protocol: str) -> Picture:
+def curve_picture(
+    matches: Matches, names: Sequence[str], protocol: ProtocolName, heading: str
+) -> Picture:
     """Precision over recall as the score threshold falls, a panel a category, most objects first.
 
-    Marks on the curve of the lowest IoU say what a threshold of the score gives.
+    Marks on the curve of the lowest IoU say what a threshold of the score gives; above it stands
+    what lies below that curve, as the protocol measures it.
     """
+    areas = average_precision(matches, protocol)["per_category"]
+    area = "ap50" if protocol == "coco" else "ap"
     lines = {place: curves(matches, threshold=place) for place in _LINES[protocol]}
     counts = matches.positives[:, 0]
     shown = [one for one in np.argsort(-counts, kind="stable").tolist() if counts[one]][:_MOST]
@@ -45,8 +56,8 @@ def curve_picture(matches: Matches, names: Sequence[str], protocol: str) -> Pict
                 axes.plot(*_from_nothing(curve), dash, color=colour, lw=1.4)
                 if not place:
                     _mark(axes, curve)
-            title = f"{names[category]} ({counts[category]:,})"
-            axes.set_title(fitted(title, 2.0, 8.0), fontsize=8)
+            about = f"{counts[category]:,} objects, AP50 {100 * areas[category][area]:.0f} %"
+            axes.set_title(f"{fitted(str(names[category]), 2.0, 8.0)}\n{about}", fontsize=8)
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), xticks=(0, 0.5, 1))
             if axes in grid[:, 0]:
                 axes.set_ylabel("precision")
@@ -54,6 +65,7 @@ def curve_picture(matches: Matches, names: Sequence[str], protocol: str) -> Pict
             axes.set_xlabel("recall")
             axes.tick_params("x", labelbottom=True)
         figure.legend(handles=entries, loc="outside lower center", ncols=aside)
+        figure.suptitle(fitted(heading, figure.get_figwidth() - 0.4), fontsize=9)
         rest = int((counts > 0).sum()) - len(shown)
         more = f"; {rest:,} more categories are not drawn" if rest else ""
         return picture(figure, "precision_recall", f"Precision over recall by category{more}.")

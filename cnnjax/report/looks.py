@@ -200,10 +200,11 @@ def precision_recall(subjects: Sequence[Subject], chosen: Chosen) -> Look:
         raise Refused(f"{named(subject)} finds no objects; of classes show --what confusion")
     figures = evaluate(task, subject.data, subject.state, dataset, chosen.split, accumulator=found)
     names = list(dataset.label_names)
-    png = curve_picture(found.matches(), names, "coco").png
     judged = {name: figures[name] for name in ("ap", "ap50", "ap75")}
     classes = dict(zip(names, figures["class_ap"], strict=True))
     line = ", ".join(f"{name.upper()} {value:.1f} %" for name, value in judged.items())
+    heading = f"{named(subject)}, {dataset.name} {chosen.split}: {line}"
+    png = curve_picture(found.matches(), names, "coco", heading).png
     return Look(png, {**judged, "class_ap": classes}, (line,))
 
 
@@ -257,11 +258,12 @@ def _detections(
     seen: list[Seen] = []
     counts: dict[str, int] = {"TP": 0, "FP": 0, "FN": 0}
     for index, image in enumerate(images):
-        there = batch["box_labels"][index] >= 0
+        truth = batch["boxes"][index], batch["box_labels"][index]
         shown = (found["labels"][index] >= 0) & (found["scores"][index] >= least)
-        truth = batch["boxes"][index][there], batch["box_labels"][index][there]
         detected = found["boxes"][index][shown], found["labels"][index][shown]
-        hits, missed = found_and_missed(truth, detected)
+        hits, missed, out = found_and_missed(truth, detected)
+        shown[np.flatnonzero(shown)[out]] = False  # neither right nor wrong
+        detected, hits = (detected[0][~out], detected[1][~out]), hits[~out]
         kinds = ["TP" if hit else "FP" for hit in hits] + ["FN"] * int(missed.sum())
         scores = found["scores"][index][shown].tolist()
         titles = [

@@ -107,6 +107,8 @@ def fit(
     so_far, made = placement.fetch((sums, state.step), "whole")
     step = int(made)
     on_start(step)
+    if step:
+        on_progress(clock.progress("training", step))
 
     def judge(split: str) -> dict[str, Any]:
         start = time.perf_counter()

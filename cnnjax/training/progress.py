@@ -44,7 +44,7 @@ class Clock:
         """At `step`; `part` of a split that is being evaluated is done."""
         epoch = min(step, self.steps - 1) // self.per_epoch
         if self.step_seconds is None:
-            return Progress(phase, step, self.steps, epoch)
+            return Progress(phase, step, self.steps, epoch, step / self.steps)
         # A forward pass is about a third of a step, until one was timed.
         image = self.image_seconds or self.step_seconds / self.batch_size / 3
         epochs = -(-self.steps // self.per_epoch)

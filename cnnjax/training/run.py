@@ -101,6 +101,13 @@ def train_run(
             return result
         if placement.devices > 1:
             say(placement.place.share(recipe.batch_size))
+
+        def start(step: int) -> None:
+            if step:
+                say(f"{workdir}: going on from step {step:,}")
+            if folder:
+                folder.log.start(step)
+
         training = prepare(
             recipe, seed, dataset, task=task, placement=placement, on_progress=on_progress, say=say
         )
@@ -111,7 +118,7 @@ def train_run(
             ended = fit(
                 training,
                 saves=saves,
-                on_start=folder.log.start if folder else lambda step: None,
+                on_start=start,
                 on_progress=on_progress,
                 on_epoch=folder.record if folder else lambda record: None,
                 stop=stop,

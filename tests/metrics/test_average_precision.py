@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnjax.data.coco_json import Detection, Instances
+from cnnjax.data.dataset import uncounted
 from cnnjax.metrics.average_precision import average_precision, curves, match
 from cnnjax.metrics.matching import Matches, found_and_missed
 from cnnjax.metrics.objects import detections_of, truths_of
@@ -224,8 +225,14 @@ def test_what_is_found_and_what_is_missed_in_one_image():
         np.array([[1, 0, 11, 10], [0, 0, 10, 10], [20, 0, 30, 10], [0, 20, 10, 30.0]]),
         np.array([1, 1, 2, 2]),
     )
-    found, missed = found_and_missed(truth, detected)
+    found, missed, out = found_and_missed(truth, detected)
     assert found.tolist() == [True, False, False, True]  # taken already; of another class
     assert missed.tolist() == [False, True, False]
-    none, all_missed = found_and_missed(truth, (np.zeros((0, 4)), np.zeros(0, int)))
+    assert not out.any()
+    none, all_missed, _ = found_and_missed(truth, (np.zeros((0, 4)), np.zeros(0, int)))
     assert (none.tolist(), all_missed.tolist()) == ([], [True] * 3)
+    crowd = np.array([*truth[0], [15, 0, 60, 60]]), np.append(truth[1], uncounted(2))
+    found, missed, out = found_and_missed(crowd, detected)
+    assert found.tolist() == [True, False, False, True]
+    assert missed.tolist() == [False, True, False, False]  # a crowd is never missed
+    assert out.tolist() == [False, False, True, False]  # of its class, and all of it lies in it

@@ -88,14 +88,18 @@ def drop_seal(run):
 def test_a_finished_run_without_its_last_state_is_trained_to_it_again(cli, trained, copy, damage):
     damage(copy)
     code, out, err = cli("eval", "run", "--json")
+    goes_on = "already trained"
     if damage is drop_checkpoints:
         assert code == 2
         assert "no intact checkpoint; type the run's cnnjax train command" in err
     else:
         assert code == 0
         assert json.loads(out)["step"] < trained[2]["steps"]
+        goes_on = f"run: going on from step {json.loads(out)['step']:,}"
         assert "the run's cnnjax train command makes it again" in err
-    assert "its last checkpoint is lost or damaged" in train(cli, trained)
+    said = train(cli, trained)
+    assert "its last checkpoint is lost or damaged" in said
+    assert (goes_on in said) == (damage is not drop_checkpoints)
     assert figures(cli, "run")[0]["top1_error"] == trained[2]["test_error"]
     assert "already trained" in train(cli, trained)
 
