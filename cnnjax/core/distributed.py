@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cnnjax.core.errors import Failed, PeerLost, Refused, one_line
+from cnnjax.core.values import differences, digest
 
 HEARTBEAT_SECONDS = 10  # without a sign of life for so long a process is lost
 # What jax says, as one kind of error or another, when a collective fails for want of a peer.
@@ -28,6 +29,7 @@ _FAULTS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _CHUNK = 2**26  # bytes
+_NAMED = 3  # of what differs, at most
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -199,21 +201,24 @@ def from_first(function: Callable[[], T]) -> T:
     return said["value"]
 
 
-def check_alike(what: str, sha256: str) -> None:
-    """Refuse, in all processes, what one of them was given otherwise.
+def check_alike(given: Mapping[str, Any]) -> None:
+    """Refuse, in all processes, what one of them was given otherwise; that one names it.
 
     Args:
-      what: "recipe, seed or data".
-      sha256: of it, here.
+      given: JSON values.
     """
-    said = everyone([int(sha256[:12], 16)])[:, 0]
-    if (differing := np.flatnonzero(said != said[0])).size:
-        raise _told(
-            Refused(
-                f"process {differing[0]} was given another {what} than process 0; type the same"
-                " command for each, but for --process-id"
-            )
+    said = everyone([int(digest(given)[:12], 16)])[:, 0]
+    if not (differing := np.flatnonzero(said != said[0])).size:
+        return
+    first = broadcast(np.frombuffer(json.dumps(given).encode(), np.uint8))
+    lines = differences(json.loads(first.tobytes()), given)
+    named = f": {'; '.join(lines[:_NAMED])}{'; ...' * (len(lines) > _NAMED)}" if lines else ""
+    raise _told(
+        Refused(
+            f"process {differing[0]} was given what process 0 was not{named}; type the same command"
+            " for each, but for --process-id"
         )
+    )
 
 
 def broadcast(array: np.ndarray) -> np.ndarray:

@@ -83,8 +83,8 @@ def train_run(
             say, on_progress = lambda line: None, lambda progress: None
         recipe = canonical(recipe)
         task, sources = in_all(lambda: _checked(recipe, seed, dataset, placement))
-        asked = [compact(recipe), seed, dataset.fingerprint, sources, versions(), plain(place)]
-        check_alike("recipe, seed, data or version", digest(asked))
+        read = {"seed": seed, "fingerprint of the data": dataset.fingerprint, "files": sources}
+        check_alike({**plain(recipe), **read, "versions": versions(), **plain(place)})
         folder: _Folder | None = None
 
         def claim() -> dict | None:
