@@ -69,8 +69,11 @@ class Place:
         if count % self.model_shards:
             divisors = [str(size) for size in range(1, count + 1) if count % size == 0]
             raise Refused(
-                f"--model-shards {self.model_shards}: {count}"
-                f" device{'s divide' if count > 1 else ' divides'} by {', '.join(divisors)}"
+                f"--model-shards {self.model_shards}: {count} devices divide by"
+                f" {', '.join(divisors)}"
+                if count > 1
+                else f"--model-shards {self.model_shards}: one device holds every parameter whole;"
+                " leave it out"
             )
         return replace(self, devices=count)
 

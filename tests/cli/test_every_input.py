@@ -121,7 +121,7 @@ COMMANDS = [
     (f"{TRAIN} --placement sharded --model-shards 3", "8 devices divide by 1, 2, 4, 8"),
     (f"{STUDY} --placement pmap --workers 2", "trains one cell at a time; leave out --workers"),
     (f"{STUDY} --placement pmap --devices 5", "--devices 5: there is 1 here; give 1 to 1"),
-    (f"{STUDY} --placement sharded --model-shards 2", "--model-shards 2: 1 device divides by 1"),
+    (f"{STUDY} --placement sharded --model-shards 2", "--model-shards 2: one device holds every"),
     (f"{STUDY} --workers-per-device 2", "there is none here; type: --workers"),
     ("bench step --model nothing", "no model 'nothing'"),
     ("bench step --batch-size 0", "batch_size=0: must be 1 or more"),
