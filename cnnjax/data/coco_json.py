@@ -1,5 +1,6 @@
 """Files of annotations and of detections in COCO's format, read and checked whole."""
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,6 +31,11 @@ class Counts(msgspec.Struct):
     counts: str | list[int]
 
 
+Segmentation = list[list[Corner]] | Counts | None
+_SEGMENTATION = msgspec.json.Decoder(Segmentation)
+_SHORTEST = 8  # bytes; no mask has as few
+
+
 class Image(msgspec.Struct):
     id: Id
     width: Side | None = None
@@ -48,16 +54,31 @@ class Annotation(msgspec.Struct):
     Attributes:
       iscrowd: a region of many that are not told apart: to find one of them there is no error.
       difficult: as VOC's files have it; `iscrowd` to a protocol of VOC.
+      undecoded: its segmentation as the file has it; as Python's numbers those of COCO's train2017
+        would be gigabytes.
     """
 
     id: Id
     image_id: Id
     category_id: Id
     bbox: Box | None = None
-    segmentation: list[list[Corner]] | Counts | None = None
+    undecoded: msgspec.Raw = msgspec.field(name="segmentation", default=msgspec.Raw(b"null"))
     area: Area | None = None
     iscrowd: int = 0
     difficult: int = 0
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """Decoded anew each time.
+
+        Raises:
+          DecodeError: it is neither polygons nor run lengths.
+        """
+        return _SEGMENTATION.decode(self.undecoded)
+
+    @property
+    def has_mask(self) -> bool:
+        return memoryview(self.undecoded).nbytes > _SHORTEST or bool(self.segmentation)
 
 
 class Instances(msgspec.Struct):
@@ -75,7 +96,7 @@ class Detection(msgspec.Struct):
     category_id: Id
     score: float
     bbox: Box | None = None
-    segmentation: list[list[Corner]] | Counts | None = None
+    segmentation: Segmentation = None
 
 
 def read_instances(
@@ -118,17 +139,22 @@ def wrong_in(instances: Instances) -> Iterator[str]:
     images = _sized(instances)
     categories = {category.id for category in instances.categories}
     for one in instances.annotations:
+        try:
+            mask = one.segmentation
+        except msgspec.DecodeError as error:
+            yield f"annotation {one.id}: a segmentation is polygons or run lengths ({error})"
+            continue
         if one.image_id not in images:
             yield f"annotation {one.id} is of image {one.image_id}, which is not there"
         elif one.category_id not in categories:
             yield f"annotation {one.id} is of category {one.category_id}, which is not there"
-        elif one.bbox is None and not one.segmentation:
+        elif one.bbox is None and not mask:
             yield f"annotation {one.id} has neither bbox nor segmentation"
         else:
             if one.bbox is not None:
                 yield from _wrong_box(one.bbox, images[one.image_id], one.id)
             words = f"annotation {one.id}"
-            yield from _wrong_mask(one, images[one.image_id], words, may_be_empty=False)
+            yield from _wrong_mask(mask, images[one.image_id], words, may_be_empty=False)
 
 
 def _with_right_boxes(
@@ -150,9 +176,12 @@ def _sized(instances: Instances) -> dict[int, Image]:
     found = {image.id: image for image in instances.images}
     for one in instances.annotations:
         image = found.get(one.image_id)
-        if image is not None and not image.height and isinstance(one.segmentation, Counts):
-            height, width = one.segmentation.size
-            found[image.id] = Image(image.id, width, height, image.file_name)
+        if image is None or image.height:
+            continue
+        with contextlib.suppress(msgspec.DecodeError):  # of which `wrong_in` tells
+            if isinstance(mask := one.segmentation, Counts):
+                height, width = mask.size
+                found[image.id] = Image(image.id, width, height, image.file_name)
     return found
 
 
@@ -167,9 +196,10 @@ def _wrong_box(box: Box, image: Image, number: int) -> Iterator[str]:
             yield f"{words} leaves its image of {image.width}x{image.height}"
 
 
-def _wrong_mask(one: Any, image: Image, words: str, *, may_be_empty: bool = True) -> Iterator[str]:
+def _wrong_mask(
+    given: Segmentation, image: Image, words: str, *, may_be_empty: bool = True
+) -> Iterator[str]:
     """What is wrong with the mask of an annotation or a detection."""
-    given = one.segmentation
     if isinstance(given, Counts):
         height, width = given.size
         if image.height and image.width and (height, width) != (image.height, image.width):
@@ -218,7 +248,7 @@ def read_detections(path: Path, instances: Instances, where: str = "") -> list[D
             raise Refused(
                 f"{at}: the box {_numbers(one.bbox)} has a negative size; it is x, y, width, height"
             )
-        for problem in _wrong_mask(one, images[one.image_id], f"detection {number}"):
+        for problem in _wrong_mask(one.segmentation, images[one.image_id], f"detection {number}"):
             raise Refused(f"{where}: {problem}")
     return found
 
@@ -228,13 +258,14 @@ def mask_of(one: Annotation | Detection, image: Image, where: str) -> RunLengths
     Raises:
       Refused: there is none, or a polygon in an image of unknown size.
     """
-    if isinstance(one.segmentation, Counts):
-        return RunLengths.of_counts(one.segmentation.size, one.segmentation.counts)
-    if not one.segmentation:
+    mask = one.segmentation
+    if isinstance(mask, Counts):
+        return RunLengths.of_counts(mask.size, mask.counts)
+    if not mask:
         raise Refused(f"{where} has no mask: no segmentation, or an empty one")
     if not image.height or not image.width:
         raise Refused(f"{where}: image {image.id} has no height and width to draw its polygon in")
-    return RunLengths.of_polygons((image.height, image.width), one.segmentation)
+    return RunLengths.of_polygons((image.height, image.width), mask)
 
 
 def _read(path: Path, kind: Any, where: str, wanted: str) -> Any:

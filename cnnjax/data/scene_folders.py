@@ -185,7 +185,7 @@ def _coco(
             if "box" not in str(error):
                 raise
             raise Refused(f"{error}, or leave such boxes out: --set data.unreadable=skip") from None
-        unmasked = [one.id for one in instances.annotations if not one.segmentation]
+        unmasked = [one.id for one in instances.annotations if not one.has_mask]
         if 0 < len(unmasked) < len(instances.annotations):
             say(
                 f"{data.name}: {len(unmasked):,} of {len(instances.annotations):,} annotations of"
@@ -193,7 +193,7 @@ def _coco(
             )
         categories.append(sorted(instances.categories, key=lambda one: one.id))
         images = _folder_of(data.name, root, split, instances.images)
-        scenes = _coco_scenes(instances, images, categories[-1])
+        scenes = _coco_scenes(instances, images, categories[-1], masks=not unmasked)
         if not lenient:
             _check_there(data.name, scenes)
         with path.open("rb") as file:
@@ -232,12 +232,13 @@ def _folder_of(name: str, root: Path, split: str, images: list[Image]) -> Path:
     )
 
 
-def _coco_scenes(instances: Instances, folder: Path, categories: list[Category]) -> list[_Scene]:
+def _coco_scenes(
+    instances: Instances, folder: Path, categories: list[Category], *, masks: bool
+) -> list[_Scene]:
     label_of = {category.id: label for label, category in enumerate(categories)}
     of_image: dict[int, list[Annotation]] = {image.id: [] for image in instances.images}
     for one in instances.annotations:
         of_image[one.image_id].append(one)
-    masks = all(one.segmentation for one in instances.annotations)
     return [
         _Scene(folder / image.file_name, _known(image, of_image[image.id], label_of, masks))
         for image in instances.images
@@ -248,8 +249,9 @@ def _known(
     image: Image, annotations: list[Annotation], label_of: dict[int, int], masks: bool
 ) -> Objects:
     size = (image.height, image.width) if image.height and image.width else None
-    sizes = [one.segmentation.size for one in annotations if isinstance(one.segmentation, Counts)]
-    size = size or next(iter(sizes), None)
+    if size is None:
+        given = [one.segmentation for one in annotations]
+        size = next((mask.size for mask in given if isinstance(mask, Counts)), None)
     drawn = tuple(_mask(one) for one in annotations) if masks else ()
     boxes = np.array([_corners(one) for one in annotations], np.float64).reshape(-1, 4)
     labels = np.array([label_of[one.category_id] for one in annotations], np.int32)
@@ -260,9 +262,10 @@ def _known(
 
 
 def _mask(one: Annotation) -> Mask:
-    if isinstance(one.segmentation, Counts):
-        return RunLengths.of_counts(one.segmentation.size, one.segmentation.counts)
-    return [np.asarray(part, np.float32) for part in one.segmentation or []]
+    mask = one.segmentation
+    if isinstance(mask, Counts):
+        return RunLengths.of_counts(mask.size, mask.counts)
+    return [np.asarray(part, np.float32) for part in mask or []]
 
 
 def _corners(one: Annotation) -> tuple[float, float, float, float]:

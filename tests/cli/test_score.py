@@ -1,6 +1,7 @@
 """`cnnjax score`, as it is typed."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,8 @@ WRONG = [
     (truth(annotation(segmentation=runs(8, 10, counts=[70]))), FOUND, "add up to 70"),
     (truth(annotation(segmentation=runs(8, 10, counts="~~"))), FOUND, "broken run lengths"),
     (truth(annotation(segmentation=[[1, 2, 3, 4]])), FOUND, "three corners"),
+    (truth(annotation(segmentation=5)), FOUND, "annotation 1: a segmentation is polygons or run"),
+    (truth(annotation(segmentation=[[0, 0, math.nan, 1, 2, 2]])), FOUND, "NaN at byte"),
     (truth(*(annotation(id=n, category_id=9) for n in range(9))), FOUND, "and 6 more; mend"),
     (truth(annotation(id="one")), FOUND, "Expected `int`, got `str` - at `$.annotations[0].id`"),
     (truth(annotation(id=2**70)), FOUND, "Expected `int` <= 9007199254740992"),

@@ -1,5 +1,7 @@
 """Average precision against COCO's own tools and by hand."""
 
+import json
+
 import msgspec
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ pytest.importorskip("pycocotools", reason="pycocotools is not installed: an orac
 
 
 def matched(truth: dict, detections: list[dict], iou_type="bbox", protocol="coco") -> Matches:
-    instances = msgspec.convert(truth, Instances)
+    instances = msgspec.json.decode(json.dumps(truth), type=Instances)
     found = msgspec.convert(detections, list[Detection])
     return match(
         truths_of(instances, iou_type, difficult=protocol != "coco"),
