@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cnnjax.cli.options import IMAGES_OF_WEIGHTS, changed, only
+from cnnjax.cli.options import IMAGES_OF_WEIGHTS, changed, only, start_jax
 from cnnjax.cli.output import (
     Folder,
     data_dir_option,
@@ -103,7 +103,7 @@ def analyze(
     Of erf and landscape more than one DIR is drawn side by side; landscapes on one scale, an erf by
     its own strongest pixel.
     """
-    from cnnjax.core.environment import configure_xla, start_backend
+    from cnnjax.core.environment import configure_xla
     from cnnjax.core.errors import Refused
     from cnnjax.core.files import atomic_write
     from cnnjax.core.recipe import Recipe
@@ -131,7 +131,7 @@ def analyze(
     wanted = None
     if data is not None:
         wanted = changed(Recipe(), {"data.name": ("--data", data)}, settings).data
-    start_backend()
+    start_jax()
 
     from cnnjax.core.user_code import refused
     from cnnjax.report.looks import BESIDE, LOOKS, OF_MAPS, Chosen, named

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cnnjax.cli.options import IMAGES_OF_WEIGHTS, changed, only
+from cnnjax.cli.options import IMAGES_OF_WEIGHTS, changed, only, start_jax
 from cnnjax.cli.output import (
     data_dir_option,
     json_option,
@@ -68,7 +68,7 @@ def evaluate(
     told, unless --set data.normalization says otherwise, and those of a folder are brought to the
     size that the weights are for.
     """
-    from cnnjax.core.environment import configure_xla, start_backend
+    from cnnjax.core.environment import configure_xla
     from cnnjax.core.errors import Refused
     from cnnjax.core.recipe import Recipe
     from cnnjax.core.user_code import paths_of
@@ -86,7 +86,7 @@ def evaluate(
         given = [f"--data {data}"] * (data is not None) + [f"--set {text}" for text in settings]
         if given:
             raise Refused(f"{given[0]} has no effect: a run is judged on the data of its recipe")
-        start_backend()
+        start_jax()
 
         from cnnjax.training.run import evaluate_run
 
@@ -98,7 +98,7 @@ def evaluate(
             raise without_data(folder)
         only(settings, _DATA, f"of the data count {', '.join(_DATA)}")
         recipe = changed(Recipe(), {"data.name": ("--data", data)}, settings)
-        start_backend()
+        start_jax()
         figures = evaluate_weights(folder, recipe.data, data_dir, split, say, keep=kept.append)
     if (out is not None or other is not None) and (not kept or not hasattr(kept[0], "arrays")):
         option = "--predictions" if out is not None else "--against"

@@ -185,3 +185,12 @@ def only(settings: tuple[str, ...], allowed: tuple[str, ...], why: str) -> None:
             near = difflib.get_close_matches(path, allowed, n=1, cutoff=0.9)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise Refused(f"--set {text} has no effect: {why}{hint}")
+
+
+def start_jax() -> None:
+    """Start the backend; what the command compiles is kept for others, until it ends."""
+    from cnnjax.core.environment import start_backend
+    from cnnjax.training.compile_cache import compile_cache
+
+    start_backend()
+    click.get_current_context().with_resource(compile_cache())

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnjax.cli.options import start_jax
 from cnnjax.cli.output import Folder, data_dir_option, json_option, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def predict(
     the input's size is taken as it is), normalised as import-weights was told, and classes are
     numbers. JPEG, PNG, WebP, BMP, GIF, TIFF and PPM are read.
     """
-    from cnnjax.core.environment import configure_xla, start_backend
+    from cnnjax.core.environment import configure_xla
     from cnnjax.core.errors import Refused
     from cnnjax.core.recipe import Task
     from cnnjax.data.coco_json import read_instances
@@ -74,7 +75,7 @@ def predict(
     given = None if ids is None else read_instances(Path(ids), "--ids")
     holds(Path(folder))  # a wrong folder, then a wrong image, is refused before jax is started
     encoded = [read_image(Path(image)) for image in images]
-    start_backend()
+    start_jax()
     predictor = load_predictor(Path(folder), data_dir, say)
     task, about = predictor.task_name, {"model": predictor.network.model.name, "weights": folder}
     if task != "detection" and threshold is not None:

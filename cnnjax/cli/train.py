@@ -160,7 +160,7 @@ def train(
 
     create_model(recipe.model.name, **recipe.model.fields)  # refused before the data are read
 
-    from cnnjax.training.compile_cache import open_cache
+    from cnnjax.training.compile_cache import compile_cache
     from cnnjax.training.run import train_run
     from cnnjax.training.signals import StopRequest
 
@@ -173,25 +173,22 @@ def train(
         told = say if is_first() else (lambda line: None)
         dataset = in_all(lambda: load_dataset(recipe.data, data_dir, told))
         stop = StopRequest(apart=0.5 if cluster else 0.0).listen()
-        cache = None if cluster else open_cache()  # jax fills it from the first process alone
-        try:
-            with ProgressLine(f"{recipe.model.name} on {dataset.name}") as line:
-                result = train_run(
-                    recipe,
-                    seed,
-                    dataset,
-                    Path(workdir),
-                    data_dir=data_dir,
-                    save_seconds=save_every,
-                    place=place,
-                    peer_seconds=peer_timeout,
-                    on_progress=lambda progress: line.update(progress.part, _words(progress)),
-                    stop=stop,
-                    say=say,
-                )
-        finally:
-            if cache:
-                cache.close()
+        heading = f"{recipe.model.name} on {dataset.name}"
+        # Of several processes jax fills the cache from the first alone.
+        with compile_cache(enabled=not cluster), ProgressLine(heading) as line:
+            result = train_run(
+                recipe,
+                seed,
+                dataset,
+                Path(workdir),
+                data_dir=data_dir,
+                save_seconds=save_every,
+                place=place,
+                peer_seconds=peer_timeout,
+                on_progress=lambda progress: line.update(progress.part, _words(progress)),
+                stop=stop,
+                say=say,
+            )
     result = {"model": plain(recipe.model), "data": dataset.name, "workdir": workdir, **result}
     if is_first():
         _tell(result, recipe.task.name, len(dataset.test), as_json)

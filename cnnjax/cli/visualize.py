@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cnnjax.cli.options import changed, only
+from cnnjax.cli.options import changed, only, start_jax
 from cnnjax.cli.output import (
     Folder,
     data_dir_option,
@@ -77,7 +77,7 @@ def visualize(
     of your own needs a method feature_maps(images, *, train) -> {stride: map}.
     """
     from cnnjax.core.architectures import create_model
-    from cnnjax.core.environment import configure_xla, start_backend
+    from cnnjax.core.environment import configure_xla
     from cnnjax.core.errors import Refused
     from cnnjax.core.folders import own_folder
     from cnnjax.core.recipe import Recipe
@@ -121,7 +121,7 @@ def visualize(
     from cnnjax.training.make import make_task
     from cnnjax.training.network import check_fits, load_network
 
-    start_backend()
+    start_jax()
     network = load_network(folder, say) if stored_weights else None
     if network is None:
         create_model(model, **recipe.model.fields)  # refused before the data are read

@@ -367,11 +367,16 @@ def all_but_params(mutable: Any) -> Any:
     return core.scope.subtract_filters(mutable, "params")
 
 
-def forget_compilation_cache() -> None:
-    """jax keeps the folder that it saw first; after this it looks at its setting again."""
-    from jax.experimental.compilation_cache import compilation_cache
+def use_compilation_cache(cache: Any | None) -> None:
+    """jax asks `cache` for what it compiles: `get(key)`, `put(key, program)`; None: nobody."""
+    import jax
+    from jax._src import compilation_cache
 
+    jax.config.update("jax_compilation_cache_dir", cache and str(cache._path))
     compilation_cache.reset_cache()
+    if cache is not None:
+        compilation_cache._cache = cache
+        compilation_cache._cache_initialized = True
 
 
 class Blackboard:

@@ -1,14 +1,53 @@
 """scikit-learn's 1,797 handwritten digits, 8x8 grey (Alpaydin & Kaynak 1998, UCI): no download."""
 
+import contextlib
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from cnnjax.core.arrays import pack, unpack
+from cnnjax.core.errors import Refused
+from cnnjax.core.files import atomic_write
+from cnnjax.core.folders import user_cache
 from cnnjax.data.dataset import Dataset, Examples
 
 
 def load_digits() -> Dataset:
     """Three quarters for training, one for testing, stratified by class; always the same split."""
+    arrays = _arrays()
+    train, test = (
+        Examples.of(images=arrays[f"{part}_images"], labels=arrays[f"{part}_labels"])
+        for part in ("train", "test")
+    )
+    return Dataset(
+        name="digits",
+        train=train,
+        test=test,
+        label_names=tuple(str(digit) for digit in range(10)),
+        max_value=16,
+        augmentation="none",  # a flip or a shift makes another digit
+        source="scikit-learn's bundled copy of Alpaydin & Kaynak 1998 (UCI), 8x8 grey",
+    )
+
+
+def _arrays() -> dict[str, np.ndarray]:
+    """Both parts, from the user's cache if they are there: scikit-learn takes most of a second to
+    import, in every process of a study."""
+    try:
+        kept = user_cache("data") / f"digits-{version('scikit-learn')}.arrays"
+    except Refused:  # no cache can be written
+        return _divided()
+    try:
+        return unpack(kept.read_bytes())
+    except (OSError, ValueError):  # not there, or damaged
+        arrays = _divided()
+    with contextlib.suppress(OSError):  # a full disk costs the cache, not the run
+        atomic_write(kept, pack(arrays))
+    return arrays
+
+
+def _divided() -> dict[str, np.ndarray]:
     from sklearn.datasets import load_digits as load
     from sklearn.model_selection import train_test_split
 
@@ -18,12 +57,9 @@ def load_digits() -> Dataset:
     train, test = train_test_split(
         np.arange(len(labels)), train_size=0.75, random_state=0, stratify=labels
     )
-    return Dataset(
-        name="digits",
-        train=Examples.of(images=images[train], labels=labels[train]),
-        test=Examples.of(images=images[test], labels=labels[test]),
-        label_names=tuple(str(digit) for digit in range(10)),
-        max_value=16,
-        augmentation="none",  # a flip or a shift makes another digit
-        source="scikit-learn's bundled copy of Alpaydin & Kaynak 1998 (UCI), 8x8 grey",
-    )
+    parts = {"train": train, "test": test}
+    return {
+        f"{part}_{name}": array[rows]
+        for part, rows in parts.items()
+        for name, array in (("images", images), ("labels", labels))
+    }

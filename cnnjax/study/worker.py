@@ -107,20 +107,22 @@ def work(connection: Connection) -> None:
     Sends ("progress", Progress), ("done", None), ("failed", one line), or ("unusable", one line)
     where no cell can run here.
     """
-    from cnnjax.training.compile_cache import open_cache
+    from cnnjax.training.compile_cache import compile_cache
 
     shared: Shared = connection.recv()
-    cache = open_cache(shared.cached)
     try:
         start_backend()
     except Refused as error:
         connection.send(("unusable", str(error)))
         return
+    with compile_cache(shared.cached):
+        _train(connection, shared)
+
+
+def _train(connection: Connection, shared: Shared) -> None:
     datasets = Datasets(shared)
     for cell, folder in _jobs(connection):
         files = CellFiles(folder)
-        if cache:
-            cache.take()
         try:
             files.begin(cell, shared.identity)
             with paths_from(shared.folder):
@@ -131,10 +133,6 @@ def work(connection: Connection) -> None:
         except Exception as error:  # whatever it is, it is this cell's alone
             files.fail(explained(error))
             connection.send(("failed", explained(error)))
-        if cache:
-            cache.publish()
-    if cache:
-        cache.close()
 
 
 def _jobs(connection: Connection) -> Iterator[tuple[Cell, Path]]:

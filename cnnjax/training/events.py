@@ -1,9 +1,25 @@
 """TensorBoard events beside the JSON lines."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _TAGS = ("learning_rate", "batch_", "test_")  # how what is drawn begins
+
+
+@contextlib.contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """A module that was not imported cannot be, in here."""
+    hide = name not in sys.modules
+    if hide:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hide:
+            sys.modules.pop(name, None)
 
 
 class Events:
@@ -15,7 +31,8 @@ class Events:
 
     def write(self, record: dict) -> None:
         if self._writer is None:
-            from tensorboardX import SummaryWriter
+            with _hidden("torch"):  # which it imports for a type hint: a second, where it is there
+                from tensorboardX import SummaryWriter
 
             # purge_step hides what an interrupted run wrote from this step on.
             self._writer = SummaryWriter(str(self.folder), purge_step=record["step"])

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -17,6 +21,29 @@ def test_the_split_is_fixed_stratified_and_whole(digits):
     )
     assert np.ptp(share) < 0.01
     assert len(check_dataset(digits)) == 6
+
+
+LOADED = """
+import sys
+from cnnjax import load_dataset
+print(load_dataset("digits").fingerprint, "sklearn" in sys.modules)
+"""
+
+
+def test_scikit_learn_is_imported_once_and_not_by_every_process(digits, tmp_path):
+    def loaded():
+        given = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", LOADED], env=given, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    assert loaded() == [digits.fingerprint, "True"]
+    assert loaded() == [digits.fingerprint, "False"]
+    (kept,) = (tmp_path / "cnnjax" / "data").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert loaded() == [digits.fingerprint, "True"]  # damaged: made again
+    assert loaded() == [digits.fingerprint, "False"]
 
 
 def test_the_mean_image_is_that_of_the_training_set(digits):

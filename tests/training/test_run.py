@@ -1,6 +1,7 @@
 """A run's folder: whatever is lost, damaged or edited, each command works, mends, or says how."""
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -217,3 +218,17 @@ def test_what_cannot_be_read_now_is_not_taken_for_damage(cli, trained, copy, mon
         assert code == 1
         assert "Input/output error" in err
     assert sorted(copy.rglob("*")) == before
+
+
+def test_a_run_does_not_import_pytorch(tmp_path, command):
+    """TensorBoard's writer would, for a type hint: a second, where it is installed."""
+    (tmp_path / "torch.py").write_text("open('imported', 'w')\n")
+    (tmp_path / "net.py").write_text(NET)
+    given = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    arguments = ["--recipe", "small_images", "--model", "net.py:Net", "--epochs", "1"]
+    subprocess.run(
+        [*command, "train", *arguments, "--workdir", "run"],
+        cwd=tmp_path, env=given, capture_output=True, check=True,
+    )  # fmt: skip
+    assert list((tmp_path / "run" / "events").iterdir())
+    assert not (tmp_path / "imported").exists()
