@@ -202,7 +202,7 @@ def from_first(function: Callable[[], T]) -> T:
 
 
 def check_alike(given: Mapping[str, Any]) -> None:
-    """Refuse, in all processes, what one of them was given otherwise; that one names it.
+    """Refuse, in all processes and with the same words, what one of them was given otherwise.
 
     Args:
       given: JSON values.
@@ -210,13 +210,13 @@ def check_alike(given: Mapping[str, Any]) -> None:
     said = everyone([int(digest(given)[:12], 16)])[:, 0]
     if not (differing := np.flatnonzero(said != said[0])).size:
         return
-    first = broadcast(np.frombuffer(json.dumps(given).encode(), np.uint8))
-    lines = differences(json.loads(first.tobytes()), given)
-    named = f": {'; '.join(lines[:_NAMED])}{'; ...' * (len(lines) > _NAMED)}" if lines else ""
+    every = from_all(given)
+    lines = differences(every[0], every[differing[0]])
     raise _told(
         Refused(
-            f"process {differing[0]} was given what process 0 was not{named}; type the same command"
-            " for each, but for --process-id"
+            f"process {differing[0]} was given another command than process 0:"
+            f" {'; '.join(lines[:_NAMED])}{'; ...' * (len(lines) > _NAMED)}; type the same for"
+            " each, but for --process-id"
         )
     )
 

@@ -8,6 +8,7 @@ tests/core/test_jax_internals.py, so a new jax breaks there first. jax 0.10 to 0
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import jax
@@ -367,14 +368,19 @@ def all_but_params(mutable: Any) -> Any:
     return core.scope.subtract_filters(mutable, "params")
 
 
-def use_compilation_cache(cache: Any | None) -> None:
-    """jax asks `cache` for what it compiles: `get(key)`, `put(key, program)`; None: nobody."""
+def use_compilation_cache(folder: Path | None, cache: Any = None) -> None:
+    """jax asks `cache` for what it compiles: `get(key)`, `put(key, program)`; None: nobody.
+
+    Args:
+      folder: where they lie; jax only names it.
+    """
     import jax
     from jax._src import compilation_cache
 
-    jax.config.update("jax_compilation_cache_dir", cache and str(cache._path))
+    jax.config.update("jax_compilation_cache_dir", folder and str(folder))
     compilation_cache.reset_cache()
-    if cache is not None:
+    if folder is not None:
+        cache._path = folder
         compilation_cache._cache = cache
         compilation_cache._cache_initialized = True
 

@@ -33,7 +33,6 @@ class Counts(msgspec.Struct):
 
 Segmentation = list[list[Corner]] | Counts | None
 _SEGMENTATION = msgspec.json.Decoder(Segmentation)
-_SHORTEST = 8  # bytes; no mask has as few
 
 
 class Image(msgspec.Struct):
@@ -78,7 +77,7 @@ class Annotation(msgspec.Struct):
 
     @property
     def has_mask(self) -> bool:
-        return memoryview(self.undecoded).nbytes > _SHORTEST or bool(self.segmentation)
+        return bytes(self.undecoded).translate(None, b" \t\r\n") not in (b"null", b"[]")
 
 
 class Instances(msgspec.Struct):

@@ -188,6 +188,7 @@ class Dataset(Described):
             raise Refused(f"{where} has {name} of {array.dtype}; numbers of up to 32 bits are read")
 
     def _check_classes(self, split: str, field: str, values: np.ndarray) -> None:
+        values = values.astype(np.int64)  # of an unsigned type -2 is none
         first, none = CLASSES[field]
         outside = (values < 0) | (values >= first + self.num_classes)
         if none is not None:

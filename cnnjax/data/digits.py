@@ -12,6 +12,8 @@ from cnnjax.core.files import atomic_write
 from cnnjax.core.folders import user_cache
 from cnnjax.data.dataset import Dataset, Examples
 
+_DIVISION = 1  # of the parts in the cache; another division, another number
+
 
 def load_digits() -> Dataset:
     """Three quarters for training, one for testing, stratified by class; always the same split."""
@@ -35,7 +37,7 @@ def _arrays() -> dict[str, np.ndarray]:
     """Both parts, from the user's cache if they are there: scikit-learn takes most of a second to
     import, in every process of a study."""
     try:
-        kept = user_cache("data") / f"digits-{version('scikit-learn')}.arrays"
+        kept = user_cache("data") / f"digits-{_DIVISION}-{version('scikit-learn')}.arrays"
     except Refused:  # no cache can be written
         return _divided()
     try:

@@ -111,12 +111,12 @@ def found_and_missed(
         own = np.prod(box[2:] - box[:2])
         whole = own + np.prod(truth[0][:, 2:] - truth[0][:, :2], axis=1) - common
         open_to_it = free & (truth[1] == label) & (common >= threshold * whole)
-        uncounted_there = (truth[1] == uncounted(label)) & (common >= threshold * own)
         if open_to_it.any():
             best = int(np.argmax(np.where(open_to_it, common / np.maximum(whole, 1e-12), -1)))
             free[best], found[row] = False, True
         else:
-            out[row] = uncounted_there.any()
+            inside = (truth[1] == uncounted(label)) & (common >= threshold * own)
+            out[row] = inside.any()
     return found, free, out
 
 

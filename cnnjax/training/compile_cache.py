@@ -8,12 +8,12 @@ one whose digest does not hold is removed and compiled again. Processes share it
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from cnnjax.core.environment import bits
 from cnnjax.core.errors import Refused
-from cnnjax.core.files import atomic_write
 from cnnjax.core.folders import user_cache
 
 _LIMIT = 2**28  # bytes of all entries; those that were used longest ago go first
@@ -29,10 +29,10 @@ def compile_cache(enabled: bool = True) -> Iterator[None]:
     """
     name = hashlib.sha256(repr(sorted(bits().items())).encode()).hexdigest()[:16]
     try:
-        cache = CompileCache(user_cache("compiled", name)) if enabled else None
+        folder = user_cache("compiled", name) if enabled else None
     except Refused:
-        cache = None
-    if cache is None:
+        folder = None
+    if folder is None:
         yield
         return
     import jax
@@ -44,7 +44,7 @@ def compile_cache(enabled: bool = True) -> Iterator[None]:
     # XLA's own caches would put this folder's path into the key of every entry.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_raise_persistent_cache_errors", False)
-    use_compilation_cache(cache)
+    use_compilation_cache(folder, CompileCache(folder))
     try:
         yield
     finally:
@@ -58,7 +58,7 @@ class CompileCache:
     """
 
     def __init__(self, folder: Path):
-        self._path = folder  # jax names it in its log
+        self._folder = folder
         _sweep(folder)
 
     def get(self, key: str) -> bytes | None:
@@ -69,27 +69,36 @@ class CompileCache:
         except OSError:
             return None
         digest, program = content[:_DIGEST], content[_DIGEST:]
-        with contextlib.suppress(OSError):
-            if hashlib.sha256(program).digest() != digest:
+        intact = hashlib.sha256(program).digest() == digest
+        with contextlib.suppress(OSError):  # another process may have removed it
+            if intact:
+                os.utime(path)
+            else:
                 path.unlink()
-                return None
-            os.utime(path)
-        return program
+        return program if intact else None
 
     def put(self, key: str, program: bytes) -> None:
-        with contextlib.suppress(OSError):
-            atomic_write(self._entry(key), hashlib.sha256(program).digest() + program)
+        path = self._entry(key)
+        beside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        with contextlib.suppress(OSError):  # a crash may tear it: then its digest does not hold
+            beside.write_bytes(hashlib.sha256(program).digest() + program)
+            beside.replace(path)
 
     def _entry(self, key: str) -> Path:
-        return self._path / f"{key}{_SUFFIX}"
+        return self._folder / f"{key}{_SUFFIX}"
 
 
 def _sweep(folder: Path) -> None:
     """Remove the oldest files over the limit."""
+    files, total = [], 0
     with contextlib.suppress(OSError):
-        files = [(path, path.stat()) for path in folder.iterdir() if path.is_file()]
-        total = 0
-        for path, status in sorted(files, key=lambda one: one[1].st_mtime, reverse=True):
-            total += status.st_size
-            if total > _LIMIT:
-                path.unlink(missing_ok=True)
+        for entry in os.scandir(folder):
+            with contextlib.suppress(OSError):  # another process may have removed it
+                if entry.is_file():
+                    status = entry.stat()
+                    files.append((status.st_mtime, status.st_size, entry.path))
+    for _, size, path in sorted(files, reverse=True):
+        total += size
+        if total > _LIMIT:
+            with contextlib.suppress(OSError):
+                os.unlink(path)

@@ -11,7 +11,7 @@ _TAGS = ("learning_rate", "batch_", "test_")  # how what is drawn begins
 
 @contextlib.contextmanager
 def _hidden(name: str) -> Iterator[None]:
-    """A module that was not imported cannot be, in here."""
+    """A module that was not imported cannot be, in here: not by other threads either."""
     hide = name not in sys.modules
     if hide:
         sys.modules[name] = None  # type: ignore[assignment]
@@ -26,16 +26,15 @@ class Events:
     """Writes the figures of each epoch to `folder`; the file is opened at the first one."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        with _hidden("torch"):  # which it imports for a type hint: a second, where it is there
+            from tensorboardX import SummaryWriter
+        self.folder, self._make = folder, SummaryWriter
         self._writer: Any = None
 
     def write(self, record: dict) -> None:
         if self._writer is None:
-            with _hidden("torch"):  # which it imports for a type hint: a second, where it is there
-                from tensorboardX import SummaryWriter
-
             # purge_step hides what an interrupted run wrote from this step on.
-            self._writer = SummaryWriter(str(self.folder), purge_step=record["step"])
+            self._writer = self._make(str(self.folder), purge_step=record["step"])
         for tag, value in record.items():
             if tag.startswith(_TAGS) and value is not None:  # None: it is not finite
                 self._writer.add_scalar(tag, value, record["step"])

@@ -18,11 +18,11 @@ from cnnjax.core.jax_internals import (
     all_but_params,
     apply_initializing,
     bytes_of,
-    forget_compilation_cache,
     is_literal,
     literal,
     same_computation,
     shape_of,
+    use_compilation_cache,
     without_input,
 )
 from cnnjax.interop import axis_kinds
@@ -403,35 +403,48 @@ def test_equal_computations():
     assert not same_computation(noise(0), noise(1))
 
 
-def test_jax_keeps_a_cache_folder_until_it_forgets(tmp_path):
-    folders = [tmp_path / name for name in ("first", "second")]
-    saved = {
-        name: getattr(jax.config, name)
-        for name in (
-            "jax_compilation_cache_dir",
-            "jax_persistent_cache_min_compile_time_secs",
-            "jax_persistent_cache_min_entry_size_bytes",
-        )
-    }
+class Remembering:
+    def __init__(self):
+        self.programs, self.asked = {}, []
 
-    def entries(folder, factor):
-        jax.config.update("jax_compilation_cache_dir", folder and str(folder))
-        jax.jit(lambda x: x * factor)(IMAGES)
-        return [len(list(one.glob("*-cache"))) for one in folders]
+    def get(self, key):
+        self.asked.append(key)
+        return self.programs.get(key)
+
+    def put(self, key, program):
+        self.programs[key] = program
+
+
+def test_jax_asks_the_cache_that_it_was_given(tmp_path):
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    saved = {name: getattr(jax.config, name) for name in names}
+
+    def compiled(factor):
+        return jax.jit(lambda x: x * factor)(IMAGES)
 
     try:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-        forget_compilation_cache()
-        first = entries(folders[0], 1.5)
-        kept = entries(folders[1], 2.5)
-        forget_compilation_cache()
-        after = entries(folders[1], 3.5)
-        assert (first, kept, after) == ([1, 0], [2, 0], [2, 1])
+        jax.config.update(names[1], 0.0)
+        jax.config.update(names[2], -1)
+        cache = Remembering()
+        use_compilation_cache(tmp_path, cache)
+        first = compiled(1.5)
+        kept = dict(cache.programs)
+        assert len(kept) == 1
+        assert cache.asked == list(kept)
+        assert isinstance(kept[cache.asked[0]], bytes)
+        np.testing.assert_array_equal(compiled(1.5), first)
+        assert (cache.programs, len(cache.asked)) == (kept, 2)
+        use_compilation_cache(None)
+        compiled(2.5)
+        assert (cache.programs, len(cache.asked)) == (kept, 2)
     finally:
         for name, value in saved.items():
             jax.config.update(name, value)
-        forget_compilation_cache()
+        use_compilation_cache(None)
 
 
 @pytest.mark.parametrize("mutable", [["params", "state"], True])

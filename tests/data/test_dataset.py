@@ -171,7 +171,7 @@ def test_examples_that_were_put_together_by_hand_are_checked_too():
 
 
 def test_an_object_that_does_not_count_is_a_label_of_its_own():
-    boxes = np.array([[[0, 0, 2, 2], [1, 1, 3, 3], [0, 0, 0, 0]]], np.float32)
+    boxes = np.array([[[0, 0, 2, 2], [1, 1, 3, 3], [0, 0, 1, 1]]], np.float32)
     labels = np.array([[1, -2, -1]])
 
     def scenes(labels):
@@ -182,3 +182,5 @@ def test_an_object_that_does_not_count_is_a_label_of_its_own():
     assert scenes(labels - [[0, 1, 0]]).num_classes == 2
     with pytest.raises(Refused, match=r"out of range .*-2 - class an object that does not count"):
         scenes(labels - [[0, 2, 0]])
+    for kind in (np.uint8, np.uint32, np.int8):
+        assert images_per_class(scenes(np.array([[0, 1, 1]], kind)).train, 2).tolist() == [1, 2]

@@ -110,6 +110,18 @@ def test_without_masks_there_are_boxes_and_of_masks_alone_boxes_are_made(coco):
     np.testing.assert_allclose(one.train.read(0)[1].boxes, boxes)
 
 
+@pytest.mark.parametrize("nothing", ["null", "[]", "[\n         ]"])
+def test_no_mask_is_none_however_it_is_written(coco, nothing):
+    file = coco / "annotations" / "instances_train2017.json"
+    whole = json.loads(file.read_text())
+    whole["annotations"][0]["segmentation"] = 77
+    file.write_text(json.dumps(whole).replace("77", nothing))
+    dataset, said = load(coco)
+    assert "class_map" not in dataset.fields
+    assert "1 of 4 annotations of train2017 have no mask" in said[0]
+    dataset.view.fixed(*dataset.train.read(0))
+
+
 def test_what_identifies_a_set_is_its_content(coco, tmp_path):
     first = load(coco)[0].fingerprint
     shutil.copytree(coco, tmp_path / "other")

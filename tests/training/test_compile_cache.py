@@ -66,6 +66,20 @@ def test_what_was_used_longest_ago_goes_first(tmp_path, monkeypatch):
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "c", "d"]
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+def test_a_damaged_program_is_never_given_whoever_removes_it(tmp_path, monkeypatch, error):
+    cache = CompileCache(tmp_path)
+    cache.put("a", b"a program")
+    (entry,) = tmp_path.iterdir()
+    entry.write_bytes(entry.read_bytes()[:-1])
+
+    def unlink(path, missing_ok=False):
+        raise error
+
+    monkeypatch.setattr("pathlib.Path.unlink", unlink)
+    assert cache.get("a") is None
+
+
 def test_a_folder_that_cannot_be_written_costs_the_cache_alone(tmp_path):
     (tmp_path / "cnnjax").write_text("a file")
     values, hits, misses = run(tmp_path)
