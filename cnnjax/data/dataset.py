@@ -326,8 +326,8 @@ def images_per_class(
 def uncounted(labels: Any) -> Any:
     """The box labels of objects of these classes that do not count; and back again: -2 - class.
 
-    A detector does not learn them, and to find one, or not, is neither right nor wrong: a crowd, an
-    object that is hard to see.
+    While a detector is trained they are ground, and when it is judged, to find one or not is
+    neither right nor wrong: a crowd, an object that is hard to see.
     """
     return -2 - labels
 

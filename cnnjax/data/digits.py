@@ -1,16 +1,13 @@
 """scikit-learn's 1,797 handwritten digits, 8x8 grey (Alpaydin & Kaynak 1998, UCI): no download."""
 
-import contextlib
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from cnnjax.core.arrays import pack, unpack
 from cnnjax.core.errors import Refused
-from cnnjax.core.files import atomic_write
-from cnnjax.core.folders import user_cache
 from cnnjax.data.dataset import Dataset, Examples
+from cnnjax.data.kept import kept_arrays
 
 _DIVISION = 1  # of the parts in the cache; another division, another number
 
@@ -34,19 +31,12 @@ def load_digits() -> Dataset:
 
 
 def _arrays() -> dict[str, np.ndarray]:
-    """Both parts, from the user's cache if they are there: scikit-learn takes most of a second to
-    import, in every process of a study."""
+    """Both parts. They are kept: scikit-learn takes most of a second to import, in every process
+    of a study."""
     try:
-        kept = user_cache("data") / f"digits-{_DIVISION}-{version('scikit-learn')}.arrays"
+        return kept_arrays(f"digits-{_DIVISION}-{version('scikit-learn')}", _divided)
     except Refused:  # no cache can be written
         return _divided()
-    try:
-        return unpack(kept.read_bytes())
-    except (OSError, ValueError):  # not there, or damaged
-        arrays = _divided()
-    with contextlib.suppress(OSError):  # a full disk costs the cache, not the run
-        atomic_write(kept, pack(arrays))
-    return arrays
 
 
 def _divided() -> dict[str, np.ndarray]:

@@ -57,16 +57,20 @@ def load_dataset(
 
 
 def _tell_without_objects(dataset: AnyDataset, data: Data, say: Callable[[str], None]) -> None:
-    """Of a set with boxes: it is legal that a part has none, and seldom meant."""
+    """Of a set with boxes: a part that has none is legal, and seldom meant."""
     if "box_labels" not in dataset.fields:
         return
-    for key, examples in (("train_split", dataset.train), ("test_split", dataset.test)):
+    for part, examples in (("train", dataset.train), ("test", dataset.test)):
         counts = images_per_class(examples, dataset.num_classes)
-        if len(examples) and counts is not None and not counts.any():
-            say(
-                f"{dataset.name}: no image of {getattr(data, key)} has an object (a part whose"
-                f" annotations are not public?); another one is set by data.{key}"
-            )
+        if not len(examples) or counts is None or counts.any():
+            continue
+        named = is_encoded(data) or is_prepared(data.name)
+        other = named and not (data.test_share and part == "test")
+        say(
+            f"{dataset.name}: no image of its {part} part has an object that counts"
+            + (", so its AP will be 0" if part == "test" else ": there is nothing to learn")
+            + (f"; another part is chosen by data.{part}_split" if other else "")
+        )
 
 
 def load_whole(
@@ -95,7 +99,7 @@ def load_whole(
         return load_own(data.name)
     from cnnjax.data.tfds import load_tfds
 
-    return load_tfds(data, directory, _streamed_view(data), say)
+    return load_tfds(data, directory, say)
 
 
 def load_encoded(
@@ -150,22 +154,6 @@ def _as_it_is(data: Data, how: str, *used: str) -> None:
         value = getattr(data, field.name)
         if field.name not in ("name", *_ON_THE_WAY, *_PARTS, *used) and value != field.default:
             raise Refused(f"data.{field.name}={value}: {data.name} is {how} as it is; leave it out")
-
-
-def _streamed_view(data: Data) -> View | None:
-    """The view of a set that its settings want streamed.
-
-    Raises:
-      Refused: streaming without a size.
-    """
-    if data.streaming != "always":
-        return None
-    if data.image_size is None:
-        raise Refused(
-            f"data set {data.name} is to be streamed: say to which size, e.g."
-            " --set data.image_size=224"
-        )
-    return _view(data, data.image_size)
 
 
 def _view(data: Data, size: int) -> View:

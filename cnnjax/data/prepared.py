@@ -9,10 +9,11 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from cnnjax.data.split import has_test_part
 
 _READ_WHOLE = 2**20  # bytes of a file of a streamed set that is known by its content
 _LISTED = 8  # names in one line, at most
+_NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -62,30 +64,49 @@ def open_prepared(name: str, directory: str | Path | None) -> Prepared:
 
 
 class Records:
-    """Position to record, its image encoded; the files are opened where it is first used."""
+    """Position to record, its image encoded; the files are opened where it is first used.
 
-    def __init__(self, folder: Path, split: str, image: str):
-        self._folder, self._split, self._image = folder, split, image
-        self._source: Any = None
+    Args:
+      known: what is read beside the image: the names of features, and of their parts.
+    """
+
+    def __init__(
+        self, folder: Path, split: str, image: str, known: Mapping[str, Sequence[str]] = _NOTHING
+    ):
+        self._folder, self._split, self._image, self._known = folder, split, image, dict(known)
+        self._opened: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_source": None}  # a worker opens its own
+        return {**self.__dict__, "_opened": None}  # a worker opens its own
 
     def __call__(self, position: int) -> dict[str, Any]:
         """
         Raises:
           Failed: it cannot be read.
         """
-        if self._source is None:
-            import tensorflow_datasets as tfds
+        import tensorflow_datasets as tfds
 
-            encoded = {self._image: tfds.decode.SkipDecoding()}
+        if self._opened is None:
             builder = open_builder(self._folder)
-            self._source = builder.as_data_source(split=self._split, decoders=encoded)
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            source = builder.as_data_source(split=self._split, deserialize_method=raw)
+            self._opened = source, self._features(builder.info.features)
+        source, features = self._opened
+        encoded = {self._image: tfds.decode.SkipDecoding()}
         try:
-            return self._source[position]
+            return features.deserialize_example_np(source[position], decoders=encoded)
         except Exception as error:  # of damaged files the reader raises many kinds
             raise Failed(f"it cannot be read: {one_line(error)}") from error
+
+    def _features(self, there: Any) -> Any:
+        """Those that are read: to decode others would cost more than the rest (lvis's masks)."""
+        from tensorflow_datasets.core.features import FeaturesDict, Sequence
+
+        wanted = {self._image: there[self._image]}
+        for name, parts in self._known.items():
+            each = {part: there[name].feature[part] for part in parts}
+            wanted[name] = Sequence(each) if parts else there[name]
+        return FeaturesDict(wanted)
 
     def where(self, position: int) -> str:
         return f"{self._folder} [{self._split}], example {position}"
@@ -157,14 +178,16 @@ def features_of(prepared: Prepared, name: str, kind: str) -> str:
     return found[0]
 
 
-def all_records(prepared: Prepared, split: str, count: int, image: str) -> Iterator[dict]:
-    """Each record, its image encoded.
+def all_records(
+    prepared: Prepared, split: str, count: int, image: str, label: str
+) -> Iterator[dict]:
+    """Each record: its image encoded, and its label.
 
     Raises:
       Failed: one cannot be read.
     """
     if not is_tfrecord(prepared.folder):
-        yield from map(Records(prepared.folder, split, image), range(count))
+        yield from map(Records(prepared.folder, split, image, {label: ()}), range(count))
         return
     import tensorflow_datasets as tfds
 
@@ -189,10 +212,15 @@ def look_at(prepared: Prepared, records: Records, count: int, read: Callable) ->
 
 
 def files_known(folder: Path) -> list[list]:
-    """The files of a prepared set, each with its digest; large ones by their size, as reading
-    every byte would take hours."""
+    """What tells a prepared set from another: its files by their digests; large ones by their
+    size, as reading every byte would take hours."""
+    return [one for one, _ in known_files(folder)]
+
+
+def known_files(folder: Path) -> list[tuple[list, Path]]:
+    """As `files_known`, with their paths."""
     return [
-        [path.name, size if size > _READ_WHOLE else _sha(path)]
+        ([path.name, size if size > _READ_WHOLE else _sha(path)], path)
         for path, size in ((path, path.stat().st_size) for path in _files(folder))
     ]
 

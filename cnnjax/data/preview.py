@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from cnnjax.core.errors import Failed
-from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
+from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset, uncounted
 from cnnjax.data.examples import Examples
 
 _CLASSES, _COLUMNS = 10, 8
@@ -146,11 +146,13 @@ def _draw_boxes(axes: Any, one: dict[str, np.ndarray], names: tuple[str, ...]) -
     if "boxes" not in one:
         return
     for (x, y, x2, y2), label in zip(one["boxes"], one["box_labels"], strict=True):
-        if label >= 0:  # pixel 0 is drawn around 0, from -0.5 to 0.5
-            corner = x - 0.5, y - 0.5
-            axes.add_patch(Rectangle(corner, x2 - x, y2 - y, fill=False, ec="#E69F00", lw=1.4))
+        if label != -1:  # pixel 0 is drawn around 0, from -0.5 to 0.5
+            corner, counts = (x - 0.5, y - 0.5), label >= 0
+            line = {"ec": "#E69F00", "lw": 1.4, "ls": "-" if counts else ":"}
+            axes.add_patch(Rectangle(corner, x2 - x, y2 - y, fill=False, **line))
+            name = names[label] if counts else f"({names[uncounted(label)]})"
             style = {"fc": "#E69F00", "ec": "none", "pad": 0.8}
-            axes.text(*corner, names[label], fontsize=7, va="bottom", bbox=style)
+            axes.text(*corner, name, fontsize=7, va="bottom", bbox=style)
 
 
 def _title(dataset: AnyDataset, split: str) -> str:

@@ -38,6 +38,7 @@ COCO, MASKS = "coco:", "masks:"
 PREFIXES = (COCO, MASKS)
 _TESTS = ("test", "val", "validation")  # where data.test_split is "test": the first that is there
 _CHECKED_MASKS = 1_000  # that are read before a run, spread over the set
+_READER = 2  # of annotations; another one, another number: with 2 crowds are objects, too
 _MOST_CLASSES, _MOST_OBJECTS = 254, 254  # beside 0 and 255 in a byte
 _VOC = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -106,7 +107,7 @@ def load_scene_folder(
         for part in (parts[0], parts[1] if len(parts) > 1 else None)
     )
     view = SceneView(size, most, maps, len(names))
-    about = [names, most, maps, [part.identity for part in parts]]
+    about = [_READER, names, most, maps, [part.identity for part in parts]]
     files = [(path, size) for path, size in files if path.is_file()]  # others are left out
     rows = [
         [os.path.relpath(path, root), content]

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.core.arrays import pack, unpack
 from cnnjax.core.errors import Failed, Refused
-from cnnjax.core.files import atomic_write
 from cnnjax.core.folders import user_cache
 from cnnjax.core.recipe import Data
 from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset, allowed_labels
 from cnnjax.data.decode import decode, fit
 from cnnjax.data.examples import EncodedExamples, Examples
+from cnnjax.data.kept import kept_arrays
 from cnnjax.data.prepared import (
     Prepared,
     Records,
@@ -59,23 +58,23 @@ class _Labelled:
 def load_tfds(
     data: Data,
     directory: str | Path | None,
-    view: View | None,
     say: Callable[[str], None] = lambda line: None,
 ) -> AnyDataset:
-    """Read a prepared set; see `cnnjax.data.load.load_dataset`.
-
-    Args:
-      view: of a set that is to be streamed; None: it is held in memory if it fits.
-    """
+    """Read a prepared set; see `cnnjax.data.load.load_dataset`."""
     prepared = open_prepared(data.name, directory)
     if boxes := box_features(prepared):
         return load_boxes(data, prepared, boxes, say)
-    if data.unreadable == "skip" and view is None:
+    if data.unreadable == "skip" and data.streaming != "always":
         raise nothing_to_skip(data.name)
+    if data.streaming == "always" and data.image_size is None:
+        raise Refused(
+            f"data set {data.name} is to be streamed: say to which size, e.g."
+            " --set data.image_size=224"
+        )
     labelled = _labelled(prepared)
     counts = splits_of(data, prepared)
-    if view is not None:
-        return _stream(data, labelled, counts, view)
+    if data.streaming == "always" and data.image_size is not None:
+        return _stream(data, labelled, counts, data.image_size)
 
     shape = _decoded_shape(prepared.features[labelled.image].shape, data)
     splits = {}
@@ -83,8 +82,7 @@ def load_tfds(
         split = getattr(data, key)
         if count * int(np.prod(shape)) > MEMORY_LIMIT:
             if data.streaming == "auto":
-                view = View(min(shape[:2]), margin=data.test_crops == 10)
-                return _stream(data, labelled, counts, view)
+                return _stream(data, labelled, counts, min(shape[:2]))
             raise Refused(
                 f"data set {data.name}: {count:,} images of {_by(shape)} do not fit"
                 f" into {MEMORY_LIMIT >> 30} GiB of memory; take a slice, data.{key}="
@@ -119,7 +117,7 @@ def _labelled(prepared: Prepared) -> _Labelled:
     return _Labelled(prepared, image, label, tuple(feature.names))
 
 
-def _stream(data: Data, labelled: _Labelled, counts: dict[str, int], view: View) -> StreamedDataset:
+def _stream(data: Data, labelled: _Labelled, counts: dict[str, int], size: int) -> StreamedDataset:
     prepared = labelled.prepared
     check_by_position(prepared)
     tested = data.test_split if "test_split" in counts else ""
@@ -137,14 +135,14 @@ def _stream(data: Data, labelled: _Labelled, counts: dict[str, int], view: View)
         source=f"{prepared.source}, streamed",
         train=train,
         test=test,
-        view=view,
+        view=View(size, margin=data.test_crops == 10),
         fingerprint=hashlib.sha256(json.dumps(about).encode()).hexdigest(),
     )
 
 
 def _examples(labelled: _Labelled, split: str, count: int, look: bool) -> EncodedExamples:
     """A split to be streamed; its first, middle and last example may be looked at."""
-    records = Records(labelled.prepared.folder, split, labelled.image)
+    records = Records(labelled.prepared.folder, split, labelled.image, {labelled.label: ()})
     read = partial(_read, records, labelled.image, labelled.label, len(labelled.label_names))
     if look:
         look_at(labelled.prepared, records, count, read)
@@ -177,20 +175,23 @@ def _decode(
     resize: bool,
     say: Callable[[str], None],
 ) -> Examples:
-    prepared, folder = labelled.prepared, labelled.prepared.folder
-    cached = user_cache("data") / f"{_key(labelled, split, shape)}.arrays"
-    try:
-        arrays = unpack(cached.read_bytes())
-        return Examples.of(images=arrays["images"], labels=arrays["labels"])
-    except FileNotFoundError:
-        say(f"decoding {count:,} images of {folder} [{split}] once, into {cached.parent}")
-    except (OSError, ValueError, KeyError) as error:
-        say(f"{cached}: {error}; decoding again")
+    folder = labelled.prepared.folder
+    doing = f"decoding {count:,} images of {folder} [{split}] once, into {user_cache('data')}"
+    make = partial(_decoded, labelled, split, count, shape, resize)
+    arrays = kept_arrays(_key(labelled, split, shape), make, doing, say)
+    return Examples.of(images=arrays["images"], labels=arrays["labels"])
+
+
+def _decoded(
+    labelled: _Labelled, split: str, count: int, shape: tuple[int, int, int], resize: bool
+) -> dict[str, np.ndarray]:
+    prepared = labelled.prepared
     images = np.empty((count, *shape), np.uint8)
     labels = np.empty(count, np.int64)
+    records = all_records(prepared, split, count, labelled.image, labelled.label)
     index = 0
     try:
-        for index, record in enumerate(all_records(prepared, split, count, labelled.image)):
+        for index, record in enumerate(records):
             pixels = decode(record[labelled.image], shape[2])
             if not resize and pixels.shape != shape:
                 raise Failed(
@@ -200,13 +201,9 @@ def _decode(
             images[index] = fit(pixels, shape)
             labels[index] = record[labelled.label]
     except Failed as error:
-        where = f"{folder} [{split}], example {index}"
+        where = f"{prepared.folder} [{split}], example {index}"
         raise Refused(f"data set {prepared.name}: {where}: {error}") from error
-    try:
-        atomic_write(cached, pack({"images": images, "labels": labels}))
-    except OSError as error:  # a full disk costs the cache, not the run
-        say(f"{cached}: {error.strerror}; it will be decoded again next time")
-    return Examples.of(images=images, labels=labels)
+    return {"images": images, "labels": labels}
 
 
 def _by(shape: tuple[int, ...]) -> str:

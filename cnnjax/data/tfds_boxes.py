@@ -11,35 +11,36 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from cnnjax.core.arrays import pack, unpack
 from cnnjax.core.errors import Failed, Refused
-from cnnjax.core.files import atomic_write
-from cnnjax.core.folders import user_cache
 from cnnjax.core.recipe import Data
 from cnnjax.data.dataset import LeftOut, StreamedDataset, allowed_labels, uncounted
 from cnnjax.data.examples import EncodedExamples
+from cnnjax.data.kept import kept_arrays, kept_path
 from cnnjax.data.prepared import (
     Prepared,
     Records,
     check_by_position,
     files_known,
     image_feature,
+    known_files,
     look_at,
     splits_of,
 )
 from cnnjax.data.scene_views import WRONG_BOXES, Objects, SceneView
 from cnnjax.data.views import IMAGE_SIZE
 
-# Flags of an object that does not count: COCO's, VOC's, Open Images'.
+# Flags of an object that does not count: COCO's, VOC's, Open Images' (whose -1 is: unknown).
 _UNCOUNTED = ("is_crowd", "is_difficult", "is_group_of")
+_CLASS = ("label", "type")  # what an object's class is called, where it has more than one
 _FORMAT = "REL_YXYX"  # of boxes; sets that were prepared by an older TFDS do not say it
 _ROUNDED = 1e-6  # by which a box may leave its image
-_READER = 1  # of the boxes in the cache; another one, another number
+_READER = 1  # of the boxes; another one, another number
 _TELL_EVERY = 10.0  # seconds
 
 
@@ -62,23 +63,38 @@ class _Boxes:
       ends: of each image, the place behind its last object.
       corners: x and y of the near and of the far corner, in parts of the width and the height.
       labels: as of `Objects`.
+      unread: the positions of images whose record cannot be read.
     """
 
     ends: Int[np.ndarray, " n"]
     corners: Float[np.ndarray, "k 4"]
     labels: Int[np.ndarray, " k"]
+    unread: Int[np.ndarray, " u"]
 
     def of(self, image: int) -> slice:
         return slice(int(self.ends[image - 1]) if image else 0, int(self.ends[image]))
 
-    @property
-    def counts(self) -> Int[np.ndarray, " n"]:
-        return np.diff(self.ends, prepend=0)
 
-    def kept(self, rows: np.ndarray) -> "_Boxes":
-        """Those of the objects for which `rows` is true."""
-        before = np.concatenate([[0], np.cumsum(rows)])
-        return _Boxes(before[self.ends], self.corners[rows], self.labels[rows])
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A split, and which of its boxes can be used.
+
+    Attributes:
+      wrong: what is wrong with the others, in words.
+      kept: the file in which the boxes are kept.
+    """
+
+    split: str
+    records: Records
+    boxes: _Boxes
+    right: Bool[np.ndarray, " k"]
+    wrong: list[str]
+    kept: Path
+
+    @property
+    def most(self) -> int:
+        before = np.concatenate([[0], np.cumsum(self.right)])[self.boxes.ends]
+        return int(np.diff(before, prepend=0).max())
 
 
 def box_features(prepared: Prepared) -> BoxFeatures | None:
@@ -98,9 +114,14 @@ def box_features(prepared: Prepared) -> BoxFeatures | None:
             continue
         boxes = [name for name, one in parts.items() if isinstance(one, kinds.BBoxFeature)]
         labels = [name for name, one in parts.items() if isinstance(one, kinds.ClassLabel)]
-        labels = ["label"] if "label" in labels else labels
-        if len(boxes) != 1 or len(labels) != 1:
+        if len(boxes) != 1 or not labels:
             continue
+        labels = [name for name in _CLASS if name in labels][:1] or labels
+        if len(labels) > 1:
+            raise Refused(
+                f"data set {prepared.name}: its feature {objects} has boxes with {len(labels)}"
+                f" classes ({', '.join(labels)}); one is needed, named {' or '.join(_CLASS)}"
+            )
         box, label = parts[boxes[0]], parts[labels[0]]
         assert isinstance(box, kinds.BBoxFeature), "seen above"
         assert isinstance(label, kinds.ClassLabel), "seen above"
@@ -135,20 +156,26 @@ def load_boxes(
     if data.test_crops != 1:
         raise Refused(f"data.test_crops={data.test_crops}: {data.name} is seen whole; leave it out")
     check_by_position(prepared)
-    parts, wrong = [], []
-    for key, count in splits_of(data, prepared).items():
-        boxes, words = _right_boxes(prepared, features, getattr(data, key), count, say)
-        parts.append((getattr(data, key), boxes))
-        wrong += words
-    if wrong and data.unreadable == "refuse":
-        more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
-        raise Refused(
-            f"data set {data.name}: {wrong[0]}{more}; leave such boxes out: --set"
-            " data.unreadable=skip"
+    image, counts = image_feature(prepared), splits_of(data, prepared)
+    parts = [
+        _part(prepared, features, image, getattr(data, key), count, say)
+        for key, count in counts.items()
+    ]
+    if data.unreadable == "refuse":
+        for part in parts:
+            _check(prepared, features, image, part)
+    examples = [
+        EncodedExamples(
+            partial(_read, part, features, image),
+            len(part.boxes.ends),
+            part.records.where,
+            object_labels=partial(_labels, part),
         )
-    examples = [_examples(prepared, *part, look=data.unreadable == "refuse") for part in parts]
-    most = max(1, *(int(boxes.counts.max()) for _, boxes in parts))
-    about = [features.label_names, most, [split for split, _ in parts], len(wrong)]
+        for part in parts
+    ]
+    most = max(1, *(part.most for part in parts))
+    wrong = [words for part in parts for words in part.wrong]
+    about = [_READER, features.label_names, most, [part.split for part in parts], len(wrong)]
     known = json.dumps([*about, files_known(prepared.folder)])
     left_out = (LeftOut(len(wrong), WRONG_BOXES, wrong[0]),) if wrong else ()
     for one in left_out:
@@ -167,73 +194,78 @@ def load_boxes(
     )
 
 
-def _examples(prepared: Prepared, split: str, boxes: _Boxes, *, look: bool) -> EncodedExamples:
-    image, count = image_feature(prepared), len(boxes.ends)
-    records = Records(prepared.folder, split, image)
-    read = partial(_read, records, image, boxes)
-    if look:
-        look_at(prepared, records, count, read)
-    return EncodedExamples(read, count, records.where, object_labels=partial(_labels, boxes))
-
-
-def _right_boxes(
-    prepared: Prepared, features: BoxFeatures, split: str, count: int, say: Callable[[str], None]
-) -> tuple[_Boxes, list[str]]:
-    """The boxes of a split that can be used, and what is wrong with the others."""
-    records = Records(prepared.folder, split, image_feature(prepared))
-    boxes = _stored(prepared, features, records, split, count, say)
-    wrong = dict(_wrong(boxes, records.where, len(features.label_names)))
-    right = np.ones(len(boxes.labels), bool)
-    right[list(wrong)] = False
-    return boxes.kept(right), list(wrong.values())
-
-
-def _stored(
+def _part(
     prepared: Prepared,
     features: BoxFeatures,
-    records: Records,
+    image: str,
     split: str,
     count: int,
     say: Callable[[str], None],
-) -> _Boxes:
+) -> _Part:
+    names = (features.box, features.label, *features.uncounted)
+    records = Records(prepared.folder, split, image, {features.objects: names})
+    # With their times: large files are known by their sizes, which other boxes do not change.
+    files = [[*one, path.stat().st_mtime_ns] for one, path in known_files(prepared.folder)]
+    about = json.dumps([_READER, split, features.objects, names, files])
+    name = f"{prepared.folder.parent.name}-boxes-{hashlib.sha256(about.encode()).hexdigest()[:32]}"
+    doing = f"{prepared.name}: reading the boxes of {split} once, of {count:,} images"
+    make = partial(_all_boxes, prepared, features, records, count, say)
+    boxes = _Boxes(**kept_arrays(name, make, doing, say))
+    wrong = dict(_wrong(boxes, records.where, len(features.label_names)))
+    right = np.ones(len(boxes.labels), bool)
+    right[list(wrong)] = False
+    return _Part(split, records, boxes, right, list(wrong.values()), kept_path(name))
+
+
+def _check(prepared: Prepared, features: BoxFeatures, image: str, part: _Part) -> None:
+    """Refuse boxes that are wrong, records that cannot be read, some images that cannot be."""
+    skip = "; mend the set, or leave such out: --set data.unreadable=skip"
+    wrong = [f"{part.records.where(one)}: it cannot be read" for one in part.boxes.unread.tolist()]
+    wrong += part.wrong
+    if wrong:
+        more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
+        raise Refused(f"data set {prepared.name}: {wrong[0]}{more}{skip}")
+    look_at(prepared, part.records, len(part.boxes.ends), partial(_read, part, features, image))
+
+
+def _all_boxes(
+    prepared: Prepared,
+    features: BoxFeatures,
+    records: Records,
+    count: int,
+    say: Callable[[str], None],
+) -> dict[str, np.ndarray]:
     """All boxes of a split, right or wrong."""
-    names = (features.objects, features.box, features.label, features.uncounted)
-    about = json.dumps([_READER, split, names, files_known(prepared.folder)])
-    digest = hashlib.sha256(about.encode()).hexdigest()[:32]
-    path = user_cache("data") / f"{prepared.folder.parent.name}-boxes-{digest}.arrays"
-    try:
-        return _Boxes(**unpack(path.read_bytes()))
-    except FileNotFoundError:
-        say(f"{prepared.name}: reading the boxes of {count:,} examples of {split} once")
-    except (OSError, ValueError, TypeError) as error:
-        say(f"{path}: {error}; reading them again")
-    counts, corners, labels = [], [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int32)]
+    found, unread = [(np.zeros((0, 4), np.float32), np.zeros(0, np.int32))], []
     began = told = time.monotonic()
     for number in range(count):
         try:
-            objects = records(number)[features.objects]
-        except Failed as error:
-            raise Refused(f"data set {prepared.name}: {records.where(number)}: {error}") from error
-        yxyx = np.asarray(objects[features.box], np.float32).reshape(-1, 4)
-        classes = np.asarray(objects[features.label], np.int32)
-        flags = [np.asarray(objects[name], bool) for name in features.uncounted]
-        out = np.any([np.zeros(len(classes), bool), *flags], axis=0)
-        counts.append(len(yxyx))
-        corners.append(yxyx[:, [1, 0, 3, 2]])
-        labels.append(np.where(out, uncounted(classes), classes))
+            found.append(_objects(records(number), features))
+        except Failed:
+            unread.append(number)
+            found.append(found[0])
         if (now := time.monotonic()) - told >= _TELL_EVERY:
             told, left = now, (now - began) * (count - number) / (number + 1)
-            say(f"{prepared.name}: {number + 1:,} of {count:,} examples, {left:.0f} s left")
-    found = {
-        "ends": np.cumsum(counts, dtype=np.int64),
-        "corners": np.concatenate(corners),
-        "labels": np.concatenate(labels),
+            say(f"{prepared.name}: {number + 1:,} of {count:,} images, {left:.0f} s left")
+    return {
+        "ends": np.cumsum([len(labels) for _, labels in found[1:]], dtype=np.int64),
+        "corners": np.concatenate([corners for corners, _ in found]),
+        "labels": np.concatenate([labels for _, labels in found]),
+        "unread": np.array(unread, np.int64),
     }
-    try:
-        atomic_write(path, pack(found))
-    except OSError as error:  # a full disk costs the cache, not the run
-        say(f"{path}: {error.strerror}; they will be read again next time")
-    return _Boxes(**found)
+
+
+def _objects(
+    record: dict[str, Any], features: BoxFeatures
+) -> tuple[Float[np.ndarray, "k 4"], Int[np.ndarray, " k"]]:
+    """The corners and labels of one image, as in `_Boxes`."""
+    objects = record[features.objects]
+    yxyx = np.asarray(objects[features.box], np.float32).reshape(-1, 4)
+    classes = np.asarray(objects[features.label], np.int32).reshape(-1)
+    out = np.zeros(len(classes), bool)
+    for name in features.uncounted:
+        out |= np.asarray(objects[name]).reshape(-1) > 0
+    return yxyx[:, [1, 0, 3, 2]], np.where(out, uncounted(classes), classes)
 
 
 def _wrong(
@@ -249,25 +281,33 @@ def _wrong(
     extended = np.all(high > low, axis=1)
     classes = np.where(boxes.labels < 0, uncounted(boxes.labels), boxes.labels)
     strange = (classes < 0) | (classes >= num_classes)
-    images = np.repeat(np.arange(len(boxes.ends)), boxes.counts)
+    images = np.repeat(np.arange(len(boxes.ends)), np.diff(boxes.ends, prepend=0))
     for row in np.flatnonzero(~inside | ~extended | strange).tolist():
-        numbers = ", ".join(f"{value:g}" for value in boxes.corners[row])
-        problem = f"the box ({numbers}) {'leaves its image' if extended[row] else 'has no area'}"
+        at = where(int(images[row]))
         if strange[row]:
-            raise Refused(
-                f"{where(int(images[row]))}: label {classes[row]} is out of range;"
-                f" {allowed_labels(num_classes)}"
-            )
-        yield row, f"{where(int(images[row]))}: {problem} (x, y, x, y in parts of the image)"
+            allowed = allowed_labels(num_classes)
+            raise Refused(f"{at}: label {classes[row]} is out of range; {allowed}")
+        numbers = ", ".join(f"{value:g}" for value in boxes.corners[row])
+        problem = "leaves its image" if extended[row] else "has no area"
+        yield row, f"{at}: the box ({numbers}) {problem} (x, y, x, y in parts of the image)"
 
 
 # Functions and not closures: a data set goes to other processes.
-def _read(records: Records, image: str, boxes: _Boxes, position: int) -> tuple[bytes, Objects]:
-    encoded: Any = records(position)[image]
-    rows = boxes.of(position)
-    corners = boxes.corners[rows].astype(np.float64).clip(0, 1)
-    return encoded, Objects(None, corners, boxes.labels[rows], relative=True)
+def _read(part: _Part, features: BoxFeatures, image: str, position: int) -> tuple[bytes, Objects]:
+    record = part.records(position)
+    corners, labels = _objects(record, features)
+    rows = part.boxes.of(position)
+    alike = np.array_equal(corners, part.boxes.corners[rows], equal_nan=True)
+    if not (alike and np.array_equal(labels, part.boxes.labels[rows])):
+        raise Failed(
+            "its boxes are not those that were read before: the set was changed; remove"
+            f" {part.kept}"
+        )
+    right = part.right[rows]
+    seen = corners[right].astype(np.float64).clip(0, 1)
+    return record[image], Objects(None, seen, labels[right], relative=True)
 
 
-def _labels(boxes: _Boxes, position: int) -> Int[np.ndarray, " k"]:
-    return boxes.labels[boxes.of(position)]
+def _labels(part: _Part, position: int) -> Int[np.ndarray, " k"]:
+    rows = part.boxes.of(position)
+    return part.boxes.labels[rows][part.right[rows]]

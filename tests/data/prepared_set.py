@@ -44,12 +44,15 @@ def write_boxed(
     objects: str = "objects",
     label: str = "label",
     flag: str = "is_crowd",
+    flag_type: str = "bool",
+    other_label: str = "",
     form: str | None = "REL_YXYX",
     shards: int = 1,
 ) -> Path:
     """As `write_prepared`, of images each with bbox [k, 4], label [k] and a flag [k].
 
     Args:
+      other_label: a second class of each object.
       form: of the boxes; None: not said, as older versions of TFDS did not.
     """
     box: dict[str, Any] = {"shape": {"dimensions": ["4"]}, "dtype": "float32"}
@@ -61,9 +64,10 @@ def write_boxed(
         label: _label(len(label_names)),
         flag: {
             "pythonClassName": _FEATURES + "scalar.Scalar",
-            "tensor": {"shape": {}, "dtype": "bool", "encoding": "none"},
+            "tensor": {"shape": {}, "dtype": flag_type, "encoding": "none"},
         },
     }
+    parts |= {other_label: _label(3)} if other_label else {}
     sequence = {"feature": _dict(parts), "length": "-1"}
     features = {
         "image": _image((None, None, 3), "uint8"),
@@ -80,6 +84,7 @@ def write_boxed(
             f"{objects}/bbox": tf_feature_pb2.Feature(float_list=floats),
             f"{objects}/{label}": _integers(known["label"]),
             f"{objects}/{flag}": _integers(known.get("flag", [0] * len(known["label"]))),
+            **({f"{objects}/{other_label}": _integers(known["label"])} if other_label else {}),
         }
 
     folder = _write(root, name, splits, features, stored, "1.0.0", shards)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 from cnnjax import Data, Refused, load_dataset
+from cnnjax.core.errors import Failed
+from cnnjax.core.folders import user_cache
 from cnnjax.core.recipe import Scenes
 from cnnjax.data import tfds_boxes
 from cnnjax.data.dataset import images_per_class, uncounted
 from cnnjax.data.prepared import open_prepared
+from cnnjax.data.preview import contact_sheet
 from cnnjax.data.scenes import load_scenes
 from cnnjax.testing import check_dataset
 from tests.data.prepared_set import write_boxed, write_prepared
@@ -38,7 +42,7 @@ def test_boxes_come_with_their_images(tmp_path, form):
     dataset = load(tmp_path, say=said.append)
     check_dataset(dataset)
     assert len(said) == 2
-    assert said[0] == "boxed: reading the boxes of 3 examples of train once"
+    assert said[0] == "boxed: reading the boxes of train once, of 3 images"
     assert dataset.label_names == ("a", "b")
     assert {name: field.shape for name, field in dataset.fields.items()} == {
         "images": (80, 80, 3), "boxes": (2, 4), "box_labels": (2,)
@@ -62,14 +66,15 @@ def test_boxes_come_with_their_images(tmp_path, form):
     "names",
     [
         {"objects": "bobjects", "flag": "is_group_of"},
-        {"label": "type", "flag": "is_difficult"},
+        {"label": "type", "flag": "is_difficult", "other_label": "occluded"},  # kitti
+        {"other_label": "pose"},  # voc
         {"flag": "is_truncated"},
     ],
 )
 def test_features_are_found_by_their_kind(tmp_path, names):
     write_boxed(tmp_path, "boxed", {"train": [(PNG, TWO)], "test": [(PNG, ONE)]}, **names)
     labels = load(tmp_path).train.read(0)[1].labels.tolist()
-    assert labels == [1, 0 if names["flag"] == "is_truncated" else uncounted(0)]
+    assert labels == [1, 0 if names.get("flag") == "is_truncated" else uncounted(0)]
 
 
 def test_as_a_folder_in_coco_s_layout(tmp_path):
@@ -119,10 +124,12 @@ def test_a_test_part_without_annotations_is_said(tmp_path):
     write_boxed(tmp_path, "boxed", {**SPLITS, "test": [(PNG, NONE)], "validation": [(PNG, ONE)]})
     said = []
     load(tmp_path, say=said.append)
-    assert said[-1].startswith("boxed: no image of test has an object")
-    assert said[-1].endswith("another one is set by data.test_split")
+    assert said[-1] == (
+        "boxed: no image of its test part has an object that counts, so its AP will be 0; another"
+        " part is chosen by data.test_split"
+    )
     load(tmp_path, say=said.append, test_split="validation")
-    assert said[-1] == "boxed: reading the boxes of 1 examples of validation once"
+    assert said[-1] == "boxed: reading the boxes of validation once, of 1 images"
 
 
 @pytest.mark.parametrize(
@@ -194,13 +201,83 @@ def test_a_label_of_the_whole_image_comes_first(tmp_path):
     assert tfds_boxes.box_features(open_prepared("boxed", tmp_path)) is None
 
 
+def test_of_two_classes_which_is_meant_must_be_known(tmp_path):
+    write_boxed(tmp_path, "boxed", SPLITS, label="kind", other_label="pose")
+    with pytest.raises(Refused, match=r"2 classes \(kind, pose\); one is needed, named"):
+        load(tmp_path)
+
+
+def test_an_unknown_flag_is_not_set(tmp_path):
+    """Open Images has -1 there."""
+    unknown = {"bbox": TWO["bbox"], "label": [1, 0], "flag": [-1, 1]}
+    splits = {"train": [(PNG, unknown)], "test": [(PNG, ONE)]}
+    write_boxed(tmp_path, "boxed", splits, flag="is_group_of", flag_type="int8")
+    assert load(tmp_path).train.read(0)[1].labels.tolist() == [1, uncounted(0)]
+
+
+def test_slices_and_configurations(tmp_path):
+    write_boxed(tmp_path, "boxed/2017", SPLITS)
+    for name in ("boxed", "boxed/2017"):
+        dataset = load(tmp_path, name, train_split="train[1:]", test_split="train[:1]")
+        assert [len(dataset.train.read(index)[1].labels) for index in (0, 1)] == [0, 1]
+        assert len(dataset.test.read(0)[1].labels) == 2
+        assert dataset.fields["boxes"].shape == (2, 4)
+    held_out = load(tmp_path, "boxed", test_split="test", validation_share=0.34)
+    assert (len(held_out.train), len(held_out.test)) == (2, 1)
+
+
+def test_a_set_that_is_prepared_anew_is_read_anew(tmp_path):
+    """Large files are known by their size, which other boxes do not change."""
+    noise = pillow(np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8), "PNG")
+    assert len(noise) > 2**20
+    write_boxed(tmp_path, "boxed", {"train": [(noise, ONE)], "test": [(PNG, ONE)]})
+    first = load(tmp_path)
+    assert first.train.read(0)[1].labels.tolist() == [0]
+    shutil.rmtree(tmp_path / "boxed")
+    other = {"bbox": ONE["bbox"], "label": [1]}
+    write_boxed(tmp_path, "boxed", {"train": [(noise, other)], "test": [(PNG, ONE)]})
+    assert load(tmp_path).train.read(0)[1].labels.tolist() == [1]
+    stale = pickle.loads(pickle.dumps(first))
+    with pytest.raises(Failed, match=r"its boxes are not those .* remove .*boxed-boxes-.*\.arrays"):
+        stale.train.read(0)
+
+
+def test_a_record_that_cannot_be_read_is_refused_or_left_out(cli, tmp_path):
+    folder = write_boxed(tmp_path, "boxed", {**SPLITS, "train": [(PNG, TWO)] * 3})
+    damage(next(folder.glob("*-train.array_record-*")))
+    with pytest.raises(Refused, match=r"example \d: it cannot be read.*data\.unreadable=skip"):
+        load(tmp_path)
+    left = load(tmp_path, unreadable="skip")
+    assert len(left.train) == 2
+    assert all(len(left.train.read(index)[1].labels) == 2 for index in range(2))
+    code, out, _ = cli("data", "check", "boxed", "--data-dir", tmp_path, "--json")
+    assert code == 1
+    assert json.loads(out)["unreadable"]
+
+
+def damage(path):
+    """In the middle of the first record, which the file's own index does not notice."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"IHDR")
+    data[at - 40 : at + 8] = bytes(48)
+    path.write_bytes(data)
+
+
+def test_what_does_not_count_is_drawn_apart(tmp_path):
+    write_boxed(tmp_path, "boxed", {"train": [(PNG, TWO)], "test": [(PNG, ONE)]})
+    crowd = contact_sheet(load(tmp_path))
+    counted = {**TWO, "flag": [0, 0]}
+    write_boxed(tmp_path, "other", {"train": [(PNG, counted)], "test": [(PNG, ONE)]})
+    assert crowd != contact_sheet(load(tmp_path, "other"))
+
+
 def test_a_damaged_cache_is_read_again(tmp_path):
     write_boxed(tmp_path, "boxed", SPLITS)
     fingerprint = load(tmp_path).fingerprint
-    kept = list(Path(tfds_boxes.user_cache("data")).glob("boxed-boxes-*.arrays"))
+    kept = list(Path(user_cache("data")).glob("boxed-boxes-*.arrays"))
     assert kept
     for path in kept:
         path.write_bytes(path.read_bytes()[:-3])
     said = []
     assert load(tmp_path, say=said.append).fingerprint == fingerprint
-    assert any("reading them again" in line for line in said)
+    assert any("arrays: " in line and "; boxed: reading the boxes" in line for line in said)

@@ -11,6 +11,7 @@ from cnnjax.data.dataset import uncounted
 from cnnjax.models.ssd import SSD
 from cnnjax.ops import boxes as box
 from cnnjax.ops.assignment import assign
+from cnnjax.report.looks import _detections
 from cnnjax.tasks.detection import Detection, FoundObjects
 from cnnjax.tasks.network import NetworkTask
 from cnnjax.tasks.optimizers import update_of
@@ -125,32 +126,35 @@ def test_what_does_not_count_is_no_error_as_pycocotools_has_it(seed):
         assert found[name] == (None if value is None else pytest.approx(100 * value, abs=1e-7))
 
 
-@pytest.mark.parametrize(
-    "name", ["tiny_ssd", "tiny_rcnn", "tiny_faster_rcnn", "tiny_mask_rcnn", "retinanet"]
-)
-def test_what_does_not_count_is_not_learnt(name):
-    """A crowd in the place of nothing changes no loss."""
-    fields = {"backbone": "cifar_resnet8", "strides": (1, 4)} if name == "retinanet" else {}
-    model = create_model(name, num_classes=2, **fields)
-    whole = batch(objects=(2, 1))
-    label = np.array(whole["box_labels"])
-    boxes = np.array(whole["boxes"])
-    label[1, 2], boxes[1, 2] = uncounted(1), (3, 3, 20, 20)
-    size = {name: jnp.asarray(value) for name, value in (("boxes", boxes), ("box_labels", label))}
-    data = DataSpec("scenes", (*FIELDS, ("object_map", (32, 32), "uint8")), 2)
-    task = Detection(model=model, data=data, update=update_of(Optimizer("adam")))
-    variables = jax.jit(lambda key: task.init(key))(jax.random.key(0))
-    losses = []
-    for one in (whole, {**whole, **size}):
-        outputs = task.model.apply(
-            {"params": variables.params, **variables.model_state},
-            whole["images"],
-            train=False,
-            **task.truths(one),
-            rngs={"dropout": jax.random.key(1)},
-        )
-        losses.append(task.losses(outputs, one))
-    np.testing.assert_array_equal(*losses)
+class Spy(SSD):
+    """Whose losses are the lowest label that it is told."""
+
+    def detection_losses(self, outputs, boxes, labels, image_size):
+        return labels.min(axis=1).astype(jnp.float32)
+
+
+def test_to_a_network_what_does_not_count_is_no_object():
+    whole = batch(objects=(2, 1, 0, 3))
+    given = whole["box_labels"].at[1, 2].set(uncounted(1)).at[3, 0].set(uncounted(0))
+    seen = [{**whole, "box_labels": labels} for labels in (given, whole["box_labels"])]
+    task = Detection(model=Spy(**SMALL), data=DATA, update=update_of(Optimizer("adam")))
+    assert task.losses(None, seen[0]).tolist() == [-1, -1, -1, -1]
+    two = create_model("tiny_faster_rcnn", num_classes=2)
+    told = Detection(model=two, data=DATA, update=update_of(Optimizer("adam"))).truths(seen[0])
+    expected = jnp.where(given < 0, -1, given)
+    np.testing.assert_array_equal(told["box_labels"], expected)
+    np.testing.assert_array_equal(told["boxes"], whole["boxes"])
+    losses = [task_of().losses(knowing(task_of().model, whole, "mined"), one) for one in seen]
+    assert losses[0][1] == losses[1][1]
+
+
+def test_a_picture_shows_no_detection_in_a_crowd_as_wrong():
+    boxes = np.array([[[0, 0, 8, 8], [10, 10, 30, 30]]], np.float32)
+    there = {"boxes": boxes, "box_labels": np.array([[0, uncounted(1)]])}
+    corners = np.array([[[0, 0, 8, 8], [12, 12, 16, 16], [12, 12, 16, 16]]], np.float32)
+    found = {"boxes": corners, "labels": np.array([[0, 1, 0]]), "scores": np.full((1, 3), 0.9)}
+    look = _detections(np.zeros((1, 32, 32, 1)), there, found, ("a", "b"), "title", 0.5)
+    assert look.found == {"TP": 1, "FP": 1, "FN": 0}  # of the other class it is wrong
 
 
 def test_shards_join_to_the_same_figures():
