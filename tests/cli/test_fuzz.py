@@ -114,7 +114,7 @@ def test_random_command_lines(cli, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "cnnjax.analysis.catalogue.catalogue_row", lambda name: {**row, "name": name}
     )
-    codes = tried(cli, monkeypatch, tmp_path, seed=0, count=300)
+    codes = tried(cli, monkeypatch, tmp_path, seed=0, count=150)
     assert codes.count(2) > 150
 
 

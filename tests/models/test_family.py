@@ -33,20 +33,13 @@ TWINS = (  # fields that make one of them small
         "deconvnet",
         {"features": (2, 4), "convolutions": (1, 2), "middle": 4, "upsampling": "bilinear"},
     ),
-    ("retinanet", {**_TWIN, "features": 4, "depth": 1}),
     (
         "retinanet",
         {"backbone": "resnet18", "backbone_fields": {"normalization": "frozen"}}
         | {"features": 4, "depth": 1},
     ),
     (
-        "faster_rcnn",
-        {**_TWIN, "backbone_fields": {"features": (2,) * 5, "units": 1}}
-        | {"strides": (8, 16), "sizes": ((8.0,), (16.0,), (32.0,)), "pyramid": 4}
-        | {"rpn_features": 4, "hidden": (8,), "proposals": 10, "region_size": 2},
-    ),
-    (
-        "mask_rcnn",
+        "mask_rcnn",  # faster_rcnn with a head more
         {**_TWIN, "backbone_fields": {"features": (2,) * 5, "units": 1}}
         | {"strides": (8, 16), "sizes": ((8.0,), (16.0,), (32.0,)), "pyramid": 4}
         | {"rpn_features": 4, "hidden": (8,), "proposals": 10, "region_size": 2, "most": 4}
@@ -59,6 +52,10 @@ REPEATED = (  # the same code is tested by what is named behind it: these with m
     "plain18",  # resnet18, and the shortcut of cifar_plain14 in test_resnet.py
     "cifar_resnet20",  # cifar_resnet14 in test_resnet.py, cifar_preresnet20
     "cifar_plain20",  # cifar_plain14 in test_resnet.py
+    "resnet18",  # the narrow twin of fcn_resnet50, whose backbone it is
+    "preresnet18",  # cifar_preresnet20
+    "vgg11_bn",  # vgg11_lrn, and batch normalisation in vgg_small
+    *("tiny_rcnn", "tiny_faster_rcnn"),  # tiny_mask_rcnn has a head more
 )
 CHECKS = ["deterministic", "logits", "finite", "independent", "gradients"]
 

@@ -45,7 +45,16 @@ def trained(recipe, dataset, place):
     return result, saves.tree["state"]
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(
+    "net",
+    [
+        # tiny_mask_rcnn has all that the other nets of two stages have.
+        pytest.param(net, marks=pytest.mark.long)
+        if net in ("tiny_faster_rcnn", "tiny_rcnn")
+        else net
+        for net in NETS
+    ],
+)
 def test_two_steps_and_an_evaluation(net):
     """Of uneven numbers of objects; nine test scenes fill no batch."""
     recipe = recipe_of(net, 2)
