@@ -136,7 +136,8 @@ def preview(
     name: str, out: str | None, split: str, data_dir: str | None, settings: tuple[str, ...]
 ) -> None:
     """Draw a labelled contact sheet of data set NAME: eight images of each of up to ten classes;
-    of scenes twelve, with their boxes and the classes of their pixels."""
+    of a set with boxes or masks twelve, with their boxes and the classes of their pixels; what does
+    not count (a crowd) is dotted."""
     from cnnjax.core.errors import Refused
     from cnnjax.core.files import atomic_write
     from cnnjax.data.preview import contact_sheet

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from cnnjax.cli.interrupt import listen
 from cnnjax.cli.output import open_streams, report_refusal, results_apart
 from cnnjax.core.errors import (
     EXIT_DONE,
@@ -106,7 +107,10 @@ def _exit_code(command: click.Command, arguments: list[str] | None) -> int:
         return EXIT_PIPE
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         cause = error.__cause__  # click makes one kind of Ctrl-C and of the end of a file
-        return report(cause) if isinstance(cause, EOFError) else EXIT_INTERRUPTED
+        if isinstance(cause, EOFError):
+            return report(cause)
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
     except BaseException as error:
         return report(error)
 
@@ -143,6 +147,7 @@ def _unexpected(error: BaseException) -> str:
 
 
 def main() -> None:
+    listen()
     if "CNNJAX_SUPERVISED" in os.environ:
         from cnnjax.cli.supervisor import begin
 

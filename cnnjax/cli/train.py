@@ -229,6 +229,8 @@ def _tell(result: dict, task: str, test_examples: int, as_json: bool) -> None:
 
 
 def _words(progress: "Progress") -> str:
+    if progress.phase == "compiling":  # before it is known from which step the run goes on
+        return progress.phase
     text = f"epoch {progress.epoch + 1}, step {progress.step}/{progress.steps}"
     if progress.seconds_left is None:
         return f"{progress.phase}, {text}"

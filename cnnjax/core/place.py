@@ -73,7 +73,8 @@ class Place:
                 f" {', '.join(divisors)}"
                 if count > 1
                 else f"--model-shards {self.model_shards}: one device holds every parameter whole;"
-                " leave it out"
+                " leave it out, or let a processor pass for several: JAX_PLATFORMS=cpu"
+                f" JAX_NUM_CPU_DEVICES={self.model_shards}"
             )
         return replace(self, devices=count)
 

@@ -112,24 +112,50 @@ class Records:
         return f"{self._folder} [{self._split}], example {position}"
 
 
-def splits_of(data: Data, prepared: Prepared) -> dict[str, int]:
+def splits_of(
+    data: Data, prepared: Prepared, say: Callable[[str], None] = lambda line: None
+) -> dict[str, int]:
     """The sizes of the splits that `data` names, by the names of its settings.
 
     The test split is left out where it is to be made.
+
+    Args:
+      say: is told of images in both.
 
     Raises:
       Refused: one is not there, or a file of it is missing or damaged.
     """
     wanted = {"train_split": data.train_split, "test_split": data.test_split}
     if data.test_share:
-        if data.test_split != Data.test_split or data.test_split in prepared.builder.info.splits:
+        if data.test_split != Data.test_split:
+            raise Refused(
+                f"data.test_share={data.test_share}, data.test_split={data.test_split}: the test"
+                " part is a share of the training split, or a split; leave one of them out"
+            )
+        if data.test_split in prepared.builder.info.splits:
             raise has_test_part(data, f"the split {data.test_split}")
         del wanted["test_split"]
     counts = {}
     for key, split in wanted.items():
         counts[key] = _split_size(prepared.builder, split, data.name, key)
         _check_shards(prepared, split)
+    if "test_split" in counts and (both := _in_both(prepared, data.train_split, data.test_split)):
+        say(f"{data.name}: {both:,} of {counts['test_split']:,} test images are trained on, too")
     return counts
+
+
+def _in_both(prepared: Prepared, one: str, other: str) -> int:
+    """How many examples two splits or slices have in common."""
+    ranges = [
+        [(part.filename, part.skip, part.skip + part.take) for part in parts]
+        for parts in (prepared.builder.info.splits[name].file_instructions for name in (one, other))
+    ]
+    return sum(
+        max(0, min(end, last) - max(start, first))
+        for file, start, end in ranges[0]
+        for same, first, last in ranges[1]
+        if file == same
+    )
 
 
 def check_by_position(prepared: Prepared) -> None:
@@ -254,7 +280,10 @@ def find_prepared(name: str, directory: str | Path | None) -> Path:
             f"there is {shown}, and to be prepared any of {len(known)} of tensorflow-datasets"
             f" (https://www.tensorflow.org/datasets/catalog); {FORMS}"
         )
-        raise unknown("data set", name, [*listed, *known], hint)
+        near = unknown("data set", name, [*listed, *known])
+        if "did you mean" in str(near):
+            raise Refused(f"{near} Looked in {root}; another folder is given by --data-dir")
+        raise unknown("data set", name, (), hint)
     where = f"{root}/{name}" if root.is_dir() else f"{root} (there is no such folder)"
     shown = ", ".join(prepared[:_LISTED]) + (", ..." if len(prepared) > _LISTED else "")
     there = f" ({shown} are there)" if prepared else ""
@@ -280,7 +309,9 @@ def open_builder(folder: Path) -> Any:
     try:
         return tfds.builder_from_directory(folder)
     except Exception as error:  # of damaged or missing descriptions TFDS raises many kinds
-        raise Refused(f"{folder} holds no set that can be read: {one_line(error)}") from error
+        raise Refused(
+            f"{folder} holds no set that can be read; copy or prepare it anew ({one_line(error)})"
+        ) from error
 
 
 def prepare(name: str, directory: str | Path | None) -> Path:
@@ -315,20 +346,26 @@ def prepare(name: str, directory: str | Path | None) -> Path:
 
 
 def _split_size(builder: Any, split: str, name: str, key: str) -> int:
-    there = ", ".join(
-        f"{key} ({value.num_examples:,})" for key, value in builder.info.splits.items()
-    )
+    splits = builder.info.splits
+    there = ", ".join(f"{name} ({value.num_examples:,})" for name, value in splits.items())
     try:
-        if count := builder.info.splits[split].num_examples:
-            return count
-        raise Refused(f"data set {name}: data.{key}={split} holds no example; it has {there}")
+        count = splits[split].num_examples
     except (KeyError, ValueError, AssertionError):
-        first = next(iter(builder.info.splits), "train")
+        count = 0
+        if (whole := split.split("[")[0]) not in splits:
+            first = next(iter(splits), "train")
+            slices = f'data.train_split="{first}[:80%]" data.test_split="{first}[80%:]"'
+            share = ", or hold out a share of each class: data.test_share=0.2"
+            raise Refused(
+                f"data set {name} has no split {whole!r}; it has {there}; set data.{key} to one or"
+                f" to a slice, e.g. {slices}{share * (split == Data.test_split)}"
+            ) from None
+    if not count:
         raise Refused(
-            f"data set {name} has no split {split!r}; it has {there}; set data.{key} to one"
-            f' or to a slice, e.g. data.train_split="{first}[:80%]" data.test_split="{first}[80%:]"'
-            ", or hold out a share of each class: data.test_share=0.2"
-        ) from None
+            f"data set {name}: data.{key}={split} holds no example; it has {there}; a slice is"
+            " [:80%], [100:] or [20%:40%]"
+        )
+    return count
 
 
 def shards_of(prepared: Prepared, split: str) -> dict[Path, int]:

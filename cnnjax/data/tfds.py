@@ -72,7 +72,7 @@ def load_tfds(
             " --set data.image_size=224"
         )
     labelled = _labelled(prepared)
-    counts = splits_of(data, prepared)
+    counts = splits_of(data, prepared, say)
     if data.streaming == "always" and data.image_size is not None:
         return _stream(data, labelled, counts, data.image_size)
 

@@ -152,11 +152,13 @@ def load_boxes(
         an object with which something is wrong (data.unreadable=skip leaves out wrong boxes).
     """
     if data.streaming == "never":
-        raise Refused(f"data.streaming=never: {data.name} has boxes and is always streamed")
+        raise Refused(
+            f"data.streaming=never: {data.name} has boxes and is always streamed; leave it out"
+        )
     if data.test_crops != 1:
         raise Refused(f"data.test_crops={data.test_crops}: {data.name} is seen whole; leave it out")
     check_by_position(prepared)
-    image, counts = image_feature(prepared), splits_of(data, prepared)
+    image, counts = image_feature(prepared), splits_of(data, prepared, say)
     parts = [
         _part(prepared, features, image, getattr(data, key), count, say)
         for key, count in counts.items()

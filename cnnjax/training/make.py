@@ -15,6 +15,7 @@ from cnnjax.data.normalization import chosen_normalization
 from cnnjax.layers.layer import Dtype
 from cnnjax.tasks.network import NetworkTask
 from cnnjax.tasks.optimizers import update_of
+from cnnjax.tasks.registry import TASKS
 from cnnjax.tasks.task import DataSpec, Task
 from cnnjax.training.feed import on_device
 
@@ -126,7 +127,10 @@ def _check_fields(task: str, needs: dict[str, str], data: DataSpec) -> None:
         dtype, *axes = wanted.split()
         if name not in fields:
             there = ", ".join(fields)
-            raise Refused(f"task {task} needs {name}, and data set {data.name} has {there}")
+            tasks = {name: getattr(TASKS.find(name).make, "needs", {}) for name in TASKS.names()}
+            fit = [name for name, others in tasks.items() if others.keys() <= fields.keys()]
+            hint = f", which task {' or '.join(fit)} takes (networks: cnnjax models)" if fit else ""
+            raise Refused(f"task {task} needs {name}, and data set {data.name} has {there}{hint}")
         shape, found = fields[name]
         if found != dtype or len(shape) != len(axes):
             raise Refused(

@@ -195,7 +195,7 @@ def test_channels_are_kept_in_memory_and_colour_when_streamed(tmp_path):
     ("described", "message"),
     [
         ({"dtype": "float32"}, "its images are float32"),
-        ({"dtype": "int32"}, "holds no set that can be read: .*int32"),
+        ({"dtype": "int32"}, "holds no set that can be read; copy or prepare it anew .*int32"),
         ({"shape": (None, 9, 9, 3)}, "uint8 of 4 dimensions"),
         ({"label_names": (), "num_classes": 0}, "its feature label has no classes"),
     ],

@@ -157,7 +157,12 @@ def test_wrong_boxes_are_refused_or_left_out(tmp_path, bbox, text):
     [
         ({"streaming": "never"}, "data.streaming=never: boxed has boxes and is always streamed"),
         ({"test_crops": 10}, "boxed is seen whole"),
-        ({"train_split": "other"}, r"no split 'other'; it has train \(3\), test \(1\)"),
+        (
+            {"train_split": "other"},
+            r"no split 'other'; it has train \(3\), test \(1\); set .*%:\]\"$",
+        ),
+        ({"test_split": "test[5:]"}, r"data.test_split=test\[5:\] holds no example; .*\[100:\]"),
+        ({"test_share": 0.2, "test_split": "train"}, "leave one of them out"),
     ],
 )
 def test_settings_without_meaning_are_refused(tmp_path, settings, text):
@@ -222,6 +227,11 @@ def test_slices_and_configurations(tmp_path):
         assert [len(dataset.train.read(index)[1].labels) for index in (0, 1)] == [0, 1]
         assert len(dataset.test.read(0)[1].labels) == 2
         assert dataset.fields["boxes"].shape == (2, 4)
+    said = []
+    load(tmp_path, "boxed", test_split="train[1:2]", say=said.append)
+    assert said[0] == "boxed: 1 of 1 test images are trained on, too"
+    load(tmp_path, "boxed", train_split="train[:2]", test_split="train[2:]", say=said.append)
+    assert len([line for line in said if "trained on" in line]) == 1
     held_out = load(tmp_path, "boxed", test_split="test", validation_share=0.34)
     assert (len(held_out.train), len(held_out.test)) == (2, 1)
 
