@@ -506,7 +506,7 @@ SETS = [
     ("made --set data.train_split=validation", "no split 'validation'; it has"),
     ("made --set data.train_split=", "no split ''"),
     ("made --set 'data.train_split=train[:200%]'", "data.train_split"),
-    ("made --set 'data.train_split=train[x:]'", "no split 'train[x:]'"),
+    ("made --set 'data.train_split=train[x:]'", "train[x:] holds no example"),
     ("made --set data.streaming=always", "say to which size"),
     ("about", "cannot be read"),
     ("features", "no set that can be read"),
