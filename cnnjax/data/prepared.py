@@ -100,13 +100,13 @@ class Records:
 
     def _features(self, there: Any) -> Any:
         """Those that are read: to decode others would cost more than the rest (lvis's masks)."""
-        from tensorflow_datasets.core.features import FeaturesDict, Sequence
+        from tensorflow_datasets import features
 
         wanted = {self._image: there[self._image]}
         for name, parts in self._known.items():
             each = {part: there[name].feature[part] for part in parts}
-            wanted[name] = Sequence(each) if parts else there[name]
-        return FeaturesDict(wanted)
+            wanted[name] = features.Sequence(each) if parts else there[name]
+        return features.FeaturesDict(wanted)
 
     def where(self, position: int) -> str:
         return f"{self._folder} [{self._split}], example {position}"

@@ -71,6 +71,11 @@ class _Boxes:
     labels: Int[np.ndarray, " k"]
     unread: Int[np.ndarray, " u"]
 
+    @property
+    def digest(self) -> str:
+        arrays = (self.ends, self.corners, self.labels)
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
     def of(self, image: int) -> slice:
         return slice(int(self.ends[image - 1]) if image else 0, int(self.ends[image]))
 
@@ -177,8 +182,8 @@ def load_boxes(
     ]
     most = max(1, *(part.most for part in parts))
     wrong = [words for part in parts for words in part.wrong]
-    about = [_READER, features.label_names, most, [part.split for part in parts], len(wrong)]
-    known = json.dumps([*about, files_known(prepared.folder)])
+    about = [_READER, features.label_names, [[part.split, part.boxes.digest] for part in parts]]
+    known = json.dumps([*about, len(wrong), files_known(prepared.folder)])
     left_out = (LeftOut(len(wrong), WRONG_BOXES, wrong[0]),) if wrong else ()
     for one in left_out:
         say(f"{data.name}: left out: {one}")

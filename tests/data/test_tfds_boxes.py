@@ -246,7 +246,9 @@ def test_a_set_that_is_prepared_anew_is_read_anew(tmp_path):
     shutil.rmtree(tmp_path / "boxed")
     other = {"bbox": ONE["bbox"], "label": [1]}
     write_boxed(tmp_path, "boxed", {"train": [(noise, other)], "test": [(PNG, ONE)]})
-    assert load(tmp_path).train.read(0)[1].labels.tolist() == [1]
+    second = load(tmp_path)
+    assert second.train.read(0)[1].labels.tolist() == [1]
+    assert second.fingerprint != first.fingerprint
     stale = pickle.loads(pickle.dumps(first))
     with pytest.raises(Failed, match=r"its boxes are not those .* remove .*boxed-boxes-.*\.arrays"):
         stale.train.read(0)
