@@ -258,7 +258,7 @@ def test_a_prepared_set_of_one_part_is_divided(tmp_path, settings, monkeypatch):
     assert images_per_class(dataset.train, 2).tolist() == [4, 4]
     assert len(check_dataset(dataset)) == 6
     assert load(test_share=0.34, split_seed=3).fingerprint != dataset.fingerprint
-    with pytest.raises(Refused, match=r"has a test part \(the split train\[:3\]\)"):
+    with pytest.raises(Refused, match=r"data.test_split=train\[:3\]: .*leave one of them out"):
         load(test_share=0.34, test_split="train[:3]")
     if settings:
         monkeypatch.setattr(tfds_module, "_LABELS_READ", (0, 0))
