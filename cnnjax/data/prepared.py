@@ -199,7 +199,7 @@ def features_of(prepared: Prepared, name: str, kind: str) -> str:
     if len(found) != 1:
         raise Refused(
             f"data set {prepared.name} has {len(found)} features of kind {name}; one is needed"
-            f" (it has {', '.join(prepared.features)})"
+            f" (it has {', '.join(sorted(prepared.features))})"
         )
     return found[0]
 

@@ -113,12 +113,13 @@ def box_features(prepared: Prepared) -> BoxFeatures | None:
     kinds = tfds.features
     if any(isinstance(one, kinds.ClassLabel) for one in prepared.features.values()):
         return None
-    for objects, feature in prepared.features.items():
+    # Sorted: a description that was read from a file has them in any order.
+    for objects, feature in sorted(prepared.features.items()):
         parts = feature.feature if isinstance(feature, kinds.Sequence) else None
         if not isinstance(parts, kinds.FeaturesDict):
             continue
         boxes = [name for name, one in parts.items() if isinstance(one, kinds.BBoxFeature)]
-        labels = [name for name, one in parts.items() if isinstance(one, kinds.ClassLabel)]
+        labels = [name for name, one in sorted(parts.items()) if isinstance(one, kinds.ClassLabel)]
         if len(boxes) != 1 or not labels:
             continue
         labels = [name for name in _CLASS if name in labels][:1] or labels
