@@ -78,13 +78,14 @@ def info(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bo
 
     Of a large streamed TFDS set the classes are not counted: every image would be read.
     """
-    from cnnjax.data.dataset import images_per_class
+    from cnnjax.data.dataset import images_per_class, uncounted_objects
 
     dataset = _load(name, data_dir, settings)
-    counts = {}
-    for split, examples in (("train", dataset.train), ("test", dataset.test)):
+    counts, parts = {}, {"train": dataset.train, "test": dataset.test}
+    for split, examples in parts.items():
         found = images_per_class(examples, dataset.num_classes)
         counts[split] = None if found is None else [int(count) for count in found]
+    uncounted = {split: uncounted_objects(examples) for split, examples in parts.items()}
     facts = {
         "name": dataset.name,
         "source": dataset.source,
@@ -106,8 +107,12 @@ def info(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: bo
         }
         left_out = [asdict(one) for one in dataset.left_out]
         names = list(dataset.label_names)
-        print_json({**facts, "label_names": names, **per_class, "left_out": left_out})
+        about = {"uncounted_objects": uncounted} if "box_labels" in dataset.fields else {}
+        print_json({**facts, "label_names": names, **per_class, **about, "left_out": left_out})
         return
+    if any(uncounted.values()):
+        shown = ", ".join(f"{count:,} in the {split} part" for split, count in uncounted.items())
+        facts["objects that do not count"] = shown
     facts["image_shape"] = "x".join(map(str, dataset.image_shape))
     facts["fields"] = ", ".join(f"{field} {about}" for field, about in dataset.fields.items())
     rows = [(key.replace("_", " "), value) for key, value in facts.items()]

@@ -313,13 +313,7 @@ def images_per_class(
 
     None where there are neither, or where that would read every image.
     """
-    if isinstance(examples, Examples):
-        labels = examples.arrays.get("labels", examples.arrays.get("box_labels"))
-    elif examples.object_labels is not None:
-        each = [examples.object_labels(position) for position in range(len(examples))]
-        labels = np.concatenate(each) if each else np.zeros(0, np.int32)
-    else:
-        labels = examples.labels and examples.labels()
+    labels = _all_labels(examples)
     return None if labels is None else np.bincount(labels[labels >= 0], minlength=num_classes)
 
 
@@ -330,6 +324,21 @@ def uncounted(labels: Any) -> Any:
     neither right nor wrong: a crowd, an object that is hard to see.
     """
     return -2 - labels
+
+
+def uncounted_objects(examples: Examples | EncodedExamples) -> int:
+    """How many objects of a split do not count."""
+    labels = _all_labels(examples)
+    return 0 if labels is None else int((labels < -1).sum())
+
+
+def _all_labels(examples: Examples | EncodedExamples) -> np.ndarray | None:
+    if isinstance(examples, Examples):
+        return examples.arrays.get("labels", examples.arrays.get("box_labels"))
+    if examples.object_labels is not None:
+        each = [examples.object_labels(position) for position in range(len(examples))]
+        return np.concatenate(each) if each else np.zeros(0, np.int32)
+    return examples.labels and examples.labels()
 
 
 def allowed_labels(num_classes: int, first: int = 0) -> str:

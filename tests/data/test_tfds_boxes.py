@@ -184,6 +184,17 @@ def test_other_forms_and_classes_are_refused(tmp_path):
         load(tmp_path, "nameless")
 
 
+def test_info_counts_what_does_not_count(cli, tmp_path):
+    write_boxed(tmp_path, "boxed", SPLITS)
+    command = ["data", "info", "boxed", "--data-dir", tmp_path]
+    code, out, _ = cli(*command, "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert facts["uncounted_objects"] == {"train": 1, "test": 0}
+    assert facts["train_per_class"] == {"a": 1, "b": 1}
+    assert "1 in the train part, 0 in the test part" in cli(*command)[1]
+
+
 def test_a_detector_learns_on_them_from_the_command_line(cli, tmp_path):
     write_boxed(tmp_path, "boxed", {"train": [(PNG, TWO)] * 3, "test": [(PNG, ONE)]})
     command = ["train", "--model", "tiny_ssd", "--data", "boxed", "--data-dir", tmp_path]
