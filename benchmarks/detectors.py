@@ -33,6 +33,7 @@ THEIRS = {
 }
 
 Run = Callable[[], Any]
+Scenes = tuple[np.ndarray, np.ndarray, np.ndarray]  # images, boxes, labels
 
 
 def main() -> None:
@@ -55,15 +56,14 @@ def main() -> None:
     corners = rng.uniform(0, options.size / 2, (options.batch, OBJECTS, 2))
     boxes = np.concatenate([corners, corners + options.size / 4], axis=2).astype(np.float32)
     labels = rng.integers(0, 3, (options.batch, OBJECTS)).astype(np.int32)
+    scenes = images, boxes, labels
     runs: dict[str, Run] = {}
     for name in names:
         for train in (False, True)[: 1 + options.train]:
             case = f"{name} training" if train else name
-            runs[case] = ours(name, options.precision, train, images, boxes, labels)
+            runs[case] = ours(name, options.precision, train, scenes)
             if options.torchvision:
-                runs[f"{case}, torchvision's"] = theirs(
-                    name, options.precision, train, images, boxes, labels
-                )
+                runs[f"{case}, torchvision's"] = theirs(name, options.precision, train, scenes)
     seconds: dict[str, list[float]] = {case: [] for case in runs}
     for run in runs.values():
         run()
@@ -80,15 +80,9 @@ def main() -> None:
         print(f"{case:40} {middle:8.2f} ms an image (quartiles {low:.2f}, {high:.2f}), {speed}")
 
 
-def ours(
-    name: str,
-    precision: str,
-    train: bool,
-    images: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-) -> Run:
+def ours(name: str, precision: str, train: bool, scenes: Scenes) -> Run:
     """Images to detections, or to the gradients of the loss; compiled."""
+    images, boxes, labels = scenes
     model: Any = create_model(name, dtype=precision)
     size, given = images.shape[1:3], jnp.asarray(images)
     variables = jax.jit(lambda: model.init(jax.random.key(0), given, train=False))()
@@ -117,18 +111,12 @@ def ours(
     return lambda: jax.block_until_ready(program(params, given))
 
 
-def theirs(
-    name: str,
-    precision: str,
-    train: bool,
-    images: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-) -> Run:
+def theirs(name: str, precision: str, train: bool, scenes: Scenes) -> Run:
     """The same of torchvision's network of that name, eager."""
     import torch
     import torchvision
 
+    images, boxes, labels = scenes
     device = "cuda" if torch.cuda.is_available() else "cpu"
     side = images.shape[1]
     make = getattr(torchvision.models.detection, THEIRS[name])

@@ -174,7 +174,7 @@ def image_feature(prepared: Prepared) -> str:
     Raises:
       Refused: there is not one, or it has no uint8 form.
     """
-    name = features_of(prepared, "image", "Image")
+    name = feature_of(prepared, "image", "Image")
     image = prepared.features[name]
     if image.np_dtype not in (np.uint8, np.uint16) or len(image.shape) != 3:
         raise Refused(
@@ -184,7 +184,7 @@ def image_feature(prepared: Prepared) -> str:
     return name
 
 
-def features_of(prepared: Prepared, name: str, kind: str) -> str:
+def feature_of(prepared: Prepared, name: str, kind: str) -> str:
     """The name of the one feature of a kind of TFDS's; of several the one called `name`.
 
     Raises:
@@ -237,18 +237,19 @@ def look_at(prepared: Prepared, records: Records, count: int, read: Callable) ->
             raise Refused(f"data set {prepared.name}: {where}: {error}") from error
 
 
-def files_known(folder: Path) -> list[list]:
+def files_known(folder: Path, *, times: bool = False) -> list[list]:
     """What tells a prepared set from another: its files by their digests; large ones by their
-    size, as reading every byte would take hours."""
-    return [one for one, _ in known_files(folder)]
+    size, as reading every byte would take hours.
 
-
-def known_files(folder: Path) -> list[tuple[list, Path]]:
-    """As `files_known`, with their paths."""
-    return [
-        ([path.name, size if size > _READ_WHOLE else _sha(path)], path)
-        for path, size in ((path, path.stat().st_size) for path in _files(folder))
-    ]
+    Args:
+      times: and by when they were written.
+    """
+    rows = []
+    for path in _files(folder):
+        status = path.stat()
+        content = status.st_size if status.st_size > _READ_WHOLE else _sha(path)
+        rows.append([path.name, content, *[status.st_mtime_ns] * times])
+    return rows
 
 
 def data_folder(directory: str | Path | None) -> Path:

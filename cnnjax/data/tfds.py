@@ -26,7 +26,7 @@ from cnnjax.data.prepared import (
     all_records,
     check_by_position,
     content,
-    features_of,
+    feature_of,
     files_known,
     image_feature,
     look_at,
@@ -107,7 +107,7 @@ def _labelled(prepared: Prepared) -> _Labelled:
     Raises:
       Refused: there are not one image and one label, or the label has no classes.
     """
-    image, label = image_feature(prepared), features_of(prepared, "label", "ClassLabel")
+    image, label = image_feature(prepared), feature_of(prepared, "label", "ClassLabel")
     feature = prepared.features[label]
     if not feature.num_classes:
         raise Refused(

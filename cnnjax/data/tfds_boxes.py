@@ -28,7 +28,6 @@ from cnnjax.data.prepared import (
     check_by_position,
     files_known,
     image_feature,
-    known_files,
     look_at,
     splits_of,
 )
@@ -213,7 +212,7 @@ def _part(
     names = (features.box, features.label, *features.uncounted)
     records = Records(prepared.folder, split, image, {features.objects: names})
     # With their times: large files are known by their sizes, which other boxes do not change.
-    files = [[*one, path.stat().st_mtime_ns] for one, path in known_files(prepared.folder)]
+    files = files_known(prepared.folder, times=True)
     about = json.dumps([_READER, split, features.objects, names, files])
     name = f"{prepared.folder.parent.name}-boxes-{hashlib.sha256(about.encode()).hexdigest()[:32]}"
     doing = f"{prepared.name}: reading the boxes of {split} once, of {count:,} images"
