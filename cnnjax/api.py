@@ -22,6 +22,7 @@ from cnnjax.core.files import read_lines
 from cnnjax.core.place import JIT, Place
 from cnnjax.core.recipe import Model, Recipe
 from cnnjax.core.user_code import refused
+from cnnjax.core.words import counted
 from cnnjax.data.dataset import AnyDataset
 from cnnjax.data.load import load_dataset
 from cnnjax.data.order import check_batch
@@ -53,7 +54,7 @@ class Outcome:
 
     def __repr__(self) -> str:
         done = sum(cell["status"] in ("done", "diverged") for cell in self.cells)
-        lines = [f"{done} of {len(self.cells)} cells done; {self.report}"]
+        lines = [f"{done} of {counted(len(self.cells), 'cell')} done; {self.report}"]
         return "\n".join([*lines, *(f"* {one['sentence']}" for one in self.contrasts)])
 
     def _repr_html_(self) -> str:

@@ -16,6 +16,7 @@ from cnnjax.cli.output import (
     say,
     set_option,
 )
+from cnnjax.core.words import counted
 
 
 def _on_noise_options(rounds: int, what: str) -> Callable[[Callable], Callable]:
@@ -272,8 +273,9 @@ def study_(
     print_table(head, rows, (1, 2, 3, 4, 5))
     last = figures[-1]
     echo(
-        f"\n{found.name} ({preset}): {last.cells} cells on {last.workers} workers; seconds of the"
-        " whole, the rest summed over cells or workers"
+        f"\n{found.name} ({preset}): {counted(last.cells, 'cell')} on"
+        f" {counted(last.workers, 'worker')}; seconds of the whole, the rest summed over cells or"
+        " workers"
     )
 
 

@@ -18,6 +18,7 @@ from cnnjax.cli.output import (
     print_table,
     say,
 )
+from cnnjax.core.words import counted
 
 
 @click.group()
@@ -202,7 +203,7 @@ def check(name: str, data_dir: str | None, settings: tuple[str, ...], as_json: b
             print_table(("split", "image", "why"), [(b.split, b.where, b.reason) for b in bad])
         for one in wrong:
             echo(one)
-        echo(f"{dataset.name}: {count:,} images, {len(bad):,} of them cannot be read")
+        echo(f"{dataset.name}: {counted(count, 'image')}, {len(bad):,} of them cannot be read")
     return EXIT_FAILED if bad or wrong else EXIT_DONE
 
 

@@ -266,7 +266,9 @@ class ProgressLine:
 
 
 def shown(value: object, unit: str | None = None) -> str:
-    """A figure for the eye: per cent with two digits, other numbers to four."""
+    """A figure for the eye: per cent with two digits, other numbers to four; none is "-"."""
+    if value is None:
+        return "-"
     if not isinstance(value, float):
         return str(value)
     return f"{value:.2f} %" if unit == "%" else f"{value:.4g}{f' {unit}' if unit else ''}"

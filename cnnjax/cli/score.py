@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from cnnjax.cli.output import json_option, print_json, print_table, print_text, say
+from cnnjax.core.words import counted
 
 _ROWS = {  # figure: in words, with its IoU and areas
     "ap": "AP, IoU .50 to .95",
@@ -114,7 +115,8 @@ def score(
         return
     print_text(
         f"{PROTOCOLS[protocol]}; {'masks' if iou_type == 'segm' else 'boxes'};"
-        f" {len(instances.images):,} images, {sum(counts):,} objects, {len(found):,} detections\n"
+        f" {counted(len(instances.images), 'image')}, {counted(sum(counts), 'object')},"
+        f" {counted(len(found), 'detection')}\n"
     )
     words = _ROWS if protocol == "coco" else {"ap": "AP, mean over the categories"}
     print_table(

@@ -24,6 +24,7 @@ from cnnjax.cli.output import (
     set_option,
 )
 from cnnjax.cli.study_tools import diff, index, page, verify
+from cnnjax.core.words import counted
 
 if TYPE_CHECKING:
     from cnnjax.core.place import Place
@@ -439,7 +440,7 @@ def words_of(status: "Status") -> str:
     """How far a study is: for its progress line."""
     speed = f"{status.images_per_second:,.0f} img/s" if status.images_per_second else "compiling"
     left = "" if status.seconds_left is None else f", {duration(status.seconds_left)} left"
-    cells = f"{status.done}/{status.total} cell{'s' * (status.total != 1)}"
+    cells = f"{status.done}/{counted(status.total, 'cell')}"
     if not status.current:
         return f"{cells}, finishing"
     return f"{cells}, {speed}{left} ({', '.join(status.current)})"
@@ -466,7 +467,6 @@ def _command(
 
 def _print_outcome(outcome: "Outcome") -> None:
     from cnnjax.report.tables import contrast_table, metric_table, spread_table
-    from cnnjax.study.outcome import counted
 
     plan = outcome.plan
     cells = plan.cells

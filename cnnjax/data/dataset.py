@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cnnjax.core.errors import Refused
+from cnnjax.core.words import counted
 from cnnjax.data.conversion import as_arrays, class_names
 from cnnjax.data.examples import EncodedExamples, Examples, Field
 from cnnjax.data.views import AnyView
@@ -224,7 +225,8 @@ class Dataset(Described):
                 image, place = (int(one) for one in np.argwhere(bad)[0])
                 numbers = ", ".join(f"{value:g}" for value in boxes[image, place])
                 raise Refused(
-                    f"data set {self.name}: {int(bad.sum())} boxes of the {split} split:"
+                    f"data set {self.name}: {counted(int(bad.sum()), 'box', 'boxes')} of the"
+                    f" {split} split:"
                     f" ({numbers}) of image {image} {what}; they are x, y of the near and of the"
                     f" far corner, in an image of {width}x{height}"
                 )

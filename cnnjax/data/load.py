@@ -68,7 +68,7 @@ def _tell_without_objects(dataset: AnyDataset, data: Data, say: Callable[[str], 
         other = named and not (data.test_share and part == "test")
         say(
             f"{dataset.name}: no image of its {part} part has an object that counts"
-            + (", so its AP will be 0" if part == "test" else ": there is nothing to learn")
+            + (": nothing to judge by, AP is null" if part == "test" else ": nothing to learn from")
             + (f"; another part is chosen by data.{part}_split" if other else "")
         )
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from cnnjax.core.errors import Failed
+from cnnjax.core.words import counted
 from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset, uncounted
 from cnnjax.data.examples import Examples
 
@@ -158,4 +159,4 @@ def _draw_boxes(axes: Any, one: dict[str, np.ndarray], names: tuple[str, ...]) -
 def _title(dataset: AnyDataset, split: str) -> str:
     examples = dataset.train if split == "train" else dataset.test
     height, width, channels = dataset.image_shape
-    return f"{dataset.name}, {split}: {len(examples):,} images {height}x{width}x{channels}"
+    return f"{dataset.name}, {split}: {counted(len(examples), 'image')} {height}x{width}x{channels}"

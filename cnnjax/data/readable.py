@@ -11,6 +11,7 @@ from cnnjax.core.environment import threads_here
 from cnnjax.core.errors import Failed, Refused
 from cnnjax.core.files import read_sealed, write_sealed
 from cnnjax.core.folders import user_cache
+from cnnjax.core.words import counted
 from cnnjax.data.dataset import AnyDataset, Dataset, LeftOut, StreamedDataset
 from cnnjax.data.examples import EncodedExamples
 from cnnjax.data.split import with_examples
@@ -137,7 +138,7 @@ def _remembered(dataset: StreamedDataset, say: Callable[[str], None]) -> dict[st
         return read_sealed(path)
     except FileNotFoundError:
         count = len(dataset.train) + len(dataset.test)
-        say(f"{dataset.name}: decoding {count:,} images once, for those that cannot be read")
+        say(f"{dataset.name}: decoding {counted(count, 'image')} once, for what cannot be read")
     except (OSError, ValueError) as error:
         say(f"{path}: {error}; decoding again")
     found: dict[str, list] = {}

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.recipe import Data
+from cnnjax.core.words import counted
 from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset
 
 Positions = Int[np.ndarray, " _n"]
@@ -40,7 +41,7 @@ def divide(dataset: AnyDataset, data: Data) -> AnyDataset:
             f" {', '.join(f'data.{name}' for name in _USES)}"
         )
     if data.test_share and len(dataset.test):
-        raise has_test_part(data, f"{len(dataset.test):,} images")
+        raise has_test_part(data, counted(len(dataset.test), "image"))
     if not data.test_share and not len(dataset.test):
         raise Refused(
             f"data set {dataset.name} has no test part; hold out a share of it: --set"

@@ -16,6 +16,7 @@ import numpy as np
 from cnnjax.core.errors import Failed, Refused
 from cnnjax.core.folders import user_cache
 from cnnjax.core.recipe import Data
+from cnnjax.core.words import counted
 from cnnjax.data.dataset import AnyDataset, Dataset, StreamedDataset, allowed_labels
 from cnnjax.data.decode import decode, fit
 from cnnjax.data.examples import EncodedExamples, Examples
@@ -84,7 +85,7 @@ def load_tfds(
             if data.streaming == "auto":
                 return _stream(data, labelled, counts, min(shape[:2]))
             raise Refused(
-                f"data set {data.name}: {count:,} images of {_by(shape)} do not fit"
+                f"data set {data.name}: {counted(count, 'image')} of {_by(shape)} do not fit"
                 f" into {MEMORY_LIMIT >> 30} GiB of memory; take a slice, data.{key}="
                 f'"{split.split("[")[0]}[:10%]", or a smaller data.image_size'
             )
@@ -176,7 +177,9 @@ def _decode(
     say: Callable[[str], None],
 ) -> Examples:
     folder = labelled.prepared.folder
-    doing = f"decoding {count:,} images of {folder} [{split}] once, into {user_cache('data')}"
+    doing = (
+        f"decoding {counted(count, 'image')} of {folder} [{split}] once, into {user_cache('data')}"
+    )
     make = partial(_decoded, labelled, split, count, shape, resize)
     arrays = kept_arrays(_key(labelled, split, shape), make, doing, say)
     return Examples.of(images=arrays["images"], labels=arrays["labels"])

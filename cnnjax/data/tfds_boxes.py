@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 
 from cnnjax.core.errors import Failed, Refused
 from cnnjax.core.recipe import Data
+from cnnjax.core.words import counted
 from cnnjax.data.dataset import LeftOut, StreamedDataset, allowed_labels, uncounted
 from cnnjax.data.examples import EncodedExamples
 from cnnjax.data.kept import kept_arrays, kept_path
@@ -215,7 +216,7 @@ def _part(
     files = files_known(prepared.folder, times=True)
     about = json.dumps([_READER, split, features.objects, names, files])
     name = f"{prepared.folder.parent.name}-boxes-{hashlib.sha256(about.encode()).hexdigest()[:32]}"
-    doing = f"{prepared.name}: reading the boxes of {split} once, of {count:,} images"
+    doing = f"{prepared.name}: reading the boxes of {split} once, of {counted(count, 'image')}"
     make = partial(_all_boxes, prepared, features, records, count, say)
     boxes = _Boxes(**kept_arrays(name, make, doing, say))
     wrong = dict(_wrong(boxes, records.where, len(features.label_names)))

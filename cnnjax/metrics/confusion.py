@@ -15,11 +15,11 @@ def confusion_figures(counts: Int[np.ndarray, "k k"]) -> dict[str, float]:
     With TP, FP, FN of a class: IoU = TP / (TP + FP + FN), accuracy = TP / (TP + FN), Dice = F1 =
     2 TP / (2 TP + FP + FN). Means are over the classes in truth or prediction, of accuracy over
     those in the truth; frequency-weighted IoU weighs by the pixels of the truth (Long et al. 2015,
-    section 5). 0 where no pixel is counted.
+    section 5). NaN where no pixel is counted.
     """
     hits = np.diag(counts).astype(np.float64)
     truth, seen = counts.sum(1).astype(np.float64), counts.sum(0).astype(np.float64)
-    total = max(truth.sum(), 1.0)
+    total = truth.sum() or np.nan
     iou = _share(hits, truth + seen - hits)
     return {
         "mean_iou": _mean(iou),
@@ -71,4 +71,4 @@ def _share(
 
 def _mean(values: Float[np.ndarray, " k"]) -> float:
     known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else 0.0
+    return float(known.mean()) if known.size else np.nan

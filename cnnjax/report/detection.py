@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cnnjax.core.words import counted
 from cnnjax.metrics.average_precision import (
     THRESHOLDS,
     Curve,
@@ -56,8 +57,11 @@ def curve_picture(
                 axes.plot(*_from_nothing(curve), dash, color=colour, lw=1.4)
                 if not place:
                     _mark(axes, curve)
-            about = f"{counts[category]:,} objects, AP50 {100 * areas[category][area]:.0f} %"
-            axes.set_title(f"{fitted(str(names[category]), 2.0, 8.0)}\n{about}", fontsize=8)
+                    if not curve.recall.any():
+                        axes.text(0.5, 0.5, "none is found", ha="center", fontsize=8, color="0.4")
+            many, share = counted(int(counts[category]), "object"), areas[category][area]
+            title = f"{fitted(str(names[category]), 2.0, 8.0)}\n{many}, AP50 {100 * share:.0f} %"
+            axes.set_title(title, fontsize=8)
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), xticks=(0, 0.5, 1))
             if axes in grid[:, 0]:
                 axes.set_ylabel("precision")

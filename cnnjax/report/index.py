@@ -7,9 +7,10 @@ from urllib.parse import quote
 
 from cnnjax.core.errors import Refused, Say
 from cnnjax.core.files import atomic_write
+from cnnjax.core.words import counted
 from cnnjax.report.page import render
 from cnnjax.report.summary import in_minutes, seconds_of
-from cnnjax.study.outcome import Outcome, counted, read_outcome
+from cnnjax.study.outcome import Outcome, read_outcome
 
 
 def write_index(folder: Path, say: Say = lambda line: None) -> tuple[Path, list[dict[str, Any]]]:

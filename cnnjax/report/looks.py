@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.errors import Refused
+from cnnjax.core.words import counted
 from cnnjax.metrics.matching import found_and_missed
 from cnnjax.probes.grad_cam import grad_cam
 from cnnjax.probes.landscape import loss_surface
@@ -178,8 +179,8 @@ def confusion(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     if "confusion" not in figures:
         raise Refused(f"task of {subject.name} has no classes to confuse")
     counts = np.asarray(figures["confusion"])
-    counted = "pixels" if "class_map" in task.needs else "examples"
-    title = f"{named(subject)}, {dataset.name} {chosen.split}, {counts.sum():,} {counted}"
+    unit = "pixels" if "class_map" in task.needs else "examples"
+    title = f"{named(subject)}, {dataset.name} {chosen.split}, {counts.sum():,} {unit}"
     wrong = counts - np.diag(np.diag(counts))
     worst = np.argsort(-wrong, axis=None, kind="stable")[:5]
     names = _class_names(subject)
@@ -187,7 +188,7 @@ def confusion(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     lines = [
         f"{names[row]} taken for {names[column]}: {wrong[row, column]:,}" for row, column in pairs
     ]
-    png = confusion_picture(counts, names, title, counted)
+    png = confusion_picture(counts, names, title, unit)
     return Look(png, {"confusion": counts.tolist()}, tuple(lines))
 
 
@@ -202,7 +203,7 @@ def precision_recall(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     names = list(dataset.label_names)
     judged = {name: figures[name] for name in ("ap", "ap50", "ap75")}
     classes = dict(zip(names, figures["class_ap"], strict=True))
-    line = ", ".join(f"{name.upper()} {value:.1f} %" for name, value in judged.items())
+    line = ", ".join(f"{name.upper()} {_percent(value)}" for name, value in judged.items())
     heading = f"{named(subject)}, {dataset.name} {chosen.split}: {line}"
     png = curve_picture(found.matches(), names, "coco", heading).png
     return Look(png, {**judged, "class_ap": classes}, (line,))
@@ -242,8 +243,9 @@ def predictions(subjects: Sequence[Subject], chosen: Chosen) -> Look:
     names = ("ground", *dataset.label_names)
     png = segmentations_picture(list(images[:, rows, columns]), both, names, heading)
     right = [float((a == b)[a != 255].mean()) for a, b in both if (a != 255).any()]
-    mean = 100 * sum(right) / max(len(right), 1)
-    return Look(png, {"pixel_accuracy": mean}, (f"{mean:.1f} % of these pixels are right",))
+    mean = 100 * sum(right) / len(right) if right else None
+    line = f"right of the pixels that count: {_percent(mean)}"
+    return Look(png, {"pixel_accuracy": mean}, (line,))
 
 
 def _detections(
@@ -275,9 +277,13 @@ def _detections(
         for kind in kinds:
             counts[kind] += 1
     line = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    line += f" in {len(images)} images, with scores of {least:g} and more and an IoU of .5"
+    line += f" in {counted(len(images), 'image')}, scores of {least:g} and IoU of .5 or more"
     heading = f"{heading}: scores of {least:g} and more, IoU of .5"
     return Look(detections_picture(seen, heading), counts, (line,))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
 
 
 LOOKS: dict[str, Callable[[Sequence[Subject], Chosen], Look]] = {

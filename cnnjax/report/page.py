@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnnjax.core.files import atomic_write
+from cnnjax.core.words import counted
 from cnnjax.report.canvas import Picture
 from cnnjax.report.figures import pictures
 from cnnjax.report.latex import tables_tex
@@ -27,7 +28,7 @@ from cnnjax.report.tables import (
     worst_values,
 )
 from cnnjax.study.cells import Cell
-from cnnjax.study.outcome import Outcome, counted, read_outcome
+from cnnjax.study.outcome import Outcome, read_outcome
 from cnnjax.study.tune import TUNING
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from cnnjax.core.errors import Refused, refused_at, unknown
 from cnnjax.core.files import atomic_write
+from cnnjax.core.words import counted
 from cnnjax.report.summary import in_minutes, read_summary, write_summary
 from cnnjax.report.tables import NO_VALUE, minus
 from cnnjax.study.measures import labelled, shown, shown_step, words
-from cnnjax.study.outcome import counted
 from cnnjax.study.power import probability
 from cnnjax.study.statistics import sd_interval
 from cnnjax.tasks.task import Metric

@@ -99,6 +99,5 @@ def value_of(result: Mapping, name: str, metric: Metric) -> float | None:
         moment, layer = of_probe
         seen = result.get("probes", {}).get(moment)  # None: it diverged before
         return seen.get(layer) if layer and seen is not None else seen
-    if result["status"] == "diverged" or result[name] is None:
-        return metric.worst
-    return result[name]
+    never = result[name] is None and goal_of(name) is not None
+    return metric.worst if result["status"] == "diverged" or never else result[name]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.core.errors import Say
+from cnnjax.core.words import counted
 from cnnjax.study.cells import Cell, Plan
 from cnnjax.study.store import Store
 from cnnjax.study.verdict import Judgement, judge
@@ -83,11 +84,6 @@ class Outcome:
         number = max(len(sets), *map(len, differing.values()), 2)
         what = "; ".join(f"{key} {_tally(count)}" for key, count in differing.items())
         return [f"Cells were run under {number} different sets of versions: {what}."]
-
-
-def counted(number: int, noun: str, nouns: str = "") -> str:
-    """A number with its noun: "1 cell", "2 cells"."""
-    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def _tally(count: Counter[str]) -> str:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnnjax.core.words import counted
 from cnnjax.study.cells import Plan
 from cnnjax.study.spec import Contrast
 from cnnjax.study.statistics import EXACT_SEEDS, POWER, fewest_seeds, smallest_p, subsets
@@ -42,17 +43,17 @@ def power_note(plan: Plan) -> str:
     """One line on what the design can show, told before it runs."""
     k, total = len(plan.contrasts), statements_of(plan)
     if not k:
-        return f"{plan.seeds} seeds and no contrast: nothing is tested"
+        return f"{counted(plan.seeds, 'seed')} and no contrast: nothing is tested"
     weakest = max(powers(plan), key=lambda found: found.smallest_p)
     text = (
-        f"{weakest.seeds} paired seeds, {k} contrast{'s' * (k > 1)} with {total} possible"
+        f"{weakest.seeds} paired seeds, {counted(k, 'contrast')} with {total} possible"
         " statements (Holm): the smallest adjusted p that can be reached is"
         f" {probability(weakest.smallest_p)}"
     )
     if weakest.smallest_p < ALPHA:
         return text
     fewest = weakest.fewest_seeds
-    cure = f"{fewest} seeds could" if fewest else "declare fewer contrasts"
+    cure = f"{counted(fewest, 'seed')} could" if fewest else "declare fewer contrasts"
     others = sum(found.smallest_p >= ALPHA for found in powers(plan)) - 1
     more = f" and {others} more" if others else ""
     return f"{text}: {weakest.name}{more} cannot be shown; {cure}"

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cnnjax.core.recipe import Loss
+from cnnjax.core.words import counted
 from cnnjax.tasks.network import CROSS_ENTROPY, NetworkTask
 from cnnjax.tasks.registry import register_task
 from cnnjax.tasks.task import Batch, Metric
@@ -72,7 +73,7 @@ class Classification(NetworkTask):
 
     @property
     def outputs_in_words(self) -> str:
-        return f"{self.num_outputs} classes"
+        return counted(self.num_outputs, "class", "classes")
 
     def losses(self, outputs: Float[Array, "n k"], batch: Batch) -> Float[Array, " n"]:
         losses = example_losses(outputs, batch["labels"], self.loss)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from cnnjax.core.errors import Refused
 from cnnjax.core.user_code import refused
+from cnnjax.core.words import counted
 from cnnjax.data.dataset import uncounted
 from cnnjax.metrics.average_precision import average_precision, match
 from cnnjax.metrics.matching import Matches
@@ -77,7 +78,7 @@ class Detection(NetworkTask):
 
     @property
     def outputs_in_words(self) -> str:
-        return f"{self.num_outputs} classes"
+        return counted(self.num_outputs, "class", "classes")
 
     @property
     def _image_size(self) -> tuple[int, int]:
@@ -106,8 +107,8 @@ class Detection(NetworkTask):
             found = jax.eval_shape(self.predictions, shapes)
         if losses.shape != (examples,):
             raise Refused(
-                f"{name}.detection_losses gives {list(losses.shape)} for {examples} images; one for"
-                " each is needed"
+                f"{name}.detection_losses gives {list(losses.shape)} for"
+                f" {counted(examples, 'image')}; one for each is needed"
             )
         boxes, scores, labels = (getattr(found.get(k), "shape", None) for k in _FOUND)
         if not boxes or len(boxes) != 3 or boxes[::2] != (examples, 4) or scores != boxes[:2]:
@@ -191,15 +192,15 @@ class FoundObjects:
         return reduce(Matches.merged, self._parts[kind])
 
     def finish(self) -> dict[str, Any]:
-        """AP, AP50 and AP75, 0 where there is no object; with `detailed` also all of COCO's figures
-        (`coco`, null where nothing says anything) and each class's."""
+        """AP, AP50 and AP75; with `detailed` also all of COCO's figures (`coco`) and each class's.
+        None where nothing says anything, as where there is no object."""
         figures: dict[str, Any] = {}
         for kind in self._parts:
             found = average_precision(self.matches(kind), "coco")
             each = found.pop("per_category")
             percent = {name: None if v is None else 100 * v for name, v in found.items()}
             judged = ("ap", "ap50", "ap75") if not kind else ("ap", "ap50")
-            figures |= {f"{kind}{name}": percent[name] or 0.0 for name in judged}
+            figures |= {f"{kind}{name}": percent[name] for name in judged}
             if self._detailed:
                 classes = [None if one["ap"] is None else 100 * one["ap"] for one in each]
                 figures |= {f"{kind}coco": percent, f"{kind}class_ap": classes}

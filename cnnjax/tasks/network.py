@@ -20,6 +20,7 @@ from cnnjax.core.jax_internals import without_input
 from cnnjax.core.recipe import Compute, Loss, Optimizer
 from cnnjax.core.user_code import refused
 from cnnjax.core.values import plain
+from cnnjax.core.words import counted
 from cnnjax.layers.batch_statistics import in_training
 from cnnjax.layers.context import Context, in_context
 from cnnjax.layers.freeze import Freeze
@@ -214,8 +215,8 @@ class NetworkTask(ABC):
                 raise Refused(f"{type(self.model).__name__} is a detector: --task detection")
             kind = type(outputs).__name__ if dtype is None else f"{dtype}{list(found)}"
             raise Refused(
-                f"{type(self.model).__name__} gives {kind} for {examples}"
-                f" image{'s' * (examples > 1)} of {'x'.join(map(str, self.data.image_shape))};"
+                f"{type(self.model).__name__} gives {kind} for {counted(examples, 'image')} of"
+                f" {'x'.join(map(str, self.data.image_shape))};"
                 f" float32[{examples}, {self.num_outputs}] is needed for {self.outputs_in_words}"
             )
 

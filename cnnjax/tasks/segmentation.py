@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cnnjax.core.errors import Refused
+from cnnjax.core.words import counted
 from cnnjax.metrics.confusion import IGNORED, PixelConfusion
 from cnnjax.ops.losses import dice_loss, pixel_cross_entropy
 from cnnjax.tasks.network import NetworkTask
@@ -52,7 +53,7 @@ class Segmentation(NetworkTask):
 
     @property
     def outputs_in_words(self) -> str:
-        return f"{self.data.num_classes} classes and the ground"
+        return f"{counted(self.data.num_classes, 'class', 'classes')} and the ground"
 
     def check_outputs(self, examples: int, outputs: Any) -> None:
         """Refuse outputs that are not float32 [n, height, width, classes]."""

@@ -12,6 +12,7 @@ import numpy as np
 from cnnjax.core.environment import start_backend
 from cnnjax.core.errors import Refused, Say
 from cnnjax.core.recipe import Data
+from cnnjax.core.words import counted
 from cnnjax.data.dataset import AnyDataset, StreamedDataset
 from cnnjax.data.folder import PREFIX
 from cnnjax.data.load import load_dataset
@@ -58,7 +59,7 @@ class Subject:
         examples: Any = dataset.train if split == "train" else dataset.test
         if first + count > len(examples):
             raise Refused(
-                f"{dataset.name} {split} has {len(examples):,} images: {first} to"
+                f"{dataset.name} {split} has {counted(len(examples), 'image')}: {first} to"
                 f" {first + count - 1} are not all there"
             )
         chosen = examples.at(np.arange(first, first + count))

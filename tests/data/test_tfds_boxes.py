@@ -125,8 +125,8 @@ def test_a_test_part_without_annotations_is_said(tmp_path):
     said = []
     load(tmp_path, say=said.append)
     assert said[-1] == (
-        "boxed: no image of its test part has an object that counts, so its AP will be 0; another"
-        " part is chosen by data.test_split"
+        "boxed: no image of its test part has an object that counts: nothing to judge by, AP"
+        " is null; another part is chosen by data.test_split"
     )
     load(tmp_path, say=said.append, test_split="validation")
     assert said[-1] == "boxed: reading the boxes of validation once, of 1 images"

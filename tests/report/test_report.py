@@ -9,12 +9,13 @@ from dataclasses import asdict, replace
 import pytest
 
 from cnnjax.core.files import append_line, read_sealed
+from cnnjax.core.words import counted
 from cnnjax.report.latex import escaped
 from cnnjax.report.page import write_report
 from cnnjax.report.study_page import write_page
 from cnnjax.report.summary import summary_of
 from cnnjax.report.tables import difference_table, metric_table, spread_table
-from cnnjax.study.outcome import as_json, counted, read_outcome
+from cnnjax.study.outcome import as_json, read_outcome
 from cnnjax.study.runner import Session
 from cnnjax.study.spec import Spread
 from tests.study.test_store import DATA, STUDY, claim, fill
