@@ -16,7 +16,8 @@ from tests.data.test_views import photograph
 
 OWN = f"{Path(__file__).parents[1] / 'training' / 'own_network.py'}:Own"
 ARGUMENTS = ("train", "--recipe", "small_images", "--model", OWN, "--placement", "sharded")
-LONG = ("--epochs", "60", "--save-every", "0", "--set", "optimizer.learning_rate=0.01")
+EPOCHS = 24
+LONG = ("--epochs", str(EPOCHS), "--save-every", "0", "--set", "optimizer.learning_rate=0.01")
 
 
 class Cluster:
@@ -182,7 +183,7 @@ def test_a_killed_peer_ends_the_other_and_the_same_command_goes_on(command, tmp_
     assert json.loads(alone.stdout)["status"] == "done"
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     epochs = [json.loads(line)["epoch"] for line in lines]
-    assert epochs == list(range(1, 61))
+    assert epochs == list(range(1, EPOCHS + 1))
 
 
 @pytest.mark.long
