@@ -40,7 +40,7 @@ def test_a_detector_with_masks_is_scored_as_it_is_evaluated(cli, tmp_path):
     few = {**SCENES, "train": 12}
     trained(
         cli, run, "--model", "tiny_mask_rcnn", "--set=model.sizes=[[10]]", "--set=model.most=20",
-        "--set=steps=90", "--learning-rate=0.003",
+        "--set=steps=60", "--learning-rate=0.003",
         *(f"--set=data.scenes.{name}={value}" for name, value in few.items()),
     )  # fmt: skip
     evaluated = json.loads(cli("eval", run, "--split", "train", "--json")[1])

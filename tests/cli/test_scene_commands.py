@@ -25,7 +25,7 @@ NETS = {
     "detection": (
         "tiny_ssd",
         "--set=model.sizes=[[10]]",
-        "--set=steps=200",
+        "--set=steps=100",
         "--learning-rate=0.003",
     ),
     "segmentation": ("unet_small", "--set=model.depth=2", "--set=steps=3"),
@@ -201,7 +201,8 @@ def test_what_has_no_effect_or_is_missing_is_refused(cli, run, pictures, tmp_pat
     ],
 )
 def test_what_does_not_go_together_is_refused(cli, tmp_path, arguments, text):
-    command = ("train", "--recipe", "small_scenes", "--workdir", tmp_path / "w", *arguments)
+    few = () if "digits" in " ".join(arguments) else ("--set=data.scenes.train=70",)
+    command = ("train", "--recipe", "small_scenes", "--workdir", tmp_path / "w", *few, *arguments)
     code, out, err = cli(*command)
     assert (code, out) == (2, "")
     assert text in err

@@ -231,7 +231,7 @@ def test_a_folder_of_one_part_without_a_share_is_refused(folder):
     with pytest.raises(Refused, match=r"there is no folder .*flat/test;.*data.test_share=0\.2"):
         of_folder(folder)
     write(folder / "val" / "cat" / "0.png", 0)
-    with pytest.raises(Refused, match=r"has a test part \(1 images\)"):
+    with pytest.raises(Refused, match=r"has a test part \(1 image\)"):
         of_folder(folder, test_share=0.2)
     (folder / "val").rename(folder / "train" / "dog")
     with pytest.raises(Refused, match=r"class dog \(1 of 3 training examples\) would have none"):

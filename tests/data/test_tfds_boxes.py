@@ -129,7 +129,7 @@ def test_a_test_part_without_annotations_is_said(tmp_path):
         " is null; another part is chosen by data.test_split"
     )
     load(tmp_path, say=said.append, test_split="validation")
-    assert said[-1] == "boxed: reading the boxes of validation once, of 1 images"
+    assert said[-1] == "boxed: reading the boxes of validation once, of 1 image"
 
 
 @pytest.mark.parametrize(
