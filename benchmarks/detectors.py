@@ -76,7 +76,7 @@ def main() -> None:
     print(f"jax {jax.__version__}, {device}, {options.precision}, images {shape}")
     for case, found in seconds.items():
         low, middle, high = (1000 * one for one in statistics.quantiles(found, n=4))
-        speed = f"{1000 / middle:,.0f} images a second"
+        speed = f"{1000 / middle:,.3g} images a second"
         print(f"{case:40} {middle:8.2f} ms an image (quartiles {low:.2f}, {high:.2f}), {speed}")
 
 

@@ -1,6 +1,6 @@
 """How PyTorch lays out an array of ours, and back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,15 +65,21 @@ def convolution(places: int) -> Layout:
     return Layout((places + 1, places, *range(places)))
 
 
-def transposed_convolution(places: int, *, transpose_kernel: bool) -> Layout:
-    """[in, out, places ...] there.
+def transposed_convolution(places: int) -> Layout:
+    """[places ..., in, out] here, [in, out, places ...] there: both the adjoint of a convolution
+    (`ops.conv.conv_transpose`)."""
+    return Layout((places, places + 1, *range(places)))
 
-    PyTorch's is the adjoint of a convolution. Ours is one with `transpose_kernel`, where the
-    kernel is [places ..., out, in]; else it slides [places ..., in, out] without turning it round.
+
+def flax_transposed_convolution(places: int, *, transpose_kernel: bool) -> Layout:
+    """As `transposed_convolution`, of Flax's layer.
+
+    Flax's is the adjoint with `transpose_kernel`, where the kernel is [places ..., out, in]; else
+    it slides [places ..., in, out] without turning it round.
     """
     if transpose_kernel:
         return Layout((places + 1, places, *range(places)))
-    return Layout((places, places + 1, *range(places)), flipped=tuple(range(places)))
+    return replace(transposed_convolution(places), flipped=tuple(range(places)))
 
 
 def channels_first(sizes: tuple[int, ...]) -> tuple[int, ...]:

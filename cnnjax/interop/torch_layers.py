@@ -16,10 +16,11 @@ from cnnjax.interop.layout import (
     as_it_is,
     convolution,
     dense,
+    flax_transposed_convolution,
     transposed_convolution,
     vector,
 )
-from cnnjax.layers.conv_norm import Conv
+from cnnjax.layers.conv_norm import Conv, ConvTranspose
 from cnnjax.layers.lenet import PartialConv
 
 
@@ -86,8 +87,12 @@ def _transposed(call: Call, axes: AxisKinds) -> Arrays:
     _refuse_mask(module)
     if module.padding == "CIRCULAR":
         raise Unlike("PyTorch's transposed convolutions have no circular padding")
-    layout = transposed_convolution(_places(places), transpose_kernel=module.transpose_kernel)
+    layout = flax_transposed_convolution(_places(places), transpose_kernel=module.transpose_kernel)
     return _kernel(call, layout, after_convolution(axes, places))
+
+
+def _adjoint(call: Call, axes: AxisKinds) -> Arrays:
+    return _kernel(call, transposed_convolution(2), after_convolution(axes, 2))
 
 
 def _partial(call: Call, axes: AxisKinds) -> Arrays:
@@ -176,6 +181,7 @@ def _refuse_mask(module: Any) -> None:
 
 _RULES: dict[type, Callable[[Call, AxisKinds], Arrays]] = {
     Conv: _convolution,
+    ConvTranspose: _adjoint,
     PartialConv: _partial,
     nn.Conv: _convolution,
     nn.ConvTranspose: _transposed,

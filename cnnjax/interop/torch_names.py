@@ -59,7 +59,7 @@ def family_arrays(
         if leaf not in _LONE:
             name = f"{name}.{_LEAVES.get(leaf, leaf)}"
         if len(shape) == 4 and module in _TRANSPOSED:
-            layout = transposed_convolution(2, transpose_kernel=False)
+            layout = transposed_convolution(2)
         else:
             layout = _layout(shape, flattened_of(model, module))
         arrays[path] = Torch(name, layout)

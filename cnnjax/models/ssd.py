@@ -192,7 +192,8 @@ class SSD(Detector, kw_only=True):
             26_285_486,
             "the sum over its layers: 20 classes",
             departs="scales of the anchors are those for COCO; non-maximum suppression is given"
-            " each class's 400 best (torchvision's)",
+            " each class's 400 best (torchvision's); of the anchors that are nearest to an object"
+            " all that are tied answer for it (torchvision: the first)",
         ),
     ),
 )

@@ -100,8 +100,8 @@ def test_two_stages(name, class_of):
     model = create_model(name, num_classes=4, proposals=20, **SMALL, **more)
     net, variables, images, same = both(class_of(4), model, 128)
     found = model.apply(variables, images, train=False)
-    for name, expected in zip(("anchor_scores", "anchor_moves"), net.proposed(same), strict=True):
-        close(found[name], expected)
+    for key, expected in zip(("anchor_scores", "anchor_moves"), net.proposed(same), strict=True):
+        close(found[key], expected)
     maps = [jnp.asarray(m.detach().numpy().transpose(0, 2, 3, 1)[0]) for m in net.backbone(same)]
 
     def pooled(regions, size):

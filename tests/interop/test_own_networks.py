@@ -17,6 +17,7 @@ from cnnjax.interop.derive import derive  # noqa: E402
 from cnnjax.interop.mapping import from_torch, to_torch  # noqa: E402
 from cnnjax.interop.torch_names import family_arrays  # noqa: E402
 from cnnjax.interop.variables import template  # noqa: E402
+from cnnjax.layers.conv_norm import ConvTranspose  # noqa: E402
 from tests.interop.own_nets import Ours, Theirs, random_rows  # noqa: E402
 
 torch.set_num_threads(1)
@@ -139,6 +140,19 @@ def test_transposed_convolution_is_turned_round(transpose_kernel, padding, their
     net = Lines(
         lambda net, x: net.head(torch.relu(net.up(x)).mean((2, 3))),
         up=torch.nn.ConvTranspose2d(3, 3, size, 2, pad),
+        head=torch.nn.Linear(3, 3),
+    )
+    check_parity(Net(ours), net, (5, 4, 3))
+
+
+def test_our_own_transposed_convolution_is_pytorchs():
+    def ours(x, train):
+        x = nn.relu(ConvTranspose(3, name="up")(x))
+        return nn.Dense(3, name="head")(x[:, 1::2, 1::2].mean((1, 2)))  # one corner of each square
+
+    net = Lines(
+        lambda net, x: net.head(torch.relu(net.up(x))[:, :, 1::2, 1::2].mean((2, 3))),
+        up=torch.nn.ConvTranspose2d(3, 3, 2, 2),
         head=torch.nn.Linear(3, 3),
     )
     check_parity(Net(ours), net, (5, 4, 3))
