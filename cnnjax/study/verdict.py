@@ -72,12 +72,19 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """A contrast with what the cells say of it: a difference for each seed that has all values."""
+    """A contrast with what the cells say of it: a difference for each seed that has all values.
+
+    Attributes:
+      diverged: cells that enter at the worst value.
+      unknown: cells without a value.
+      missing: cells that are not done.
+    """
 
     contrast: AnyContrast
     metric: Metric
     flips: SignFlips
     diverged: tuple[str, ...]
+    unknown: tuple[str, ...]
     missing: tuple[str, ...]
 
     @property
@@ -87,8 +94,8 @@ class _Evidence:
     @property
     def judged(self) -> bool:
         # Cells at one worst value do not scatter, and tell nothing of how far seeds do.
-        unknown = self.metric.worst is None or isinstance(self.contrast, Spread)
-        return self.n > 1 and not (self.diverged and unknown)
+        alike = self.diverged and isinstance(self.contrast, Spread)
+        return self.n > 1 and not (self.unknown or alike)
 
     @property
     def interval(self) -> Interval:
@@ -144,7 +151,7 @@ def _evidence(
     plan: Plan, contrast: AnyContrast, results: Mapping[tuple[str, int], Mapping]
 ) -> _Evidence:
     weights, metric = plan.weights(contrast), plan.measures[contrast.metric]
-    rows, diverged, missing = [], [], []
+    rows, diverged, unknown, missing = [], [], [], []
     for seeds in plan.groups(contrast):
         keys = [(name, seed) for name in weights for seed in seeds]
         found = {key: results[key] for key in keys if key in results}
@@ -152,24 +159,25 @@ def _evidence(
         if len(found) < len(keys):
             continue
         values = {key: value_of(found[key], contrast.metric, metric) for key in keys}
+        known = {key: value for key, value in values.items() if value is not None}
+        unknown += [f"{name}-s{seed}" for name, seed in keys if (name, seed) not in known]
         diverged += [
             f"{name}-s{seed}"
-            for name, seed in keys
-            if _has_none(found[name, seed], contrast.metric, values[name, seed])
+            for name, seed in known
+            if _is_worst(found[name, seed], contrast.metric)
         ]
-        known = {key: value for key, value in values.items() if value is not None}
-        if len(known) == len(keys):  # else no worst value is declared
+        if len(known) == len(keys):
             rows.append([_of_seeds([known[name, seed] for seed in seeds]) for name in weights])
-    differences = _differences(rows, list(weights.values()))
-    return _Evidence(contrast, metric, SignFlips(differences), tuple(diverged), tuple(missing))
+    flips = SignFlips(_differences(rows, list(weights.values())))
+    return _Evidence(contrast, metric, flips, tuple(diverged), tuple(unknown), tuple(missing))
 
 
-def _has_none(result: Mapping, name: str, value: float | None) -> bool:
-    """Whether a cell has no figure of its own: it diverged, or never reached a goal. What a probe
-    saw before, it saw."""
+def _is_worst(result: Mapping, name: str) -> bool:
+    """Whether a cell has a value that is not its own: it diverged, or never reached a goal. What a
+    probe saw before, it saw."""
     if probed(name) is not None:
-        return value is None
-    return value is None or result["status"] == "diverged" or result.get(name) is None
+        return False
+    return result["status"] == "diverged" or result.get(name) is None
 
 
 def _of_seeds(values: Sequence[float]) -> float:
@@ -203,10 +211,9 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
         of_seeds = " of seeds" if isinstance(contrast, Spread) else ""
         verdict = f"not judged with {n} {what}{'s' * (n != 1)}{of_seeds}"
     elif not evidence.judged:
-        of = f"of {evidence.diverged[0]}"
-        verdict = f"not judged: {words(contrast.metric)} {of} is no number, or the worst"
-        if evidence.metric.worst is None:
-            verdict = f"not judged: {words(contrast.metric)} {of} is no number"
+        of, what = (*evidence.unknown, *evidence.diverged)[0], "no number"
+        what = what if evidence.unknown else "the worst, which does not scatter"
+        verdict = f"not judged: {words(contrast.metric)} of {of} is {what}"
     else:
         shown = p_holm < ALPHA
         verdict = told.verdict if shown else f"not shown with {n} {_counted_in(contrast)}"
@@ -236,7 +243,7 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
         verdict=verdict,
         sentence=_sentence(evidence, mean, verdict, needed),
         seeds_needed=needed,
-        diverged=evidence.diverged,
+        diverged=(*evidence.diverged, *evidence.unknown),
         missing=evidence.missing,
     )
 
@@ -261,12 +268,12 @@ def _sentence(evidence: _Evidence, mean: float | None, verdict: str, needed: int
         text += f" ({what} {with_unit(shown_step(metric, mean), _unit(contrast, metric))})"
     if needed:
         text += f"; about {needed} {_counted_in(contrast)} would be needed"
-    if evidence.diverged and metric.worst is not None:
+    if evidence.diverged:
         what = "never there" if goal_of(contrast.metric) else "diverged"
         text += f"; {what}, counted as {with_unit(f'{metric.worst:g}', metric.unit)}:"
         text += f" {', '.join(evidence.diverged)}"
-    elif evidence.diverged:
-        text += f"; diverged, or without a value: {', '.join(evidence.diverged)}"
+    if evidence.unknown:
+        text += f"; diverged, or without a value: {', '.join(evidence.unknown)}"
     if evidence.missing:
         text += f"; not done: {', '.join(evidence.missing)}"
     return text + "."

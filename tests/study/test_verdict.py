@@ -109,6 +109,16 @@ def test_a_diverged_cell_enters_at_the_worst_error_and_is_named():
     assert "diverged, counted as 100 %: 20-s2" in found.sentence
 
 
+def test_what_a_run_that_is_done_could_not_measure_is_not_the_worst():
+    """Average precision where there is no object, say."""
+    found = results(LOW, HIGH)
+    found["20", 2]["train_error"] = None
+    (judged,) = judge(plan(Contrast("8", "20", "train_error", "lower")), found)
+    assert judged.verdict == "not judged: training error of 20-s2 is no number"
+    assert judged.diverged == ("20-s2",)
+    assert "counted as" not in judged.sentence
+
+
 def test_two_failures_are_not_evidence_of_equality():
     contrast = Contrast("8", "20", "train_error", "equal", 2.0)
     statuses = {(name, seed): "diverged" for name in ("8", "20") for seed in range(8)}
@@ -380,7 +390,9 @@ def test_what_diverged_does_not_scatter_less():
     statuses = {("8", seed): "diverged" for seed in range(16)}
     row = list(np.random.default_rng(3).normal(5, 1, 16))
     (found,) = judge(spread("lower"), results([100.0] * 16, row, statuses))
-    assert found.verdict == "not judged: training error of 8-s0 is no number, or the worst"
+    assert (
+        found.verdict == "not judged: training error of 8-s0 is the worst, which does not scatter"
+    )
 
 
 def test_a_spread_does_not_see_where_the_seeds_lie():
