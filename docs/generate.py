@@ -139,7 +139,8 @@ def metrics_page() -> str:
         " metrics.jsonl `test_` is the same after each epoch, and `batch_` is of the epoch's"
         " batches as they were trained on: augmented, mixed, with the parameters of the moment."
         " `worst` is what a run that diverged counts as; where a metric has none, a contrast is not"
-        " judged if a run diverged. A task of your own: [how to](../how-to/task.md).",
+        " judged if a run diverged, nor where a run could not be measured. A task of your own:"
+        " [how to](../how-to/task.md).",
     ]
     for name in TASKS.names():
         task: Any = TASKS.find(name).make

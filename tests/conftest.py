@@ -15,7 +15,9 @@ if not os.environ.get("XLA_FLAGS"):
     from cnnjax.core.environment import processor_flags
 
     quickest = "--xla_backend_optimization_level=0"
-    if version("jaxlib").startswith("0.10."):  # a third quicker to compile; later ones have none
+    if version("jaxlib").startswith(
+        "0.10."
+    ):  # quicker to compile; others, and commands, take the users'
         quickest += " --xla_cpu_use_fusion_emitters=false"
     os.environ["XLA_FLAGS"] = processor_flags(quickest)
 

@@ -99,7 +99,7 @@ def diff(first: str, second: str, as_json: bool) -> None:
     if found.changed:
         print_table(("cell", "figure", first, second), found.changed)
     common = len(found.alike) + len({cell for cell, *_ in found.changed})
-    echo(f"{len(found.alike)} of {counted(common, 'common cell')} have the same bits")
+    echo(f"the same bits in {len(found.alike):,} of {counted(common, 'common cell')}")
     print_table(
         ("contrast", first, second),
         [(name, one or "not declared", two or "not declared") for name, one, two in found.verdicts],

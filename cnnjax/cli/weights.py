@@ -112,7 +112,8 @@ def export_weights(folder: str, file: str, as_json: bool) -> None:
 
     DIR is a run of cnnjax train (its newest intact checkpoint) or imported weights; FILE ends in
     .safetensors or .npz. Networks that torchvision has get its names; a class of your own keeps its
-    own, joined by dots ("block1.Conv_0.weight"), for these layers of flax:
+    own, joined by dots ("block1.Conv_0.weight"), for these layers of flax (and our own Conv and
+    ConvTranspose):
 
     \b
       Conv (1, 2, 3 places; groups, dilation)    Conv1d, Conv2d, Conv3d

@@ -38,7 +38,7 @@ _BEFORE_BLOCKS: tuple[tuple[str, Any], ...] = (
     (r"mask_head\.(\d+)\.0\.", lambda found: f"mask_head.mask_fcn{int(found[1]) + 1}."),
     (r"(_head)\.conv\.(\d+)\.0\.", lambda found: f"{found[1]}.conv.{2 * int(found[2])}."),
 )
-_TRANSPOSED = ("mask_up",)  # convolutions
+_TRANSPOSED = ("mask_up",)  # convolutions: where in and out are alike, no shape tells them
 _LONE = ("l2_scale",)  # parameters that lie in the network itself
 
 

@@ -266,7 +266,7 @@ def _curve_panel(
             end = statistics.fmean(curve.epochs[-1].test)
             axes.plot(x[-1], end, "x", color=look.colour, ms=8, mew=2, clip_on=False, zorder=3)
     if not any(curve.epochs for curve, _ in drawn):
-        text = "no epoch was finished by all seeds"
+        text = "no epoch has a figure of all seeds"
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color="#595959")
     axes.set_ylim(*limits)
     if last == 1:

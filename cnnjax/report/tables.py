@@ -126,6 +126,8 @@ def metric_table(outcome: Outcome) -> Table:
         for metric in outcome.plan.metrics:
             found = summarize(values(outcome, variant, metric))
             mean, sd, interval = summary_cells(measures[metric], found)
+            if 0 < found.n < _count(outcome, variant):  # the others were not measured
+                mean += f" (n = {found.n})"
             if found.n == 1 and (foretold := foretold_sd(outcome, variant, metric)) is not None:
                 sd, single = f"≈ {shown(measures[metric], foretold)}", True
             row += [mean, sd, interval]

@@ -32,6 +32,10 @@ class Goal:
     sign: str
     value: float
 
+    def is_measured(self, lines: Iterable[Mapping]) -> bool:
+        """Whether any epoch has its figure."""
+        return any(line.get(self.figure) is not None for line in lines)
+
     def epochs(self, lines: Iterable[Mapping]) -> float | None:
         """The first epoch that reaches it; None: none does.
 
@@ -94,10 +98,11 @@ def with_unit(text: str, unit: str) -> str:
 
 
 def value_of(result: Mapping, name: str, metric: Metric) -> float | None:
-    """A cell's metric as it enters statistics; a diverged cell has the worst value, if any."""
+    """A cell's metric as it enters statistics; a diverged cell has the worst value, if any, and so
+    has one that never reached a goal. None: it was not measured."""
     if (of_probe := probed(name)) is not None:
         moment, layer = of_probe
         seen = result.get("probes", {}).get(moment)  # None: it diverged before
         return seen.get(layer) if layer and seen is not None else seen
-    never = result[name] is None and goal_of(name) is not None
-    return metric.worst if result["status"] == "diverged" or never else result[name]
+    never_there = name in result and result[name] is None and goal_of(name) is not None
+    return metric.worst if result["status"] == "diverged" or never_there else result.get(name)

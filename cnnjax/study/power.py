@@ -46,7 +46,7 @@ def power_note(plan: Plan) -> str:
         return f"{counted(plan.seeds, 'seed')} and no contrast: nothing is tested"
     weakest = max(powers(plan), key=lambda found: found.smallest_p)
     text = (
-        f"{weakest.seeds} paired seeds, {counted(k, 'contrast')} with {total} possible"
+        f"{counted(weakest.seeds, 'paired seed')}, {counted(k, 'contrast')} with {total} possible"
         " statements (Holm): the smallest adjusted p that can be reached is"
         f" {probability(weakest.smallest_p)}"
     )

@@ -309,8 +309,13 @@ class Store:
                 say(f"{error}; with the study's command this cell runs again")
                 continue
             if result is not None:
-                counted = {name: goal.epochs(self.curves(cell)) for name, goal in goals.items()}
-                found[cell.variant.name, cell.seed] = {**result, **counted}
+                lines = self.curves(cell) if goals else []
+                epochs = {
+                    name: goal.epochs(lines)
+                    for name, goal in goals.items()
+                    if goal.is_measured(lines)
+                }
+                found[cell.variant.name, cell.seed] = {**result, **epochs}
         return found
 
     def failures(self, plan: Plan) -> dict[tuple[str, int], str]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cnnjax.core.words import counted
 from cnnjax.study.cells import Plan
 from cnnjax.study.measures import goal_of, probed, shown_step, step_unit, value_of, with_unit, words
 from cnnjax.study.spec import AnyContrast, Spread, Trend
@@ -43,8 +44,9 @@ class Judgement:
         declared, one-sided: of the equality, the larger of its two, at most .025 just where the
         interval lies within the bound; or of its opposite, where that is the verdict.
       p_holm: of the same statement after Holm's correction over all that the study could make.
-      diverged: cells that entered at the worst value, as they diverged or never reached a goal, or
-        that prevent a verdict.
+      diverged: cells that entered at the worst value, as they diverged or never reached a goal.
+      unknown: cells that have no value, diverged without a worst one or not measured: they prevent
+        a verdict.
       missing: cells that are not done, and with them their seeds.
     """
 
@@ -67,6 +69,7 @@ class Judgement:
     sentence: str
     seeds_needed: int | None
     diverged: tuple[str, ...]
+    unknown: tuple[str, ...]
     missing: tuple[str, ...]
 
 
@@ -94,8 +97,8 @@ class _Evidence:
     @property
     def judged(self) -> bool:
         # Cells at one worst value do not scatter, and tell nothing of how far seeds do.
-        alike = self.diverged and isinstance(self.contrast, Spread)
-        return self.n > 1 and not (self.unknown or alike)
+        alike = bool(self.diverged) and isinstance(self.contrast, Spread)
+        return self.n > 1 and not self.unknown and not alike
 
     @property
     def interval(self) -> Interval:
@@ -206,14 +209,17 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
     differences, interval = evidence.flips.values, evidence.interval
     mean = math.fsum(differences) / n if n else None
     effect = paired_effect_size(differences)
-    if n < 2:
-        what = "pair" if isinstance(contrast, Spread) else "paired seed"
+    if evidence.unknown:
+        verdict = f"not judged: {words(contrast.metric)} of {evidence.unknown[0]} is no number"
+    elif n < 2:
+        pairs = counted(n, "pair" if isinstance(contrast, Spread) else "paired seed")
         of_seeds = " of seeds" if isinstance(contrast, Spread) else ""
-        verdict = f"not judged with {n} {what}{'s' * (n != 1)}{of_seeds}"
+        verdict = f"not judged with {pairs}{of_seeds}"
     elif not evidence.judged:
-        of, what = (*evidence.unknown, *evidence.diverged)[0], "no number"
-        what = what if evidence.unknown else "the worst, which does not scatter"
-        verdict = f"not judged: {words(contrast.metric)} of {of} is {what}"
+        of = evidence.diverged[0]
+        verdict = (
+            f"not judged: {words(contrast.metric)} of {of} is the worst, which tells no spread"
+        )
     else:
         shown = p_holm < ALPHA
         verdict = told.verdict if shown else f"not shown with {n} {_counted_in(contrast)}"
@@ -243,7 +249,8 @@ def _judge(evidence: _Evidence, told: Statement, p_holm: float, level: float) ->
         verdict=verdict,
         sentence=_sentence(evidence, mean, verdict, needed),
         seeds_needed=needed,
-        diverged=(*evidence.diverged, *evidence.unknown),
+        diverged=evidence.diverged,
+        unknown=evidence.unknown,
         missing=evidence.missing,
     )
 
@@ -273,7 +280,7 @@ def _sentence(evidence: _Evidence, mean: float | None, verdict: str, needed: int
         text += f"; {what}, counted as {with_unit(f'{metric.worst:g}', metric.unit)}:"
         text += f" {', '.join(evidence.diverged)}"
     if evidence.unknown:
-        text += f"; diverged, or without a value: {', '.join(evidence.unknown)}"
+        text += f"; diverged or not measured: {', '.join(evidence.unknown)}"
     if evidence.missing:
         text += f"; not done: {', '.join(evidence.missing)}"
     return text + "."

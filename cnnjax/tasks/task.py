@@ -109,7 +109,7 @@ class Accumulator(Protocol):
         ...
 
     def finish(self) -> dict[str, Any]:
-        """Figures, by the names of declared metrics or others."""
+        """Figures, by the names of declared metrics or others; None or NaN: not measured."""
         ...
 
 
@@ -177,7 +177,8 @@ class Task(Protocol):
 def figures_of(
     task: Task, sums: Mapping[str, Any], accumulator: Accumulator | None = None
 ) -> dict[str, Any]:
-    """A split's figures; one that is not finite is None: JSON has no number for it."""
+    """A split's figures; one that is not finite, as of what is not measured, is None: JSON has no
+    number for it."""
     figures = task.summary(sums)
     if accumulator is not None:
         figures = {**figures, **accumulator.finish()}

@@ -36,7 +36,7 @@ class Events:
             # purge_step hides what an interrupted run wrote from this step on.
             self._writer = self._make(str(self.folder), purge_step=record["step"])
         for tag, value in record.items():
-            if tag.startswith(_TAGS) and value is not None:  # None: it is not finite
+            if tag.startswith(_TAGS) and value is not None:  # None: not finite, or not measured
                 self._writer.add_scalar(tag, value, record["step"])
         self._writer.flush()
 

@@ -118,10 +118,9 @@ def fit(
         return found
 
     in_dispatch, shown = 1, ""
-    # Metrics that were a number once: on some data one is none.
-    finite = {"train": set(), "test": set()}
-    if step and so_far["examples"]:
-        finite["train"] = _numbers(figures_of(task, so_far))
+    # Metrics that batches had a number of: on some data one is none. The sums are saved, so a run
+    # that goes on knows of them; of a judged split it would not.
+    finite = _numbers(figures_of(task, so_far)) if step and so_far["examples"] else set()
     status, diverged, test = "done", None, None
     if step == 0 and 0 in pauses:
         on_pause(0, state)
@@ -150,13 +149,12 @@ def fit(
         (seconds, due, _), stopping = said[0], said[:, 2].any()
         in_dispatch = max(1, min(4 * done, round(done * DISPATCH_SECONDS / max(seconds, 1e-6))))
         figures = figures_of(task, so_far)
-        finite["train"] |= _numbers(figures)
+        finite |= _numbers(figures)
         shown = _shown(task, figures)
         clock.trained(done, seconds)
         on_progress(clock.progress("training", step, shown))
         if last == len(rates) and (_is_judged(training, epoch) or step == steps):
             test = judge("test")
-            finite["test"] |= _numbers(test)
             record = {
                 "epoch": epoch + 1,
                 "step": step,
@@ -186,8 +184,7 @@ def fit(
         if test is None or status == "diverged":  # else the last epoch has just judged this state
             test = judge("test")
         final = {**named(task, "train", train), **named(task, "test", test)}
-        lost = finite["train"] - _numbers(train) | finite["test"] - _numbers(test)
-        bad = [one.name for one in task.judged if one.name in lost]
+        bad = [one.name for one in task.judged if one.name in finite - _numbers(train)]
         if status == "done" and bad:  # the last update of all blew it up
             status, diverged = "diverged", {"step": step, "leaf": f"{bad[0]} in evaluation"}
     return Result(

@@ -102,7 +102,7 @@ def test_the_same_study_does_not_differ_and_another_does(cli, half_done):
     fill(store, plan, without=("14-s1",))
     code, out, _ = cli("study", "diff", first, half_done / "second")
     assert code == 0
-    assert "3 of 3 common cells have the same bits" in out
+    assert "the same bits in 3 of 3 common cells" in out
 
     store, plan = claim(half_done / "third", settings=("optimizer.learning_rate=0.5",))
     fill(store, plan)
@@ -150,7 +150,7 @@ def test_other_curves_or_another_claim_differ_too(cli, half_done):
     assert code == 1
     assert 'contrasts.8 - 14 (train_error).expect: "lower" -> "higher"' in out
     assert "8-s0  record" in out
-    assert "2 of 3 common cells have the same bits" in out
+    assert "the same bits in 2 of 3 common cells" in out
 
 
 @pytest.mark.parametrize("content", [None, "Größe".encode("latin-1")])

@@ -6,11 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 torch = pytest.importorskip("torch", reason="torch is not installed; it is an oracle of tests only")
 
 from cnnjax import create_model  # noqa: E402
+from cnnjax.interop.layout import transposed_convolution  # noqa: E402
 from cnnjax.interop.mapping import from_torch, to_torch  # noqa: E402
+from cnnjax.interop.torch_names import family_arrays  # noqa: E402
+from cnnjax.interop.variables import flat  # noqa: E402
 from cnnjax.interop.weights import read_variables, usual_normalization  # noqa: E402
 from cnnjax.ops.roi_align import pyramid_levels, pyramid_roi_align  # noqa: E402
 from tests.interop import torch_detector_nets as nets  # noqa: E402
@@ -172,3 +176,29 @@ def test_ssd300():
     outputs = (expected[name][0] for name in ("classes", "boxes"))
     boxes = nets.ssd_boxes(*outputs, anchors, (300, 300))
     same_answer(model.detections(found, (300, 300)), boxes, 200)
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "faster_rcnn", "retinanet", "fcn_resnet50"])
+def test_every_transposed_convolution_is_known_as_one(name):
+    """Where its channels are alike, a wrong layout loads without a word."""
+    model = create_model(name, num_classes=3)
+    seen = []
+
+    def watched(call, arguments, options, context):
+        if type(context.module).__name__ == "ConvTranspose":
+            seen.append("/".join(context.module.path))
+        return call(*arguments, **options)
+
+    def made():
+        with nn.intercept_methods(watched):
+            return model.init(jax.random.key(0), jnp.zeros((1, 128, 128, 3)), train=False)
+
+    shapes = {path: leaf.shape for path, leaf in flat(jax.eval_shape(made)).items()}
+    found = family_arrays(model, shapes)
+    kernels = {path: "/".join(path[1:-1]) for path in shapes if path[-1] == "kernel"}
+    transposed = [
+        module for path, module in kernels.items()
+        if found[path].layout == transposed_convolution(2)
+    ]  # fmt: skip
+    assert transposed == sorted(set(seen))
+    assert bool(seen) == (name == "mask_rcnn")

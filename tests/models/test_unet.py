@@ -10,6 +10,7 @@ import pytest
 
 from cnnjax import Refused, create_model
 from cnnjax.analysis.cost import model_cost
+from cnnjax.interop.mapping import to_torch
 
 SMALL = {"features": 2, "depth": 2}
 SWITCHES = list(product(["transposed", "bilinear", "unpool"], ["concat", "sum", "none"]))
@@ -127,6 +128,10 @@ def test_as_pytorch_computes_it(upsampling, skip, padded):
     wanted = written_out(torch, params, images, upsampling, skip, padded)
     found = model.apply({"params": params}, images, train=False)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    if upsampling == "transposed":
+        state = to_torch(model, {"params": params}, images.shape[1:])
+        kernel = np.asarray(params["up0"]["kernel"]).transpose(2, 3, 0, 1)  # as it is above
+        np.testing.assert_array_equal(state["up0.weight"], kernel)
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def test_no_curve_is_a_mean_over_survivors(tmp_path, drawn):
 
 def test_where_no_curve_is_left_the_figure_says_so(tmp_path, drawn):
     figure = drawn(outcome_of(tmp_path, depth=DEPTHS, diverged=lambda name: 1))["curves-all"]
-    assert figure.axes[0].texts[0].get_text() == "no epoch was finished by all seeds"
+    assert figure.axes[0].texts[0].get_text() == "no epoch has a figure of all seeds"
 
 
 def test_batches_are_thin_and_the_test_split_is_bold(tmp_path, drawn):

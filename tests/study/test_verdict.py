@@ -115,7 +115,7 @@ def test_what_a_run_that_is_done_could_not_measure_is_not_the_worst():
     found["20", 2]["train_error"] = None
     (judged,) = judge(plan(Contrast("8", "20", "train_error", "lower")), found)
     assert judged.verdict == "not judged: training error of 20-s2 is no number"
-    assert judged.diverged == ("20-s2",)
+    assert (judged.diverged, judged.unknown) == ((), ("20-s2",))
     assert "counted as" not in judged.sentence
 
 
@@ -331,7 +331,7 @@ def test_a_metric_without_a_worst_value_is_not_judged_where_a_run_diverged():
     found["20", 3] = {"status": "diverged", "test_loss": None}
     (judged,) = judge(resolve(study), found)
     assert judged.verdict == "not judged: test loss of 20-s3 is no number"
-    assert judged.sentence.endswith("diverged, or without a value: 20-s3.")
+    assert judged.sentence.endswith("diverged or not measured: 20-s3.")
     found["20", 3]["status"] = "done"  # a mean over no example, say
     assert judge(resolve(study), found) == [judged]
 
@@ -390,9 +390,7 @@ def test_what_diverged_does_not_scatter_less():
     statuses = {("8", seed): "diverged" for seed in range(16)}
     row = list(np.random.default_rng(3).normal(5, 1, 16))
     (found,) = judge(spread("lower"), results([100.0] * 16, row, statuses))
-    assert (
-        found.verdict == "not judged: training error of 8-s0 is the worst, which does not scatter"
-    )
+    assert found.verdict == "not judged: training error of 8-s0 is the worst, which tells no spread"
 
 
 def test_a_spread_does_not_see_where_the_seeds_lie():

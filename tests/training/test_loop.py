@@ -6,6 +6,8 @@ import pytest
 
 from cnnjax import Refused, load_dataset, small_images
 from cnnjax.core.config import override
+from cnnjax.tasks.task import figures_of
+from cnnjax.training import loop
 from cnnjax.training.checkpoint import LightSaves, OrbaxSaves
 from cnnjax.training.initial import fresh_state, saved_tree
 from cnnjax.training.loop import evaluate
@@ -156,6 +158,26 @@ def test_a_run_that_blew_up_at_its_end_is_diverged_after_a_kill_too(digits):
     saves = Recorder()
     assert train(blown, 0, digits, saves=saves).status == "diverged"
     assert train(blown, 0, digits, saves=saves).status == "diverged"
+
+
+@pytest.mark.parametrize("unmeasured", ["train", "test"])
+def test_what_only_one_split_has_objects_for_is_no_divergence(digits, monkeypatch, unmeasured):
+    """Average precision, say, of a part without an object; no batch has a figure of it."""
+    judge = loop._judge
+
+    def without(training, state, split, on_part):
+        figure = None if split == unmeasured else 50.0
+        return {**judge(training, state, split, on_part), "top5_error": figure}
+
+    monkeypatch.setattr(loop, "_judge", without)
+    monkeypatch.setattr(loop, "figures_of", lambda *given: _without_top5(figures_of(*given)))
+    result = train(recipe(epochs=1), 0, digits)
+    assert result.figures[f"{unmeasured}_top5_error"] is None
+    assert result.status == "done"
+
+
+def _without_top5(figures):
+    return {name: value for name, value in figures.items() if name != "top5_error"}
 
 
 def test_progress_counts_evaluation_too(digits, monkeypatch):
