@@ -70,6 +70,19 @@ def test_what_never_reaches_it_counts_as_an_epoch_more_than_the_run_has():
     )
 
 
+def test_what_no_epoch_has_a_figure_of_is_not_called_never_there():
+    assert goal_of("test_error<=1").is_measured(LINES)
+    assert not goal_of("test_loss<=1").is_measured([{**LINES[0], "test_loss": None}])
+    results = {
+        (name, seed): {"status": "done", "test_error": 1.0}
+        for name in ["8", "14"]
+        for seed in range(8)
+    }
+    (found,) = judge(resolve(study(epochs=30)), results)
+    assert found.verdict.startswith("not judged: epochs until batch error <= 25 of 8-s0 is no")
+    assert len(found.unknown) == 16
+
+
 def test_two_that_never_get_there_are_not_called_equal():
     goal = "batch_error<=25"
     same = Contrast("8", "14", goal, "equal", bound=1)
